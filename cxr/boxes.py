@@ -1,0 +1,33 @@
+"""The table of chest boxes that stage 0 writes and every later stage reads."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cxr import tables
+from cxr.geometry import Box
+
+STEP = "stage 0 (cd stage0_bbox && bash run.sh)"
+
+
+def read(path: Path) -> dict[str, Box]:
+    """Box of each image in its original's pixels, by image_id."""
+    return {key: Box(*row) for key, row in by_image(read_table(path)).items()}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """tables.BOXES of a dataset."""
+    return tables.read(path, tables.BOXES, STEP)
+
+
+def by_image(table: pd.DataFrame) -> dict[str, tuple[float, float, float, float]]:
+    """(xmin, ymin, xmax, ymax) by image_id, from a table whose columns stand in the published order."""
+    edges = table[["xmin", "ymin", "xmax", "ymax"]].to_numpy(float)
+    return dict(zip(map(image_id, table["Filename"]), map(tuple, edges), strict=True))
+
+
+def image_id(filename: str) -> str:
+    """The image that a row names: the published files end in .png, the hand labels in .jpg."""
+    for suffix in (".png", ".jpg", ".jpeg", ".dcm"):
+        filename = filename.removesuffix(suffix)
+    return filename

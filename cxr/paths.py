@@ -1,0 +1,61 @@
+"""Where everything lies: one place that knows the folders of a dataset and of a recipe's run."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder that holds artifacts/ and boundingbox_csv/: the project, or CXR_HOME."""
+    return Path(os.environ.get("CXR_HOME", ROOT)).resolve()
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one run: `data` in the Kaggle layout, seen through one recipe."""
+
+    data: Path
+    recipe: str
+    prepared_size: int
+
+    @property
+    def dataset(self) -> str:
+        return self.data.resolve().name
+
+    @property
+    def artifacts(self) -> Path:
+        return home() / "artifacts" / self.dataset
+
+    @property
+    def prepared(self) -> Path:
+        return self.artifacts / f"prepared-{self.prepared_size}"
+
+    def folds(self, count: int) -> Path:
+        """The fold file of recipes that train `count` folds: prepared data is shared, folds are not."""
+        return self.prepared / f"folds-{count}" / "folds.csv"
+
+    @property
+    def run(self) -> Path:
+        return self.artifacts / self.recipe
+
+    @property
+    def boxes(self) -> Path:
+        return home() / "boundingbox_csv" / f"{self.dataset}.csv"
+
+    @property
+    def stage0(self) -> Path:
+        return self.run / "stage0"
+
+    @property
+    def stage3(self) -> Path:
+        return self.run / "stage3"
+
+    @property
+    def submission(self) -> Path:
+        return self.run / "submission" / "submission.csv"
+
+    def unit(self, stage: int, member: str, fold: int) -> Path:
+        """The folder of one member's model of one fold."""
+        return self.run / f"stage{stage}" / member / f"fold{fold}"

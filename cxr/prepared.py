@@ -1,0 +1,105 @@
+"""The prepared data as the stages see it: canvases, masks and tables, by image_id."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr import rle, tables
+from cxr.errors import UsageError
+from cxr.geometry import Letterbox
+
+STEP = "prepare (python -m cxr.prepare)"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder, opened read-only, split into `fold_count` folds; pixels and masks stay mapped on the disk."""
+
+    folder: Path
+    fold_count: int = 0
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        """tables.MANIFEST, indexed by image_id."""
+        table = tables.read(self.folder / "manifest.parquet", tables.MANIFEST, STEP)
+        return table.set_index("image_id", drop=False)
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """tables.FOLDS, indexed by image_id: the labelled training images."""
+        path = self.folder / f"folds-{self.fold_count}" / "folds.csv"
+        return tables.read(path, tables.FOLDS, STEP).set_index("image_id", drop=False)
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """tables.INDEX, indexed by image_id."""
+        table = tables.read(self.folder / "index.parquet", tables.INDEX, STEP)
+        return table.set_index("image_id", drop=False)
+
+    @cached_property
+    def _rows(self) -> dict[str, tuple[int, int]]:
+        return dict(zip(self.index.index, zip(self.index["row"], self.index["mask_row"], strict=True), strict=True))
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """uint8 [images, size, size], memory-mapped."""
+        return self._mapped("pixels.npy")
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """Packed bits [masks, size, size / 8], memory-mapped."""
+        return self._mapped("masks.npy")
+
+    def _mapped(self, name: str) -> np.ndarray:
+        path = self.folder / name
+        if not path.is_file():
+            raise UsageError(f"{path} is missing; it is made by: {STEP}")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    @property
+    def size(self) -> int:
+        return self.pixels.shape[1]
+
+    def image(self, image_id: str) -> np.ndarray:
+        """Canvas of an image, uint8 [size, size]."""
+        return np.asarray(self.pixels[self._rows[image_id][0]])
+
+    def mask(self, image_id: str) -> np.ndarray:
+        """Canvas of the hand-drawn mask, uint8 [size, size] of 0 or 1; all 0 where there is none."""
+        row = self._rows[image_id][1]
+        if row < 0:
+            return np.zeros((self.size, self.size), np.uint8)
+        return np.unpackbits(self.masks[row], axis=-1)
+
+    def letterbox(self, image_id: str) -> Letterbox:
+        """How the original of an image lies on its canvas."""
+        row = self.manifest.loc[image_id]
+        return Letterbox(int(row["height"]), int(row["width"]), self.size)
+
+    def original_mask(self, image_id: str) -> np.ndarray:
+        """The hand-drawn mask in the original's pixels, bool [height, width]."""
+        row = self.manifest.loc[image_id]
+        return rle.decode(row["rle"] or rle.EMPTY, int(row["height"]), int(row["width"]))
+
+    def ids(self, split: str) -> list[str]:
+        """The images of a split: train, unlabelled or test."""
+        return self.manifest.index[self.manifest["split"] == split].tolist()
+
+    def split_fold(self, fold: int) -> tuple[list[str], list[str], list[str]]:
+        """Images to train on, to watch the training by, and held out to be scored, of a fold.
+
+        What is watched (to pick an epoch, lower a rate, stop) is subfold 0 of the training folds:
+        whole patients, with all their images, and never one of the fold that is scored.
+        """
+        folds = self.folds
+        held_out = folds["fold"] == fold
+        watched = ~held_out & (folds["subfold"] == 0)
+        parts = (~held_out & ~watched, watched, held_out)
+        return tuple(folds.index[part].tolist() for part in parts)
+
+    def labels(self, image_ids: list[str]) -> np.ndarray:
+        """Labels as float32 of 0 or 1, in the order given."""
+        return self.manifest.loc[image_ids, "label"].to_numpy(np.float32)

@@ -1,0 +1,76 @@
+"""The tables that stages hand on: their schemas, checked when a table is written and when it is read."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cxr.errors import UsageError
+from cxr.files import replacing
+
+# Kinds: str (null allowed where stated), int, float (null allowed), bool.
+Schema = dict[str, str]
+
+MANIFEST: Schema = {
+    "image_id": "str", "split": "str", "path": "str", "patient": "str?", "age": "float", "sex": "str?",
+    "view": "str?", "height": "int", "width": "int", "label": "float", "mask_area": "int", "rle": "str?",
+}  # fmt: skip
+"""split: train, unlabelled or test; path: relative to the data folder; label: 0, 1 or null (unknown);
+mask_area: pixels of the original; rle: the union of the image's rows, null where unknown."""
+
+INDEX: Schema = {"image_id": "str", "row": "int", "scale": "float", "dx": "int", "dy": "int", "mask_row": "int"}
+"""row: of pixels.npy; canvas = original * scale + (dx, dy); mask_row: of masks.npy, -1 where there is no mask."""
+
+FOLDS: Schema = {"image_id": "str", "fold": "int", "subfold": "int"}
+BOXES: Schema = {
+    "Filename": "str", "xmin": "float", "xmax": "float", "ymin": "float", "ymax": "float",
+    "score": "float", "source": "str",
+}  # fmt: skip
+"""Filename: image_id + '.png'; pixels of the original; source: model, fallback or edited."""
+
+PREDICTIONS: Schema = {"image_id": "str", "split": "str", "prob": "float"}
+STACKED: Schema = {"image_id": "str", "split": "str", "prob": "float", "positive": "bool"}
+MAP_INDEX: Schema = {"image_id": "str", "row": "int"}
+SUBMISSION: Schema = {"ImageId": "str", "EncodedPixels": "str"}
+REJECTED: Schema = {"path": "str", "reason": "str"}
+
+_DTYPES = {"str": "str", "str?": "object", "int": "int64", "float": "float64", "bool": "bool"}
+
+
+def write(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Write `table` to a .parquet or .csv file in one step, its columns in the schema's order."""
+    table = checked(table, schema, str(path))
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)
+
+
+def read(path: Path, schema: Schema, made_by: str) -> pd.DataFrame:
+    """Read a table and check it; where there is none, UsageError names the step that makes it."""
+    if not path.is_file():
+        raise UsageError(f"{path} is missing; it is made by: {made_by}")
+    if path.suffix == ".parquet":
+        return checked(pd.read_parquet(path), schema, str(path))
+    texts = {name: str for name, kind in schema.items() if kind.startswith("str")}
+    return checked(pd.read_csv(path, dtype=texts, keep_default_na=True), schema, str(path))
+
+
+def checked(table: pd.DataFrame, schema: Schema, where: str) -> pd.DataFrame:
+    """`table` with exactly the schema's columns and kinds; UsageError names the column at fault."""
+    missing = [name for name in schema if name not in table.columns]
+    if missing:
+        raise UsageError(f"{where}: column {', '.join(missing)} is missing (expected {', '.join(schema)})")
+    table = table[list(schema)].copy()
+    for name, kind in schema.items():
+        if kind in ("str", "int", "bool") and table[name].isna().any():
+            row = int(table[name].isna().to_numpy().argmax()) + 2
+            raise UsageError(f"{where}: column {name} is empty in row {row}")
+        try:
+            table[name] = table[name].astype(_DTYPES[kind])
+        except (TypeError, ValueError):
+            raise UsageError(f"{where}: column {name} holds something that is not {kind.rstrip('?')}") from None
+    if "image_id" in schema and table["image_id"].duplicated().any():
+        twice = table["image_id"][table["image_id"].duplicated()].iloc[0]
+        raise UsageError(f"{where}: {twice} stands there twice")
+    return table

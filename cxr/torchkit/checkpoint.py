@@ -1,0 +1,36 @@
+"""Checkpoints and weights on disk: written beside, then renamed; no pickled code is ever loaded."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cxr.files import replacing
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a training's whole state in one step."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path, identity: str) -> dict | None:
+    """The state of an interrupted training with this identity; None where there is none, or it is another's."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError):  # a file damaged from outside: training starts anew
+        return None
+    return state if state.get("identity") == identity else None
+
+
+def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors in one step."""
+    with replacing(path) as temporary:
+        save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, temporary)
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file, on the CPU, half precision widened to float32."""
+    return {key: v.float() if v.dtype == torch.float16 else v for key, v in load_file(path).items()}

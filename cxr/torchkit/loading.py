@@ -1,0 +1,92 @@
+"""Batches from loader processes, in an order and with augmentations that depend on (seed, epoch, image) alone."""
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+
+class TrainingData(Protocol):
+    """What the loop needs of a stage's data; framework-free, so that Keras reads the same."""
+
+    def batches(self, epoch: int) -> list[list[str]]:
+        """The image_ids of each batch of an epoch, keyed by (seed, epoch)."""
+
+    def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
+        """One augmented example, keyed by (seed, epoch, image_id)."""
+
+
+class _Samples:
+    """A map-style dataset over (epoch, image_id)."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitem__(self, key: tuple[int, str]) -> dict[str, np.ndarray]:
+        return self.data.sample(key[1], key[0])
+
+
+class _Batches:
+    """A batch sampler whose epoch and first batch can be set between epochs."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data, self.epoch, self.first = data, 0, 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+        for ids in self.data.batches(self.epoch)[self.first :]:
+            yield [(self.epoch, image_id) for image_id in ids]
+
+    def __len__(self) -> int:
+        return len(self.data.batches(self.epoch)) - self.first
+
+
+class Loader:
+    """Loads a training's batches in `workers` processes that live as long as the training."""
+
+    def __init__(self, data: TrainingData, workers: int | None) -> None:
+        self._batches = _Batches(data)
+        self._loader = _loader(_Samples(data), workers, batch_sampler=self._batches)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of an epoch, from number `first` on."""
+        self._batches.epoch, self._batches.first = epoch, first
+        return iter(self._loader)
+
+
+class _Fixed:
+    def __init__(self, image_ids: list[str], sample) -> None:
+        self.image_ids, self.sample = image_ids, sample
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        return self.sample(self.image_ids[row])
+
+
+def in_order(image_ids: list[str], sample, batch: int, workers: int | None = None) -> DataLoader:
+    """Batches of `sample(image_id)` in the order given, for inference; nothing is dropped."""
+    return _loader(_Fixed(image_ids, sample), workers, batch_size=batch)
+
+
+def worker_count(asked: int | None) -> int:
+    """Loader processes: as asked, or CXR_WORKERS, or half the cores and at most 8."""
+    if asked is None:
+        asked = int(os.environ.get("CXR_WORKERS", min(8, max(1, (os.cpu_count() or 1) // 2))))
+    return asked
+
+
+def _loader(dataset, workers: int | None, **how) -> DataLoader:
+    count = worker_count(workers)
+    how |= {"persistent_workers": True, "prefetch_factor": 4} if count else {}
+    return DataLoader(
+        dataset, num_workers=count, worker_init_fn=_quiet, pin_memory=torch.cuda.is_available(), **how
+    )
+
+
+def _quiet(_worker: int) -> None:
+    cv2.setNumThreads(0)  # the cores are busy with the network

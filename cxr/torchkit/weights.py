@@ -1,0 +1,44 @@
+"""Start weights: a name looked up in the folder WEIGHTS, then in weights/ of the project, else asked of the hub.
+
+A file holds either a backbone under timm's names (ImageNet), or a whole start with the prefixes
+'encoder.', 'head.' and 'decoder.<architecture>.' (see weights/README.md).
+"""
+
+import torch
+from torch import nn
+
+from cxr.weights import find
+
+
+def parts(name: str) -> dict[str, dict[str, torch.Tensor]]:
+    """Tensors of a weights file by part: 'encoder' always, others where the file has them."""
+    from cxr.torchkit.checkpoint import load_weights
+
+    tensors = load_weights(find(name))
+    if not any(key.startswith("encoder.") for key in tensors):
+        return {"encoder": tensors}
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        part, rest = key.split(".", 1)
+        if part == "decoder":
+            kind, rest = rest.split(".", 1)
+            part = f"decoder.{kind}"
+        found.setdefault(part, {})[rest] = value
+    return found
+
+
+def load_fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str = "") -> float:
+    """Load the tensors whose name and shape fit; returns the share of the module's tensors that were found.
+
+    A first convolution for three channels serves one channel by the sum over its inputs.
+    """
+    own = module.state_dict()
+    fitting = {}
+    for key, value in tensors.items():
+        target = own.get(prefix + key)
+        if target is not None and target.ndim == 4 and target.shape[1] == 1 and value.shape[1] == 3:
+            value = value.sum(1, keepdim=True)
+        if target is not None and target.shape == value.shape:
+            fitting[prefix + key] = value
+    module.load_state_dict(fitting, strict=False)
+    return len(fitting) / max(len(own), 1)

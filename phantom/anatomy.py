@@ -1,0 +1,68 @@
+"""Who is imaged and how: one patient's build, shared by all images, and one view's pose and technique."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from phantom.geometry import Projection
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A build: lengths in cm, at full inspiration."""
+
+    age: int
+    sex: str
+    half_width: float                              # midline to the inner chest wall
+    lung_height: float                             # apex to costophrenic angle
+    depth: float                                   # front to back, skin to skin
+    fat: float                                     # 0 lean .. 1 obese
+    heart: float                                   # left heart border, share of half_width
+    knob: float                                    # aortic knob, likewise
+    breast: float                                  # radius; 0: none to see
+    rib_drop: float                                # how far a rib falls from back to front
+    calcium: float                                 # bone against the average
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One view of a patient."""
+
+    view: str
+    inspiration: float                             # share of full lung height
+    magnification: float                           # of the heart, larger in AP
+    scapula: float                                 # how far the blades lie over the lungs, 0..1
+    arms: float                                    # abduction, 0..1
+    projection: Projection
+
+
+def draw_patient(rng: np.random.Generator) -> Patient:
+    """One patient's build, from the generator that all images of the patient share."""
+    female = rng.random() < 0.48
+    fat = float(np.clip(rng.beta(2, 2.6), 0.02, 0.98))
+    small = 0.92 if female else 1.0
+    age = int(np.clip(rng.normal(50, 17), 18, 90))
+    return Patient(
+        age=age, sex='F' if female else 'M', fat=fat,
+        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat, lung_height=small * rng.normal(24.0, 1.7) - 1.2 * fat,
+        depth=small * rng.normal(19.5, 1.2) + 8 * fat, heart=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
+        knob=rng.uniform(0.22, 0.30) + 0.0008 * (age - 50), breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
+        rib_drop=rng.normal(9.0, 1.2), calcium=rng.normal(1.0, 0.12) - 0.003 * (age - 50))
+
+
+def draw_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: float) -> Pose:
+    """One view: position on the detector, inspiration and technique."""
+    ap = rng.random() < ap_share
+    inspiration = float(np.clip(rng.normal(0.84 if ap else 0.95, 0.07), 0.66, 1.05))
+    height = patient.lung_height * inspiration
+    # The operator opens the field to the chest: width and height of the chest fill this share of it.
+    span = rng.normal(0.80, 0.055) if ap else rng.normal(0.84, 0.045)
+    scale = size * min(span / (2 * patient.half_width), 0.98 / (height + 4))
+    wander = 1.5 if ap else 0.8
+    centre = np.array([0.5 + wander * rng.normal(0, 0.02), 0.475 + wander * rng.normal(0, 0.032)]) * size
+    tilt = rng.normal(0, 0.045 if ap else 0.015)
+    middle = scale * height / 2
+    origin = (float(centre[0] + np.sin(tilt) * middle), float(centre[1] - np.cos(tilt) * middle))
+    turn = rng.normal(0, 0.10 if ap else 0.04)
+    return Pose('AP' if ap else 'PA', inspiration, rng.uniform(1.08, 1.25) if ap else 1.0,
+                rng.uniform(0.25, 1.0) if ap else rng.uniform(-0.1, 0.45), rng.uniform(0, 0.5) if ap else rng.uniform(0.3, 1.0),
+                Projection(size, scale, origin, tilt, turn))

@@ -1,0 +1,59 @@
+"""What looks like a pneumothorax and is none; drawn at the same rate whatever the label."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from phantom.geometry import Projection, blank, ribbon, smooth_path, soften, stroke, fill
+from phantom.lungs import Lung
+
+
+@dataclass(frozen=True)
+class Bulla:
+    """An air space within the lung: centre [2] and outline [n, 2] in cm."""
+
+    centre: np.ndarray
+    outline: np.ndarray
+
+
+def draw_bullae(rng: np.random.Generator, lungs: list[Lung], rate: float) -> list[Bulla]:
+    """Up to four bullae, mostly apical: round, thin-walled, without vessels, within the lung."""
+    bullae = []
+    for _ in range(rng.integers(1, 5) if rng.random() < rate else 0):
+        lung = lungs[rng.integers(2)]
+        angle, reach = rng.normal(-1.1, 0.6), rng.uniform(0.5, 0.75)
+        spread = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+        radius = rng.uniform(0.10, 0.24)
+        centre = reach * np.array([np.cos(angle), np.sin(angle)])
+        ring = centre + radius * (1 + 0.1 * np.sin(2 * spread + rng.uniform(0, 6)))[:, None] * np.stack([np.cos(spread), np.sin(spread)], -1)
+        bullae.append(Bulla(lung.place(centre), lung.place(ring)))
+    return bullae
+
+
+def draw_walls(bullae: list[Bulla], view: Projection) -> np.ndarray:
+    """The bullae's thin walls: uint8 [size, size]."""
+    layer = blank(view.size)
+    for bulla in bullae:
+        stroke(layer, [view(np.concatenate([bulla.outline, bulla.outline[:1]]))], 0.06 * view.scale, 150)
+    return layer
+
+
+def draw_skin_folds(rng: np.random.Generator, view: Projection, half_width: float, height: float, rate: float) -> np.ndarray:
+    """Folds of skin: a density that rises towards an edge and drops there, in cm: float32 [size, size]."""
+    layer = np.zeros((view.size, view.size), np.float32)
+    for _ in range(rng.integers(1, 4) if rng.random() < rate else 0):
+        side = rng.choice([-1, 1])
+        x = half_width * (rng.uniform(0.35, 0.95) + np.array([rng.normal(-.12, .1), 0, rng.normal(.03, .08), rng.normal(0, .15)]))
+        y = height * (np.array([0, .33, .66, 1]) * rng.uniform(.4, 1.2) + rng.uniform(-.15, .35))
+        path = smooth_path(np.stack([x, y], -1))
+        layer += fold(view, path * (side, 1), rng.uniform(1.2, 4.0) * rng.choice([-1, 1])) * np.float32(rng.uniform(.5, 1.5))
+    return layer
+
+
+def fold(view: Projection, path: np.ndarray, breadth: float) -> np.ndarray:
+    """One fold to one side of a path: 1 at the edge, 0 at its breadth (cm)."""
+    layer = blank(view.size)
+    fade = np.sin(np.linspace(0.05, np.pi - 0.05, len(path)))
+    for k in range(8, 0, -1):
+        far, _ = ribbon(path, 2 * breadth * k / 8 * fade)
+        fill(layer, view(np.concatenate([path, far[::-1]])), 255 * (1 - (k - 1) / 8) ** 1.3)
+    return soften(layer, 0.06 * view.scale).astype(np.float32) / np.float32(255)

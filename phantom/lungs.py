@@ -1,0 +1,75 @@
+"""Lung outlines, and the map from a unit disc onto a lung, expanded or collapsed."""
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from phantom.anatomy import Patient, Pose
+from phantom.geometry import smooth_outline
+
+# Lateral wall, in shares of (half_width, height), from the apex down to the costophrenic angle.
+WALL = np.array([[.40, .0], [.56, .03], [.72, .11], [.86, .25], [.945, .43], [.985, .62], [1.0, .80], [.985, .94], [.965, 1.0]])
+RIGHT_MEDIAL = np.array([[.24, .90], [.235, .80], [.245, .68], [.19, .55], [.165, .40], [.15, .25], [.17, .12], [.26, .03]])
+APEX_DEPTH_CM = 1.6                                # the first rib's inner edge above the highest visible lung
+
+
+@dataclass(frozen=True)
+class Lung:
+    """One lung: side (-1 the patient's right, on the image's left; +1 left), hilum [2] and outlines [n, 2] in cm."""
+
+    side: int
+    hilum: np.ndarray
+    cavity: np.ndarray                             # the pleural cavity, which a healthy lung fills
+    surface: np.ndarray                            # the visceral pleura: equal to the cavity unless there is a pneumothorax
+
+    @property
+    def lateral(self) -> np.ndarray:
+        """Offsets from the hilum with x counted laterally: [n, 2] cm."""
+        return (self.cavity - self.hilum) * (self.side, 1)
+
+    def place(self, disc: np.ndarray) -> np.ndarray:
+        """Points of the unit disc [..., 2] (x lateral, y down) on the lung as it lies: cm."""
+        edge = (self.surface - self.hilum) * (self.side, 1)
+        angle = np.arctan2(edge[:, 1], edge[:, 0])
+        order = np.argsort(angle)
+        reach = np.interp(np.arctan2(disc[..., 1], disc[..., 0]), angle[order], np.hypot(*edge.T)[order], period=2 * np.pi)
+        return self.hilum + disc * reach[..., None] * (self.side, 1)
+
+    def retract(self, share: np.ndarray) -> 'Lung':
+        """The lung drawn towards its hilum by a share [n] of each outline point's distance."""
+        return replace(self, surface=self.hilum + (self.cavity - self.hilum) * (1 - share[:, None]))
+
+
+def wall_at(patient: Patient, pose: Pose, y) -> np.ndarray:
+    """The inner chest wall's distance from the midline (cm) at heights y (cm)."""
+    height = patient.lung_height * pose.inspiration
+    return patient.half_width * np.interp(np.asarray(y) / height, WALL[:, 1], WALL[:, 0], right=0.97)
+
+
+def heart_border(patient: Patient, pose: Pose) -> np.ndarray:
+    """The left mediastinal border from the cardiophrenic angle up to the aortic knob and the apex, in shares."""
+    apex = min(patient.heart * pose.magnification, 0.78)
+    knob = patient.knob * pose.magnification
+    return np.array([[apex * .93, .93], [apex, .86], [apex * .93, .76], [apex * .72, .63], [apex * .5 + .04, .52],
+                     [.23, .45], [.20, .40], [knob, .335], [knob - .01, .275], [.16, .21], [.17, .11], [.26, .03]])
+
+
+def draw_lungs(rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, flatten: tuple[float, float]) -> list[Lung]:
+    """Right and left lung; shift moves the mediastinum (cm), flatten presses each dome down (0..1)."""
+    dome = rng.uniform(0.10, 0.19) * (1.15 - 0.4 * (pose.inspiration - 0.8))
+    size = np.array([patient.half_width, patient.lung_height * pose.inspiration])
+    lungs = []
+    for side, border, flat in ((-1, RIGHT_MEDIAL, flatten[0]), (1, heart_border(patient, pose), flatten[1])):
+        rise = (dome + (0.035 if side < 0 else 0.0) + rng.normal(0, 0.01)) * (1 - flat)
+        inner = border[0, 0]
+        mid = (inner + 0.95) / 2
+        base = np.array([[.93, .985 - .25 * rise], [.86, 1 - .62 * rise], [mid + .08, 1 - rise], [mid - .12, 1 - 1.02 * rise]])
+        border = border.copy()
+        border[0, 1] = 1 - 0.80 * rise
+        border = border[np.r_[True, border[1:, 1] < border[0, 1] - .03]]
+        wall = WALL + np.array([1.0, 0.4]) * rng.normal(0, 0.008, WALL.shape)
+        corners = np.concatenate([wall, wall[-1:], base, border]) * size * (side, 1)
+        corners[len(wall) + 3:-1, 0] += shift
+        hilum = np.array([0.27 if side < 0 else 0.32, 0.45 if side < 0 else 0.425]) * size * (side, 1) + (shift, 0)
+        outline = smooth_outline(corners)
+        lungs.append(Lung(side, hilum, outline, outline))
+    return lungs
