@@ -1,5 +1,6 @@
 """One progress line that rewrites itself on a terminal, plain lines now and then in a log."""
 
+import os
 import sys
 import time
 
@@ -9,7 +10,7 @@ class Line:
 
     def __init__(self, label: str, log_every: float = 30.0) -> None:
         self.label, self.log_every = label, log_every
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty() and not os.environ.get("CXR_PLAIN")  # set where several units run at once
         self._shown = 0.0
 
     def say(self, text: str) -> None:

@@ -26,6 +26,8 @@ class Recipe(Strict):
     train_folds: list[int] | None = None
     """Folds to train, all by default; [0] of 5 is a plain 80/20 split."""
     seed: int = 1
+    weights: str | None = None
+    """Start weights of every member, in place of those that the members name."""
     stage0: str
     stage1: list[str]
     stage2: list[str]
@@ -64,11 +66,15 @@ def chosen(say: bool = True) -> tuple[Recipe, Paths]:
     if not name or not data:
         raise UsageError("no run yet, so nothing to take up; run: bash run_all.sh (or set DATA= and RECIPE=)")
     recipe = read(find(name))
-    if say and not (os.environ.get("RECIPE") and os.environ.get("DATA")):
-        print(f"taken from the last run: RECIPE={name} DATA={data} (set either to override)")
+    if not (os.environ.get("RECIPE") and os.environ.get("DATA")):
+        if last.get("weights"):
+            os.environ.setdefault("WEIGHTS", last["weights"])
+        if say:
+            print(f"taken from the last run: RECIPE={name} DATA={data} (set either to override)")
     return recipe, recipe.paths(Path(data))
 
 
 def remember(recipe: Path, data: Path) -> None:
-    """Note the choice of a run, for stages that are rerun alone."""
-    write_json(home() / "artifacts" / "last.json", {"recipe": str(recipe), "data": str(data)})
+    """Note the choice of a run, and its folder of start weights, for stages that are rerun alone."""
+    choice = {"recipe": str(recipe), "data": str(data), "weights": os.environ.get("WEIGHTS")}
+    write_json(home() / "artifacts" / "last.json", choice)

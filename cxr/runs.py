@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -68,12 +68,20 @@ def recorded(folder: Path, identity: Identity, seed: int | None = None) -> Itera
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; UsageError where another one works in it."""
-    with open(folder / ".lock", "w") as handle:
+    """Hold `folder` for this process; UsageError where another one works in it.
+
+    lockf, not flock: loader processes inherit the latter and would hold it for seconds after a kill -9.
+    """
+    with open(folder / ".lock", "a+") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"another process is working in {folder}; wait for it, or stop it") from None
+            handle.seek(0)
+            number = handle.read().strip() or "unknown"
+            raise UsageError(f"another process ({number}) is working in {folder}; wait for it, or stop it") from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
         yield
 
 
@@ -110,10 +118,8 @@ def _noted_digest(path: Path) -> str:
     note = read_json(note_path)
     if note is None or {key: note.get(key) for key in seen} != seen:
         note = seen | {"sha256": _content_digest(path)}
-        try:
+        with suppress(OSError):  # a read-only data folder: hash it anew each time
             write_json(note_path, note)
-        except OSError:  # a read-only data folder: hash it anew each time
-            pass
     return note["sha256"]
 
 
@@ -126,8 +132,8 @@ def _content_digest(path: Path) -> str:
 def source_digest(room: str) -> str:
     """Hash of the Python files of `room` and of cxr."""
     found = hashlib.sha256()
-    for path in sorted([*(ROOT / "cxr").glob("*.py"), *(ROOT / room).glob("*.py")]):
-        found.update(path.name.encode() + path.read_bytes())
+    for path in sorted([*(ROOT / "cxr").rglob("*.py"), *(ROOT / room).rglob("*.py")]):
+        found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return found.hexdigest()
 
 

@@ -68,6 +68,8 @@ def checked(table: pd.DataFrame, schema: Schema, where: str) -> pd.DataFrame:
             raise UsageError(f"{where}: column {name} is empty in row {row}")
         try:
             table[name] = table[name].astype(_DTYPES[kind])
+            if kind == "str?":  # None, not NaN: a file gives back NaN, which is true, and no string
+                table[name] = table[name].where(table[name].notna(), None)
         except (TypeError, ValueError):
             raise UsageError(f"{where}: column {name} holds something that is not {kind.rstrip('?')}") from None
     if "image_id" in schema and table["image_id"].duplicated().any():

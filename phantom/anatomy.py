@@ -43,9 +43,9 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     age = int(np.clip(rng.normal(50, 17), 18, 90))
     return Patient(
         age=age, sex='F' if female else 'M', fat=fat,
-        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat, lung_height=small * rng.normal(24.0, 1.7) - 1.2 * fat,
+        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat, lung_height=small * rng.normal(27.2, 2.0) - 1.2 * fat,
         depth=small * rng.normal(19.5, 1.2) + 8 * fat, heart=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
-        knob=rng.uniform(0.22, 0.30) + 0.0008 * (age - 50), breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
+        knob=rng.uniform(0.20, 0.265) + 0.0008 * (age - 50), breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
         rib_drop=rng.normal(9.0, 1.2), calcium=rng.normal(1.0, 0.12) - 0.003 * (age - 50))
 
 
@@ -55,10 +55,10 @@ def draw_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: f
     inspiration = float(np.clip(rng.normal(0.84 if ap else 0.95, 0.07), 0.66, 1.05))
     height = patient.lung_height * inspiration
     # The operator opens the field to the chest: width and height of the chest fill this share of it.
-    span = rng.normal(0.80, 0.055) if ap else rng.normal(0.84, 0.045)
-    scale = size * min(span / (2 * patient.half_width), 0.98 / (height + 4))
+    span = rng.normal(0.72, 0.055) if ap else rng.normal(0.755, 0.05)
+    scale = size * min(span / (2 * patient.half_width), 0.97 / (height + 2))
     wander = 1.5 if ap else 0.8
-    centre = np.array([0.5 + wander * rng.normal(0, 0.02), 0.475 + wander * rng.normal(0, 0.032)]) * size
+    centre = np.array([0.5 + wander * rng.normal(0, 0.028), 0.475 + wander * rng.normal(0, 0.046)]) * size
     tilt = rng.normal(0, 0.045 if ap else 0.015)
     middle = scale * height / 2
     origin = (float(centre[0] + np.sin(tilt) * middle), float(centre[1] - np.cos(tilt) * middle))

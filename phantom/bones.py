@@ -13,7 +13,7 @@ def band(body: np.ndarray, cortex: np.ndarray, view: Projection, path, width, de
     one, other = ribbon(np.asarray(path), width)
     one, other = view(one, depth), view(other, depth)
     fill(body, np.concatenate([one, other[::-1]]), value)
-    stroke(cortex, [one, other], CORTEX_CM * view.scale, rim)
+    stroke(cortex, [one, other], CORTEX_CM * view.scale, int(rim))
 
 
 def rib(patient: Patient, pose: Pose, top: float, drop: float, angles: np.ndarray) -> np.ndarray:
@@ -26,20 +26,21 @@ def rib(patient: Patient, pose: Pose, top: float, drop: float, angles: np.ndarra
 def draw_ribs(rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection) -> np.ndarray:
     """Extra attenuation of the rib cage: float32 [size, size]. Back and front arcs cross, and add up."""
     back, front, cortex = blank(view.size), blank(view.size), blank(view.size)
-    pitch = patient.lung_height * pose.inspiration / 9.3
+    pitch = patient.lung_height * pose.inspiration / 8.8
     for k in range(11):
         top = -1.9 + pitch * k + rng.normal(0, 0.10)
         drop = patient.rib_drop * (0.55 + 0.055 * min(k, 8)) * (0.8 + 0.2 * pose.inspiration)
         width = (1.15 + 0.03 * min(k, 6)) * rng.uniform(0.92, 1.08) * (0.85 if k == 10 else 1)
+        shade = 205 if k < 8 else 110                # behind the domes scatter hides them
         for side in (-1, 1):
-            path = rib(patient, pose, top, drop, np.linspace(0.19, 1.62, 26)) * (side, 1)
-            band(back, cortex, view, path, np.linspace(width * .8, width, 26), 7, 205, 130)
+            path = rib(patient, pose, top, drop, np.linspace(0.07, 1.62, 26)) * (side, 1)
+            band(back, cortex, view, path, np.linspace(width * .8, width, 26), 7, shade, 0.63 * shade)
             if k < 8:
                 path = rib(patient, pose, top, drop, np.linspace(1.5, 2.62, 20)) * (side, 1)
                 band(front, cortex, view, path, np.linspace(width * .9, width * 1.25, 20), -7, 150, 75)
     blur = 0.045 * view.scale
-    total = soften(back, blur).astype(np.float32) * np.float32(0.26) + soften(front, 2 * blur).astype(np.float32) * np.float32(0.24)
-    return (total + soften(cortex, blur).astype(np.float32) * np.float32(0.30)) * np.float32(patient.calcium / 255)
+    total = soften(back, blur).astype(np.float32) * np.float32(0.25) + soften(front, 2 * blur).astype(np.float32) * np.float32(0.23)
+    return (total + soften(cortex, blur).astype(np.float32) * np.float32(0.24)) * np.float32(patient.calcium / 255)
 
 
 def draw_shoulders(rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection) -> np.ndarray:
@@ -57,8 +58,8 @@ def draw_shoulders(rng: np.random.Generator, patient: Patient, pose: Pose, view:
         fill(body, view((head + 2.2 * np.stack([np.cos(ring), np.sin(ring)], -1)) * (side, 1)), 160)
         band(body, cortex, view, smooth_path([head + (.5, .8), head + (1.2 + 3 * pose.arms, 9), head + (1.5 + 5 * pose.arms, 22)]) * (side, 1), 2.2, 0, 190)
     blur = 0.05 * view.scale
-    total = soften(body, blur).astype(np.float32) * np.float32(0.42) + soften(blade, blur).astype(np.float32) * np.float32(0.30)
-    return (total + soften(cortex, blur).astype(np.float32) * np.float32(0.22)) * np.float32(patient.calcium / 255)
+    total = soften(body, blur).astype(np.float32) * np.float32(0.55) + soften(blade, blur).astype(np.float32) * np.float32(0.40)
+    return (total + soften(cortex, blur).astype(np.float32) * np.float32(0.34)) * np.float32(patient.calcium / 255)
 
 
 def shoulder_blade(rng, blade, cortex, view, side, inner: float, lift: float) -> None:

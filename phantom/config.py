@@ -16,6 +16,8 @@ class PhantomConfig(Strict):
     least_share: float
     most_share: float
     both_sides: float
+    overlap: tuple[float, float]
+    overlap_rise: float
     ap_share: float
     skin_folds: tuple[float, float]
     bullae: float

@@ -19,22 +19,24 @@ def expose(rng: np.random.Generator, attenuation: np.ndarray, thick: bool, noise
 
 def grain(rng: np.random.Generator, size: int) -> np.ndarray:
     """White noise seen through the detector's blur: float32 [size, size], deviation about 1 at 1024."""
+    # Its own stream: what is drawn next must not depend on the number of pixels.
+    own = np.random.default_rng(rng.integers(2**62))
     white = np.empty((size, size), np.float32)
-    rng.standard_normal(out=white, dtype=np.float32)
+    own.standard_normal(out=white, dtype=np.float32)
     return cv2.GaussianBlur(white, (3, 3), 0.6) * np.float32(1.75 * (size / 1024) ** 0.5)
 
 
 def display(rng: np.random.Generator, signal: np.ndarray, field: tuple[slice, slice]) -> np.ndarray:
     """The film-like curve of a digital radiograph: float32 0..255, air dark."""
     small = cv2.resize(signal[field], (96, 96), interpolation=cv2.INTER_AREA)
-    low, mid, high = np.percentile(small, [8, 50, 97])
-    dark = low - rng.uniform(0.05, 0.55) * (mid - low) - 0.15
+    low, mid, high = np.percentile(small, [8, 50, 90])
+    dark = max(low - rng.uniform(0.15, 0.9) * (mid - low) - 0.2, small.min() + 0.1)   # open air stays black
     light = high + rng.uniform(0.05, 0.6) * (high - mid) + 0.1
-    share = np.clip((signal - np.float32(dark)) / np.float32(light - dark), 0, 1.15)
+    share = np.clip((signal - np.float32(dark)) / np.float32(light - dark), 0, 1.3)
     toe = rng.uniform(1.4, 3.0)
-    curve = share ** np.float32(rng.uniform(0.75, 1.3))
+    curve = share ** np.float32(rng.uniform(0.65, 1.15))
     curve = (1 - np.exp(-toe * curve)) / np.float32(1 - np.exp(-toe)) * np.float32(0.45) + curve * np.float32(0.55)
-    top = rng.uniform(215, 250)
+    top = rng.uniform(185, 240)
     return curve * np.float32(top)
 
 

@@ -82,10 +82,11 @@ def fill(layer: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
     cv2.fillPoly(layer, [fixed(outline)], int(value), cv2.LINE_AA, SUBPIXEL)
 
 
-def stroke(layer: np.ndarray, paths: list[np.ndarray], width: float, value: float = 255) -> None:
-    """Draws paths given in pixels; a line thinner than a pixel is drawn fainter instead."""
+def stroke(layer: np.ndarray, paths, width: float, value: float = 255) -> None:
+    """Draws paths (each [n, 2], pixels); a line thinner than a pixel is drawn fainter instead."""
     value *= min(1.0, max(width, 0.0))
-    cv2.polylines(layer, [fixed(p) for p in paths], False, int(round(value)), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+    paths = list(fixed(paths)) if isinstance(paths, np.ndarray) else [fixed(path) for path in paths]
+    cv2.polylines(layer, paths, False, int(round(value)), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
 
 
 def soften(layer: np.ndarray, sigma: float) -> np.ndarray:

@@ -7,9 +7,8 @@ from phantom.anatomy import Patient, Pose
 from phantom.geometry import smooth_outline
 
 # Lateral wall, in shares of (half_width, height), from the apex down to the costophrenic angle.
-WALL = np.array([[.40, .0], [.56, .03], [.72, .11], [.86, .25], [.945, .43], [.985, .62], [1.0, .80], [.985, .94], [.965, 1.0]])
-RIGHT_MEDIAL = np.array([[.24, .90], [.235, .80], [.245, .68], [.19, .55], [.165, .40], [.15, .25], [.17, .12], [.26, .03]])
-APEX_DEPTH_CM = 1.6                                # the first rib's inner edge above the highest visible lung
+WALL = np.array([[.38, .0], [.52, .025], [.66, .09], [.79, .20], [.885, .36], [.95, .55], [.99, .76], [.99, .92], [.975, 1.0]])
+RIGHT_MEDIAL = np.array([[.25, .93], [.31, .84], [.335, .74], [.30, .62], [.22, .50], [.185, .38], [.165, .25], [.15, .12], [.25, .03]])
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,7 @@ class Lung:
     side: int
     hilum: np.ndarray
     cavity: np.ndarray                             # the pleural cavity, which a healthy lung fills
+    free: np.ndarray                               # [n] 0..1: how freely each point leaves the wall; hilum and ligament hold
     surface: np.ndarray                            # the visceral pleura: equal to the cavity unless there is a pneumothorax
 
     @property
@@ -49,8 +49,8 @@ def heart_border(patient: Patient, pose: Pose) -> np.ndarray:
     """The left mediastinal border from the cardiophrenic angle up to the aortic knob and the apex, in shares."""
     apex = min(patient.heart * pose.magnification, 0.78)
     knob = patient.knob * pose.magnification
-    return np.array([[apex * .93, .93], [apex, .86], [apex * .93, .76], [apex * .72, .63], [apex * .5 + .04, .52],
-                     [.23, .45], [.20, .40], [knob, .335], [knob - .01, .275], [.16, .21], [.17, .11], [.26, .03]])
+    return np.array([[apex * .95, .93], [apex, .86], [apex * .94, .77], [apex * .76, .65], [apex * .42 + .12, .54],
+                     [.27, .46], [.245, .40], [knob, .335], [knob - .015, .27], [.19, .20], [.16, .11], [.25, .03]])
 
 
 def draw_lungs(rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, flatten: tuple[float, float]) -> list[Lung]:
@@ -61,15 +61,16 @@ def draw_lungs(rng: np.random.Generator, patient: Patient, pose: Pose, shift: fl
     for side, border, flat in ((-1, RIGHT_MEDIAL, flatten[0]), (1, heart_border(patient, pose), flatten[1])):
         rise = (dome + (0.035 if side < 0 else 0.0) + rng.normal(0, 0.01)) * (1 - flat)
         inner = border[0, 0]
-        mid = (inner + 0.95) / 2
-        base = np.array([[.93, .985 - .25 * rise], [.86, 1 - .62 * rise], [mid + .08, 1 - rise], [mid - .12, 1 - 1.02 * rise]])
+        base = np.array([[.93, .985 - .25 * rise], [.86, 1 - .62 * rise], [inner + .55 * (.93 - inner), 1 - rise], [inner + .22 * (.93 - inner), 1 - rise]])
         border = border.copy()
-        border[0, 1] = 1 - 0.80 * rise
+        border[0, 1] = 1 - 0.94 * rise
         border = border[np.r_[True, border[1:, 1] < border[0, 1] - .03]]
         wall = WALL + np.array([1.0, 0.4]) * rng.normal(0, 0.008, WALL.shape)
         corners = np.concatenate([wall, wall[-1:], base, border]) * size * (side, 1)
         corners[len(wall) + 3:-1, 0] += shift
-        hilum = np.array([0.27 if side < 0 else 0.32, 0.45 if side < 0 else 0.425]) * size * (side, 1) + (shift, 0)
+        hilum = np.array([0.36 if side < 0 else 0.34, 0.45 if side < 0 else 0.425]) * size * (side, 1) + (shift, 0)
         outline = smooth_outline(corners)
-        lungs.append(Lung(side, hilum, outline, outline))
+        grip = np.r_[.5, np.ones(len(wall)), 1, 1, .9, .4, np.zeros(len(border) - 1), .2]
+        free = np.interp(np.arange(len(outline)) / 12, np.arange(len(grip) + 1), np.r_[grip, .5])
+        lungs.append(Lung(side, hilum, outline, free, outline))
     return lungs

@@ -35,7 +35,7 @@ def draw_pneumothoraces(rng: np.random.Generator, least: float, most: float, bot
 
 def draw_one(rng: np.random.Generator, side: int, share: float) -> Pneumothorax:
     """A small one is an apical cap or a thin rim, a large one takes the whole side."""
-    chances = (.55, .30, .15, 0) if share < .012 else (.30, .50, .15, .05) if share < .035 else (.05, .40, .05, .50)
+    chances = (.55, .30, .15, 0) if share < .012 else (.32, .52, .16, 0) if share < .035 else (.05, .40, .05, .50)
     kind = str(rng.choice(list(KINDS), p=chances))
     angle, arc = KINDS[kind]
     narrow = float(np.clip((share / 0.02) ** 0.25, 0.45, 1.25))
@@ -49,6 +49,7 @@ def retraction(lung: Lung, air: Pneumothorax) -> np.ndarray:
     angle = np.arctan2(y, x)
     away = np.abs((angle - air.angle + np.pi) % (2 * np.pi) - np.pi) / air.arc
     profile = np.where(away < 1, np.cos(np.clip(away, 0, 1) * np.pi / 2) ** 1.2, 0)
+    profile = np.maximum(profile * lung.free - 0.05, 0)
     return profile * (1 + air.ripple[0] * np.sin(3 * angle + air.ripple[1])) / (1 + air.ripple[0])
 
 

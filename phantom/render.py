@@ -51,7 +51,7 @@ def render(seed: int, patient: int, view: int, size: int = 1024, positive: bool 
         index = (air.side + 1) // 2
         lungs[index] = pneumothorax.collapse(lungs[index], air, air.share * cm2)
     mask = pneumothorax.mask_of(lungs, pose.projection)
-    attenuation = attenuate(seed, patient, key, person, pose, lungs, shift, config)
+    attenuation = attenuate(seed, patient, key, person, pose, lungs, shift, float(mask.mean()), config)
     image = photograph(key, attenuation, pose, config)
     return Phantom(image, mask, chest_box(lungs, person, pose), person.age, person.sex, pose.view, '+'.join(a.kind for a in airs))
 
@@ -73,17 +73,20 @@ def tension(airs: list[pneumothorax.Pneumothorax]) -> tuple[float, tuple[float, 
     return shift, (flatten[0], flatten[1])
 
 
-def attenuate(seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung], shift: float, config) -> np.ndarray:
+def attenuate(seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung], shift: float, aired: float, config) -> np.ndarray:
     """The line integral of attenuation through the patient: float32 [size, size]."""
     full, half = pose.projection, pose.projection.at(pose.projection.size // 2)
     bullae = confusers.draw_bullae(stream(4, *key), lungs, config.bullae)
-    lung = soft_tissue.inside([one.surface for one in lungs], half)
+    expanded = soft_tissue.inside([one.surface for one in lungs], half)
+    hidden = min(stream(20, *key).uniform(*config.overlap) + config.overlap_rise * min(aired / 0.04, 1), 0.95)
+    lung = expanded + hidden * (soft_tissue.inside([one.cavity for one in lungs], half) - expanded)
     for bulla in bullae:
-        lung *= 1 - 0.7 * soft_tissue.inside([bulla.outline], half)
-    total = enlarge(smooth_part(key, person, pose, lungs, shift, lung, half, config), full.size)
+        within = 1 - 0.55 * soft_tissue.inside([bulla.outline], half)
+        lung, expanded = lung * within, expanded * within
+    total = enlarge(smooth_part(key, person, pose, lungs, shift, lung, expanded, half, config), full.size)
     trees = [vessels.grow(stream(5 + k, seed, patient, 0)) for k in range(2)]
     fine = vessels.draw_vessels(lungs, trees, full, stream(7, *key).uniform(0.7, 1.25))
-    total += fine * enlarge(np.minimum(lung + 0.15, 1), full.size) * np.float32(TISSUE)
+    total += fine * enlarge(np.minimum(expanded + 0.15, 1), full.size) * np.float32(TISSUE)
     total += bones.draw_ribs(stream(8, seed, patient, 0), person, pose, full)
     total += bones.draw_shoulders(stream(9, *key), person, pose, full)
     total += bones.draw_spine(stream(10, seed, patient, 0), person, pose, full)
@@ -91,18 +94,18 @@ def attenuate(seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung]
     return total + thin_lines(lungs, bullae, full)
 
 
-def smooth_part(key, person, pose, lungs, shift, lung: np.ndarray, view: Projection, config) -> np.ndarray:
+def smooth_part(key, person, pose, lungs, shift, lung: np.ndarray, expanded: np.ndarray, view: Projection, config) -> np.ndarray:
     """Attenuation of everything without fine detail, at a coarser grid: float32 [view.size, view.size]."""
     rng = stream(12, *key)
     quarter = view.at(view.size // 2)
     cavity = soft_tissue.draw_cavity(lungs, person, view)
     density = AERATED * rng.uniform(0.85, 1.2) * (1.12 if pose.view == 'AP' else 1.0)
-    texture = soft_tissue.draw_texture(stream(13, *key), view.size) * np.float32(rng.uniform(0.02, 0.06))
+    texture = soft_tissue.draw_texture(stream(13, *key), view.size) * np.float32(rng.uniform(0.04, 0.09))
     tissue = enlarge(soft_tissue.draw_torso(stream(14, *key), person, pose, quarter)
                      - soft_tissue.draw_recesses(lungs, person, pose, quarter)
                      + vessels.draw_hila(stream(15, *key), lungs, quarter), view.size)
     extra = soft_tissue.draw_disease(stream(16, *key), lungs, person, pose, view, config.disease)
-    tissue += cavity * (lung * (density * (1 + texture)) - 1) + extra * lung
+    tissue += cavity * (density * (lung + expanded * texture) - 1) + extra * lung
     tissue -= soft_tissue.draw_bowel(stream(17, *key), person, pose, view)
     rate = config.skin_folds[pose.view == 'AP']
     tissue += confusers.draw_skin_folds(stream(18, *key), view, person.half_width, person.lung_height * pose.inspiration, rate)
@@ -115,7 +118,7 @@ def thin_lines(lungs: list[Lung], bullae: list[confusers.Bulla], view: Projectio
     layer = confusers.draw_walls(bullae, view)
     for lung in lungs:
         stroke(layer, [view(line) for line in pneumothorax.pleural_line(lung)], 0.07 * view.scale, 200)
-    return soften(layer, 0.025 * view.scale).astype(np.float32) * np.float32(0.30 / 255)
+    return soften(layer, 0.025 * view.scale).astype(np.float32) * np.float32(0.48 / 255)
 
 
 def photograph(key, attenuation: np.ndarray, pose: Pose, config: PhantomConfig) -> np.ndarray:
@@ -124,7 +127,7 @@ def photograph(key, attenuation: np.ndarray, pose: Pose, config: PhantomConfig) 
     signal = exposure.expose(rng, attenuation, pose.view == 'AP', config.noise)
     edge = int(0.08 * size)
     picture = exposure.display(rng, signal, (slice(edge, size - edge), slice(edge, size - edge)))
-    picture = exposure.sharpen(picture, rng.uniform(0.0, 0.7))
+    picture = exposure.sharpen(picture, rng.uniform(0.0, 0.5))
     exposure.mark(rng, picture, pose)
     exposure.collimate(rng, picture, config.collimation)
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -6,15 +6,15 @@ from phantom.anatomy import Patient, Pose
 from phantom.geometry import Projection, blank, enlarge, fill, fixed, smooth_outline, smooth_path, soften, stroke
 from phantom.lungs import Lung
 
-LUNG_EDGE_CM = 4.5                                 # from the lung's border to where it is thickest
+LUNG_EDGE_CM = 6.0                                 # from the lung's border to where it is thickest
 
 
 def draw_torso(rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection) -> np.ndarray:
     """Trunk, neck, arms and breasts: float32 [size, size]."""
     x, y = view.grid()
     out = patient.half_width + 1.6 + 3.2 * patient.fat
-    levels = [-14, -7, -4.5, -2.5, -0.5, 1.5, 5, 9, 14, 22, 32, 45]
-    widths = [8, 5.8 + patient.fat, 6.5 + 1.5 * patient.fat, 10, out - .5, out + 3.2, out + 3.4, out + 1.0, out, out - .3, out - .6, out + 1]
+    levels = [-14, -7, -5, -3.4, -2.0, 0.3, 5, 9, 14, 22, 32, 45]
+    widths = [8, 5.8 + patient.fat, 6.5 + 1.5 * patient.fat, 10, out - .5, out + 3.2, out + 3.6, out + 1.0, out, out - .3, out - .6, out + 1]
     depths = np.array([.75, .58, .6, .66, .74, .82, .90, .96, 1, 1, 1.05, 1.1]) * patient.depth
     height = np.linspace(y.min(), y.max(), 256)
     half, deep = (np.interp(height, levels, v).astype(np.float32) for v in (widths, depths))
@@ -40,8 +40,8 @@ def arm(x, y, side: int, patient: Patient, pose: Pose) -> np.ndarray:
     lean = 0.04 + 0.35 * pose.arms
     away = np.abs((x * side - x0) - lean * (y - y0)) / np.hypot(1, lean)
     radius = 4.6 + 2.0 * patient.fat
-    taper = np.clip((y + 2.5) / 5.0, 0, 1)
-    return (2 * radius * taper * profile((away / radius) ** 2)).astype(np.float32)
+    above = np.maximum(y0 - y, 0)                  # a round shoulder
+    return (2 * radius * profile((away ** 2 + above ** 2) / radius ** 2)).astype(np.float32)
 
 
 def breast(rng, x, y, side: int, patient: Patient, pose: Pose) -> np.ndarray:
@@ -67,7 +67,7 @@ def draw_cavity(lungs: list[Lung], patient: Patient, view: Projection) -> np.nda
     for lung in lungs:
         cv2.fillPoly(layer, [fixed(view(lung.cavity))], 255, cv2.LINE_8, 4)
     inward = np.minimum(cv2.distanceTransform(layer, cv2.DIST_L2, 3) / np.float32(LUNG_EDGE_CM * view.scale), 1)
-    thick = soften((0.25 * (layer > 0) + 0.75 * profile((1 - inward) ** 2) * (layer > 0)).astype(np.float32), 0.8)
+    thick = soften((0.15 * (layer > 0) + 0.85 * profile((1 - inward) ** 2) * (layer > 0)).astype(np.float32), 0.8)
     return thick * np.float32(patient.depth * 0.66 - 1.0 * patient.fat)
 
 
@@ -87,7 +87,7 @@ def draw_airways(lungs: list[Lung], patient: Patient, pose: Pose, view: Projecti
     stroke(layer, [view(smooth_path([[0, -12], [0, -3], [shift * .4, 2], carina]))], 1.7 * view.scale, 230)
     for lung in lungs:
         stroke(layer, [view(smooth_path([carina, (carina + lung.hilum) / 2, lung.hilum + (0.3 * lung.side, -.4)]))], 1.1 * view.scale, 150)
-    return soften(layer, 0.22 * view.scale).astype(np.float32) * np.float32(1.7 / 255)
+    return soften(layer, 0.22 * view.scale).astype(np.float32) * np.float32(2.6 / 255)
 
 
 def draw_bowel(rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection) -> np.ndarray:

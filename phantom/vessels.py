@@ -5,7 +5,7 @@ from phantom.geometry import Projection, blank, smooth_path, soften, stroke
 from phantom.lungs import Lung
 
 # Diameter (cm), length (share of the lung) and visibility of each order of branches.
-ORDERS = ((0.50, 0.26, 0.75), (0.32, 0.22, 0.75), (0.20, 0.19, 0.8), (0.125, 0.16, 0.9), (0.08, 0.13, 1.0))
+ORDERS = ((0.62, 0.26, 1.2), (0.40, 0.22, 1.7), (0.26, 0.19, 2.2), (0.17, 0.16, 2.6), (0.11, 0.13, 3.0))
 
 
 def grow(rng: np.random.Generator, trunks: int = 9) -> list[np.ndarray]:
@@ -47,15 +47,15 @@ def draw_vessels(lungs: list[Lung], trees: list[list[np.ndarray]], view: Project
     for order, (diameter, _, visible) in enumerate(ORDERS):
         layer = blank(view.size)
         for lung, tree in zip(lungs, trees, strict=True):
-            stroke(layer, [view(lung.place(clip(b))) for b in tree[order]], diameter * view.scale)
+            stroke(layer, view(lung.place(clip(tree[order]))), diameter * view.scale)
         thickness += soften(layer, 0.22 * diameter * view.scale) * np.float32(strength * visible * diameter / 255)
     return thickness
 
 
-def clip(branch: np.ndarray) -> np.ndarray:
-    """A branch cut off where it reaches the pleura."""
-    radius = np.hypot(*branch.T)
-    return branch * np.minimum(1, 0.975 / np.maximum(radius, 1e-6))[:, None]
+def clip(branches: np.ndarray) -> np.ndarray:
+    """Branches [n, 6, 2] kept within the pleura."""
+    radius = np.hypot(branches[..., 0], branches[..., 1])
+    return branches * np.minimum(1, 0.975 / np.maximum(radius, 1e-6))[..., None]
 
 
 def draw_hila(rng: np.random.Generator, lungs: list[Lung], view: Projection) -> np.ndarray:

@@ -4,16 +4,19 @@ A file holds either a backbone under timm's names (ImageNet), or a whole start w
 'encoder.', 'head.' and 'decoder.<architecture>.' (see weights/README.md).
 """
 
+import os
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import nn
 
+from cxr.errors import UsageError
+from cxr.torchkit.checkpoint import load_weights
 from cxr.weights import find
 
 
 def parts(name: str) -> dict[str, dict[str, torch.Tensor]]:
     """Tensors of a weights file by part: 'encoder' always, others where the file has them."""
-    from cxr.torchkit.checkpoint import load_weights
-
     tensors = load_weights(find(name))
     if not any(key.startswith("encoder.") for key in tensors):
         return {"encoder": tensors}
@@ -42,3 +45,31 @@ def load_fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: st
             fitting[prefix + key] = value
     module.load_state_dict(fitting, strict=False)
     return len(fitting) / max(len(own), 1)
+
+
+def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Set batch norm's running statistics to those of `batches` (images uint8 [B, 1, s, s])."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over what follows
+    model.train()
+    with torch.inference_mode():
+        for images in batches:
+            model(images)
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def from_hub(make: Callable[[bool], nn.Module], backbone: str) -> nn.Module:
+    """`make(pretrained=True)`, with ImageNet weights from the hub; offline it says so and starts from random ones."""
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
+    try:
+        model = make(True)
+    except UsageError:
+        raise
+    except Exception as error:  # the hub's clients raise many kinds
+        print(f"ImageNet weights of {backbone} cannot be fetched ({type(error).__name__}): random start", flush=True)
+        return make(False)
+    print(f"start weights: ImageNet, from the hub ({backbone})", flush=True)
+    return model

@@ -1,0 +1,117 @@
+"""Metrics of a detector of a rare finding: AUC, log-loss, and Dice in both of its meanings.
+
+A metric that is undefined (one class only, no positives, nothing at all) is None, never 0 or .5.
+"""
+
+import numpy as np
+
+THIRDS = ("small", "middle", "large")
+
+
+def auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
+    """Area under the ROC curve of labels [n] of 0 or 1 and scores [n]; ties count half; None with one class only.
+
+    By the rank sum of Mann and Whitney, so that nothing is interpolated.
+    """
+    labels, probs = _pair(labels, probs)
+    positive = labels > 0.5
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        return None
+    _, group, size = np.unique(probs, return_inverse=True, return_counts=True)
+    rank = np.cumsum(size) - (size - 1) / 2
+    above = rank[group][positive].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+def log_loss(labels: np.ndarray, probs: np.ndarray) -> float | None:
+    """Mean negative log-likelihood in nats of labels [n] of 0 or 1 under probabilities [n]; None for no rows."""
+    labels, probs = _pair(labels, probs)
+    if not len(labels):
+        return None
+    probs = np.clip(probs, 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(labels > 0.5, np.log(probs), np.log1p(-probs))))
+
+
+def dice(truth: np.ndarray, found: np.ndarray) -> float:
+    """Dice of two masks of one shape (any non-zero is inside), 0 to 1; empty against empty is 1."""
+    truth, found = np.asarray(truth) != 0, np.asarray(found) != 0
+    if truth.shape != found.shape:
+        raise ValueError(f"masks of shapes {truth.shape} and {found.shape}")
+    return float(dice_of_areas(truth.sum(), found.sum(), (truth & found).sum()))
+
+
+def dice_of_areas(truth: np.ndarray, found: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Dice of images given by their pixel counts, elementwise [...] -> [...]; empty against empty is 1."""
+    truth, found, overlap = (np.asarray(area, np.float64) for area in (truth, found, overlap))
+    total = truth + found
+    return np.where(total == 0, 1.0, 2 * overlap / np.maximum(total, 1))
+
+
+def kaggle_dice(dices: np.ndarray) -> float | None:
+    """Mean over all images of their Dice [n], as the competition scores; None for no images.
+
+    Most images are empty, and an empty answer to one is a 1: always read it beside `floor`.
+    """
+    dices = np.asarray(dices, np.float64)
+    return float(dices.mean()) if len(dices) else None
+
+
+def positives_dice(labels: np.ndarray, dices: np.ndarray) -> float | None:
+    """Mean Dice [n] of the images that have a lesion (label 1); None where there is none."""
+    labels, dices = _pair(labels, dices)
+    return kaggle_dice(dices[labels > 0.5])
+
+
+def floor(labels: np.ndarray) -> float | None:
+    """Kaggle Dice of a submission that is empty throughout: the share of negatives; None for no images."""
+    labels = np.asarray(labels, np.float64)
+    return float(np.mean(labels < 0.5)) if len(labels) else None
+
+
+def size_thirds(areas: np.ndarray) -> np.ndarray:
+    """Third by lesion size of each image, int [n]: 0, 1, 2 (THIRDS) among the images with area > 0, else -1.
+
+    `areas` [n] in any one unit (share of the image, say). The thirds are as equal in number as they can
+    be; equal areas are told apart by their order.
+    """
+    areas = np.asarray(areas, np.float64)
+    positive = np.flatnonzero(areas > 0)
+    thirds = np.full(len(areas), -1)
+    order = positive[np.argsort(areas[positive], kind="stable")]
+    thirds[order] = np.arange(len(order)) * 3 // max(len(order), 1)
+    return thirds
+
+
+def auc_by_third(areas: np.ndarray, probs: np.ndarray) -> list[float | None]:
+    """AUC of each third of lesion size: the positives of this third against all negatives (area 0)."""
+    thirds, probs = size_thirds(areas), np.asarray(probs)
+    chosen = [(thirds == third) | (thirds == -1) for third in range(3)]
+    return [auc(thirds[rows] >= 0, probs[rows]) for rows in chosen]
+
+
+def dice_by_third(areas: np.ndarray, dices: np.ndarray) -> list[float | None]:
+    """Mean Dice of the lesions of each third of size."""
+    thirds = size_thirds(areas)
+    return [kaggle_dice(np.asarray(dices)[thirds == third]) for third in range(3)]
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of the defined ones; None where none is."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """A metric for a table: '.873', '1.000', '-.120', and '–' where it is undefined."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def _pair(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels, values = np.asarray(labels, np.float64), np.asarray(values, np.float64)
+    if labels.shape != values.shape or labels.ndim != 1:
+        raise ValueError(f"labels of shape {labels.shape}, values of shape {values.shape}")
+    return labels, values

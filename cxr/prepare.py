@@ -1,0 +1,107 @@
+"""From a data folder in the Kaggle layout to the manifest, memory-mapped pixels and masks, and folds.
+
+    python -m cxr.prepare --data DIR --size 512 --folds 5 --subfolds 4
+"""
+
+import argparse
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from cxr import kaggle, runs
+from cxr.config import Strict, validate
+from cxr.errors import run_main
+from cxr.paths import Paths
+
+LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds)\.[0-9a-f]{8}\.\w+")
+
+
+class PrepareConfig(Strict):
+    """size: of the square canvas, pixels; folds and subfolds: how many; seed: of their shuffle."""
+
+    size: int = Field(ge=8, multiple_of=8)
+    folds: int = Field(ge=2)
+    subfolds: int = Field(ge=1)
+    seed: int = 1
+
+
+def prepare(paths: Paths, config: PrepareConfig, workers: int | None = None) -> None:
+    """Bring `paths.prepared` and its folds up to date with the data folder.
+
+    Raises DataError for a bad mask row, an image in both splits, no usable image, or too few for the folds.
+    """
+    layout = kaggle.find(paths.data)
+    pixels, folds = _identities(layout, config)
+    folder = paths.folds(config.folds).parent
+    stale = not runs.is_current(paths.prepared, pixels)
+    if not stale and runs.is_current(folder, folds):
+        print("prepare: up to date")
+        return
+    if stale:
+        with runs.recorded(paths.prepared, pixels) as metrics:
+            clear(paths.prepared)
+            _prepare_images(layout, paths.prepared, config.size, workers, metrics)
+    with runs.recorded(folder, folds, config.seed):
+        clear(folder)
+        _assign_folds(paths.prepared, folder / "folds.csv", config)
+
+
+def _identities(layout: kaggle.Layout, config: PrepareConfig) -> tuple[runs.Identity, runs.Identity]:
+    """What the images, and then the folds, are made from."""
+    source = runs.source_digest("cxr")
+    inputs = {"dicoms": layout.digest} | {path.name: runs.digest(path) for path in layout.tables}
+    pixels = runs.Identity(config.model_dump(include={"size"}), inputs, source)
+    folds = runs.Identity(config.model_dump(exclude={"size"}), {"prepared": pixels.hash}, source)
+    return pixels, folds
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, finished or killed, so that old and new never stand side by side."""
+    for path in folder.iterdir():
+        made = path.name in ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv")
+        if path.is_file() and (made or LEFTOVER.fullmatch(path.name)):
+            path.unlink()
+
+
+def _prepare_images(layout: kaggle.Layout, folder: Path, size: int, workers: int | None, metrics: dict) -> None:
+    from cxr import intake  # NumPy, pandas and the decoders: not before there is something to do
+
+    start = time.perf_counter()
+    plan = intake.plan(layout)
+    for warning in plan.warnings:
+        print(f"prepare: {warning}")
+    counts = intake.run(plan, folder, size, workers)
+    metrics.update(counts | {"images_per_second": round(counts["images"] / (time.perf_counter() - start), 1)})
+    print("prepare: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in metrics.items()))
+
+
+def _assign_folds(prepared: Path, path: Path, config: PrepareConfig) -> None:
+    from cxr import folds, intake, tables
+
+    manifest = tables.read(prepared / "manifest.parquet", tables.MANIFEST, "prepare")
+    unknown = int((manifest["patient"].isna() & manifest["label"].notna()).sum())
+    if unknown:
+        print(f"prepare: patients unknown: grouped by near-duplicates ({unknown} images)")
+    canvases = partial(intake.canvases, prepared)
+    tables.write(folds.assign(manifest, config.folds, config.subfolds, config.seed, canvases), path, tables.FOLDS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cxr.prepare", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder in the Kaggle layout")
+    parser.add_argument("--size", type=int, required=True, help="side of the square canvas, in pixels")
+    parser.add_argument("--folds", type=int, required=True)
+    parser.add_argument("--subfolds", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    given = vars(parser.parse_args())
+    data, workers = given.pop("data"), given.pop("workers")
+    config = validate(given, PrepareConfig, "prepare")
+    prepare(Paths(data, "prepare", config.size), config, workers)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,49 @@
+"""What part of the canvas a network sees: the chest box or the whole frame, jittered in training."""
+
+import zlib
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from cxr.config import Strict
+from cxr.geometry import Box
+
+
+class View(Strict):
+    """The part of an image that a member sees, and the square it is stretched to."""
+
+    size: int = Field(ge=32, multiple_of=32)
+    crop: Literal["box", "full"]
+    """At inference, deterministic: the found chest box, or the whole frame."""
+    box_share: float = Field(default=1.0, ge=0, le=1)
+    """crop: box, in training: the share of samples cut to the box; the others fall to random crops or the frame."""
+    random_share: float = Field(default=0.0, ge=0, le=1)
+    """In training: of the samples not cut to the box, the share cut to a random rectangle."""
+    random_low: float = 0.73
+    random_high: float = 0.93
+    """Sides of the random rectangle as shares of the frame (the rank-47 solution: 749 x 949 of 1024)."""
+    jitter: float = 0.0
+    """In training: each edge of the box moves by up to this share of the box's extent."""
+
+
+def key(*parts: int | str) -> np.random.Generator:
+    """Random numbers that depend on (seed, epoch, image_id) alone, so that a resumed run draws the same."""
+    return np.random.default_rng([zlib.crc32(p.encode()) if isinstance(p, str) else p for p in parts])
+
+
+def region(view: View, box: Box, size: int) -> Box:
+    """What the member sees at inference, on a canvas of `size`."""
+    return box.clipped(size, size) if view.crop == "box" else Box(0, 0, size, size)
+
+
+def drawn_region(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
+    """What the member sees of one training sample, on a canvas of `size`."""
+    if view.crop == "box" and rng.random() < view.box_share:
+        shifts = rng.uniform(-view.jitter, view.jitter, 4) * np.array([box.width, box.height] * 2)
+        return Box(*(np.array(box) + shifts)).clipped(size, size)
+    if rng.random() < view.random_share:
+        width, height = rng.uniform(view.random_low, view.random_high, 2) * size
+        x, y = rng.uniform(0, size - width), rng.uniform(0, size - height)
+        return Box(x, y, x + width, y + height)
+    return Box(0, 0, size, size)

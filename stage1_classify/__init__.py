@@ -1,0 +1,1 @@
+"""Stage 1: classifiers give every image a probability of pneumothorax and its bottleneck features."""

@@ -1,0 +1,68 @@
+"""Batches for the segmenters: a jittered view of the canvas, augmented, with its mask and label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cxr.augment import augmented
+from cxr.geometry import Box, crop, resize, uncrop
+from cxr.prepared import Prepared
+from cxr.sampling import batches_of, with_share
+from cxr.views import drawn_region, key, region
+from stage2_segment.config import SegmenterConfig
+
+
+@dataclass(frozen=True)
+class SegmenterData:
+    """Training examples of one unit; framework-free, keyed by (seed, epoch, image_id)."""
+
+    prepared: Prepared
+    boxes: dict[str, Box]
+    """In the original's pixels; unused where the member sees the whole frame."""
+    member: SegmenterConfig
+    image_ids: list[str]
+    seed: int
+
+    def batches(self, epoch: int) -> list[list[str]]:
+        """The epoch's images in batches, each with its share of positives; negatives are drawn anew each epoch."""
+        rng, size = key(self.seed, epoch), self.member.training.batch
+        order = rng.permutation(len(self.image_ids))
+        if self.member.positive_share is not None:
+            order = with_share(self.prepared.labels(self.image_ids) > 0, self.member.positive_share, size, rng)
+        return batches_of(self.image_ids, order, size)
+
+    def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
+        """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32."""
+        rng = key(self.seed, epoch, image_id)
+        size = self.member.view.size
+        seen = drawn_region(self.member.view, self.box(image_id), self.prepared.size, rng)
+        image = crop(self.prepared.image(image_id), seen, size)
+        mask = (crop(self.prepared.mask(image_id) * np.uint8(255), seen, size) > 127).astype(np.uint8)
+        image, mask = augmented(self.member.augment, image, mask, rng)
+        label = np.float32(self.prepared.manifest["label"].get(image_id, np.nan))
+        return {"image": image[None], "mask": mask[None], "label": label}
+
+    def plain(self, image_id: str) -> dict[str, np.ndarray]:
+        """image uint8 [1, s, s] as inference sees it."""
+        return {"image": crop(self.prepared.image(image_id), self.seen(image_id), self.member.view.size)[None]}
+
+    def box(self, image_id: str) -> Box:
+        """The chest box on the canvas; the whole canvas where the member needs none."""
+        size = self.prepared.size
+        if self.member.view.crop == "full":
+            return Box(0, 0, size, size)
+        return self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])
+
+    def seen(self, image_id: str) -> Box:
+        """What inference sees, on the canvas."""
+        return region(self.member.view, self.box(image_id), self.prepared.size)
+
+    def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
+        """A map of the view [s, s] pasted back into the full frame, at the member's size."""
+        size = self.member.view.size
+        return uncrop(patch, self.seen(image_id).scaled(size / self.prepared.size), size)
+
+    def truth(self, image_id: str) -> np.ndarray:
+        """The full-frame mask at the member's size, bool [s, s]."""
+        size = self.member.view.size
+        return resize(self.prepared.mask(image_id) * np.uint8(255), size, size) > 127

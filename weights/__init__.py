@@ -1,0 +1,1 @@
+"""Start weights that the project ships, and how they were made."""
