@@ -152,8 +152,8 @@ def stored_values(header: pydicom.Dataset, least: int | None = None) -> np.ndarr
         if syntax in NATIVE:
             _require_whole(header)
         plugin = "" if syntax in NATIVE else "pylibjpeg"
-        decoder = get_decoder(syntax)
-        values, _ = decoder.as_array(header, raw=True, index=0, decoding_plugin=plugin, correct_unused_bits=False)
+        options = {"raw": True, "view_only": True, "correct_unused_bits": False, "decoding_plugin": plugin}
+        values, _ = get_decoder(syntax).as_array(header, index=0, **options)
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return native.view(f"u{native.dtype.itemsize}")
 

@@ -1,6 +1,6 @@
 """Folds and subfolds of the labelled training images: a patient is never in two of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr import duplicates, tables
 from cxr.errors import DataError
 
-ATTEMPTS = 20  # the splitter is greedy: with few patients one shuffle may leave a fold without positives
+SHUFFLES = 10  # the splitter is greedy: with few patients one shuffle may leave a fold without positives
 
 
 def assign(
@@ -27,12 +27,12 @@ def assign(
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
     images = images.assign(group=_groups(images, canvases), stratum=_strata(images))
-    fold = _divide(images, folds, seed, f"{folds} folds")
+    name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
+    fold = _divide(images, folds, subfolds, seed, name)
     subfold = np.zeros(len(images), np.int64)
     for number in range(folds):
         part = fold == number
-        name = f"{subfolds} subfolds in each of {folds} folds"
-        subfold[part] = _divide(images[part], subfolds, seed + 1 + number, name)
+        subfold[part] = _divide(images[part], subfolds, 1, seed + 1 + number, name)
     table = pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold})
     return tables.checked(table, tables.FOLDS, "folds")
 
@@ -56,21 +56,37 @@ def _strata(images: pd.DataFrame) -> np.ndarray:
     return np.where(positive, 1 + np.digitize(share, edges), 0)
 
 
-def _divide(images: pd.DataFrame, parts: int, seed: int, name: str) -> np.ndarray:
-    """Part of each image, int64: whole groups, strata alike, both classes in every part."""
-    if parts == 1:
-        return np.zeros(len(images), np.int64)
-    positive = images["stratum"].to_numpy() > 0
-    _require_enough(images, positive, parts, name)
-    for attempt in range(ATTEMPTS):
-        # With few images the terciles leave the splitter no choice; the label alone may still work out.
-        strata = images["stratum"].to_numpy()
-        if attempt >= ATTEMPTS // 2 or np.unique(strata, return_counts=True)[1].min() < parts:
-            strata = positive
-        part = _split(images["group"].to_numpy(), strata, parts, seed + 1000 * attempt)
-        if all(0 < positive[part == number].sum() < (part == number).sum() for number in range(parts)):
+def _divide(images: pd.DataFrame, parts: int, least: int, seed: int, name: str) -> np.ndarray:
+    """Part of each image, int64: whole groups, strata alike, in every part `least` groups or more of both classes."""
+    group, positive = images["group"].to_numpy(), images["stratum"].to_numpy() > 0
+    for part in _attempts(group, images["stratum"].to_numpy(), parts, seed):
+        if all(len(np.unique(group[(part == number) & kind])) >= least
+               for number in range(parts) for kind in (positive, ~positive)):  # fmt: skip
             return part
-    raise DataError(f"too few for {name}: {_counts(images, positive)}; some part would lack one class")
+    patients = images["group"].nunique()
+    with_ = images["group"][positive].nunique()
+    raise DataError(
+        f"too few for {name}: {len(images)} labelled images of {patients} patients, of them {positive.sum()} images "
+        f"of {with_} patients with a pneumothorax; each subfold needs images with and without one"
+    )
+
+
+def _attempts(group: np.ndarray, stratum: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
+    """Ways to divide, the best first: strata alike, then the label alone alike, then patients dealt like cards."""
+    positive = stratum > 0
+    for strata in (stratum, positive):
+        _, counts = np.unique(strata, return_counts=True)
+        if parts > 1 and min(counts.min(), len(np.unique(group))) >= parts:
+            yield from (_split(group, strata, parts, seed + 1000 * shuffle) for shuffle in range(SHUFFLES))
+    yield _deal(group, positive, parts, seed)
+
+
+def _deal(group: np.ndarray, positive: np.ndarray, parts: int, seed: int) -> np.ndarray:
+    """Patients in turn, those with a pneumothorax first: as even in numbers as can be, whatever their images."""
+    order = np.random.default_rng(seed).permutation(np.unique(group))
+    order = order[np.argsort(~np.isin(order, group[positive]), kind="stable")]
+    place = dict(zip(order.tolist(), range(len(order)), strict=True))
+    return np.array([place[one] % parts for one in group.tolist()], np.int64)
 
 
 def _split(group: np.ndarray, strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
@@ -79,16 +95,3 @@ def _split(group: np.ndarray, strata: np.ndarray, parts: int, seed: int) -> np.n
     for number, (_, held_out) in enumerate(splitter.split(group, strata, group)):
         part[held_out] = number
     return part
-
-
-def _require_enough(images: pd.DataFrame, positive: np.ndarray, parts: int, name: str) -> None:
-    with_, without = (images["group"][mask].nunique() for mask in (positive, ~positive))
-    if min(with_, without, images["group"].nunique()) < parts:
-        raise DataError(f"too few for {name}: {_counts(images, positive)}")
-
-
-def _counts(images: pd.DataFrame, positive: np.ndarray) -> str:
-    return (
-        f"{len(images)} labelled images of {images['group'].nunique()} patients, of them {positive.sum()} images "
-        f"of {images['group'][positive].nunique()} patients with a pneumothorax"
-    )

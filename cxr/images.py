@@ -4,6 +4,7 @@ Every step (modality, window, inversion) acts on each pixel alone, so it is work
 each value that 8 or 16 stored bits can hold, and the image is looked up in that table.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pydicom
 from pydicom.pixels import apply_modality_lut, apply_voi
 
 from cxr import dicom
+
+STRIP = 1 << 18
 
 
 def read_gray(path: Path, least: int | None = None) -> np.ndarray:
@@ -39,7 +42,7 @@ def gray(header: pydicom.Dataset, least: int | None = None) -> np.ndarray:
         return 255 - values if _is_inverted(header) else values
     stored = dicom.stored_values(header)
     with dicom.explained("its gray scale cannot be worked out"):
-        return np.take(_levels(header, stored), stored)
+        return _look_up(_levels(header, stored), stored)
 
 
 def _is_plain(header: pydicom.Dataset) -> bool:
@@ -57,13 +60,27 @@ def _levels(header: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
     """Gray level of each stored value, uint8 [2 ** bits allocated]."""
     numbers = _numbers(header, np.arange(1 << stored.dtype.itemsize * 8))
     shown = np.zeros(len(numbers), bool)
-    shown[stored] = True
+    for rows in _strips(stored):
+        shown[stored[rows]] = True
     padding = _is_padding(header, numbers)
     shown &= ~padding
     levels = _display(header, _modality(header, numbers), shown)
     if _is_inverted(header):
         levels = 255 - levels
     return np.where(padding, 0, np.rint(levels)).astype(np.uint8)  # padding is no tissue: as dark as air
+
+
+def _look_up(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    picture = np.empty(stored.shape, np.uint8)
+    for rows in _strips(stored):
+        picture[rows] = levels[stored[rows]]
+    return picture
+
+
+def _strips(image: np.ndarray) -> Iterator[slice]:
+    """Rows of about STRIP pixels in all: NumPy turns what it indexes by into 8 bytes a pixel."""
+    count = max(STRIP // image.shape[1], 1)
+    return (slice(start, start + count) for start in range(0, len(image), count))
 
 
 def _numbers(header: pydicom.Dataset, codes: np.ndarray) -> np.ndarray:

@@ -132,8 +132,10 @@ def _shown(items: Iterable, total: int) -> Iterator:
     line, start = Line("prepare", LOG_SECONDS), time.perf_counter()
     for done, item in enumerate(items, 1):
         yield item
-        rate = done / (time.perf_counter() - start)
-        line.say(f"{done} of {total} images, {rate:.0f} a second, {clock((total - done) / rate)} left")
+        seconds = time.perf_counter() - start
+        if seconds > LOG_SECONDS:
+            left = clock((total - done) * seconds / done)
+            line.say(f"{done} of {total} images, {done / seconds:.0f} a second, {left} left")
 
 
 def _rejected(plan: Plan, results: dict[str, Facts | str]) -> pd.DataFrame:
@@ -161,7 +163,8 @@ def _manifest(plan: Plan, results: dict[str, Facts | str]) -> pd.DataFrame:
 
 
 def _index(usable: list[Task], manifest: pd.DataFrame, size: int) -> pd.DataFrame:
-    boxes = [Letterbox(height, width, size) for height, width in zip(manifest["height"], manifest["width"], strict=True)]
+    sides = zip(manifest["height"], manifest["width"], strict=True)
+    boxes = [Letterbox(height, width, size) for height, width in sides]
     has_mask = np.array([task.mask_row >= 0 for task in usable])
     return pd.DataFrame({
         "image_id": manifest["image_id"], "row": np.arange(len(usable)), "scale": [box.scale for box in boxes],

@@ -123,7 +123,8 @@ def split(image: str, file: File, rows: dict[str, list[Row]], samples: set[str])
     """train, test or unlabelled: by the rows and the sample submission, by the folder only without the latter."""
     if image in rows:
         if image in samples:
-            raise DataError(f"image {image} has a mask row (line {rows[image][0].line}) and is in the sample submission")
+            line = rows[image][0].line
+            raise DataError(f"image {image} has a mask row (line {line}) and is in the sample submission")
         return "train"
     in_test = image in samples if samples else "test" in file.path.rpartition("/")[0].lower()
     return "test" if in_test else "unlabelled"

@@ -24,6 +24,20 @@ def auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
     return float(above / (positives * negatives))
 
 
+def auc_within(labels: np.ndarray, probs: np.ndarray, group: np.ndarray) -> float | None:
+    """AUC of all pairs of a positive and a negative in one group (of what one model scored, say); None without any.
+
+    Scores of different models are not ranked against each other: where each was fitted without the
+    images that it scores, their offsets run against the images' labels, and a pooled AUC comes out too low.
+    """
+    labels, probs = _pair(labels, probs)
+    rows = [np.asarray(group) == key for key in np.unique(group)]
+    pairs = np.array([(labels[own] > 0.5).sum() * (labels[own] < 0.5).sum() for own in rows], float)
+    if not pairs.sum():
+        return None
+    return float(np.average([auc(labels[own], probs[own]) or 0.0 for own in rows], weights=pairs))
+
+
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float | None:
     """Mean negative log-likelihood in nats of labels [n] of 0 or 1 under probabilities [n]; None for no rows."""
     labels, probs = _pair(labels, probs)
@@ -83,11 +97,15 @@ def size_thirds(areas: np.ndarray) -> np.ndarray:
     return thirds
 
 
-def auc_by_third(areas: np.ndarray, probs: np.ndarray) -> list[float | None]:
-    """AUC of each third of lesion size: the positives of this third against all negatives (area 0)."""
+def auc_by_third(areas: np.ndarray, probs: np.ndarray, group: np.ndarray | None = None) -> list[float | None]:
+    """AUC of each third of lesion size: the positives of this third against all negatives (area 0).
+
+    group: as for `auc_within`; the thirds are of all images.
+    """
     thirds, probs = size_thirds(areas), np.asarray(probs)
+    group = np.zeros(len(probs)) if group is None else np.asarray(group)
     chosen = [(thirds == third) | (thirds == -1) for third in range(3)]
-    return [auc(thirds[rows] >= 0, probs[rows]) for rows in chosen]
+    return [auc_within(thirds[rows] >= 0, probs[rows], group[rows]) for rows in chosen]
 
 
 def dice_by_third(areas: np.ndarray, dices: np.ndarray) -> list[float | None]:

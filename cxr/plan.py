@@ -40,7 +40,7 @@ class Unit:
 def run(unit: Unit, make) -> None:
     """Run `make(metrics)` unless the unit is up to date; `make` imports its framework itself, so late."""
     identity = unit.identity
-    if runs.is_current(unit.folder, identity):
+    if unit.current:
         print(f"{unit.name}: up to date")
         return
     with runs.recorded(unit.folder, identity, getattr(unit.config, "seed", None)) as metrics:

@@ -16,6 +16,7 @@ from cxr.config import Strict, validate
 from cxr.errors import run_main
 from cxr.paths import Paths
 
+MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv")
 LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds)\.[0-9a-f]{8}\.\w+")
 
 
@@ -61,8 +62,7 @@ def _identities(layout: kaggle.Layout, config: PrepareConfig) -> tuple[runs.Iden
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, finished or killed, so that old and new never stand side by side."""
     for path in folder.iterdir():
-        made = path.name in ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv")
-        if path.is_file() and (made or LEFTOVER.fullmatch(path.name)):
+        if path.is_file() and (path.name in MADE or LEFTOVER.fullmatch(path.name)):
             path.unlink()
 
 

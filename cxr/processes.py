@@ -26,7 +26,8 @@ def each(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     workers = workers or _cpus()
-    chunks = iter(lambda it=iter(tasks): list(islice(it, CHUNK)), [])
+    tasks = iter(tasks)
+    chunks = iter(lambda: list(islice(tasks, CHUNK)), [])
     while True:
         running: dict[Future, list] = {}
         try:

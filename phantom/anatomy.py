@@ -1,4 +1,5 @@
 """Who is imaged and how: one patient's build, shared by all images, and one view's pose and technique."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,15 @@ class Patient:
 
     age: int
     sex: str
-    half_width: float                              # midline to the inner chest wall
-    lung_height: float                             # apex to costophrenic angle
-    depth: float                                   # front to back, skin to skin
-    fat: float                                     # 0 lean .. 1 obese
-    heart: float                                   # left heart border, share of half_width
-    knob: float                                    # aortic knob, likewise
-    breast: float                                  # radius; 0: none to see
-    rib_drop: float                                # how far a rib falls from back to front
-    calcium: float                                 # bone against the average
+    half_width: float  # midline to the inner chest wall
+    lung_height: float  # apex to costophrenic angle
+    depth: float  # front to back, skin to skin
+    fat: float  # 0 lean .. 1 obese
+    heart: float  # left heart border, share of half_width
+    knob: float  # aortic knob, likewise
+    breast: float  # radius; 0: none to see
+    rib_drop: float  # how far a rib falls from back to front
+    calcium: float  # bone against the average
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Pose:
     """One view of a patient."""
 
     view: str
-    inspiration: float                             # share of full lung height
-    magnification: float                           # of the heart, larger in AP
-    scapula: float                                 # how far the blades lie over the lungs, 0..1
-    arms: float                                    # abduction, 0..1
+    inspiration: float  # share of full lung height
+    magnification: float  # of the heart, larger in AP
+    scapula: float  # how far the blades lie over the lungs, 0..1
+    arms: float  # abduction, 0..1
     projection: Projection
 
 
@@ -42,11 +43,18 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     small = 0.92 if female else 1.0
     age = int(np.clip(rng.normal(50, 17), 18, 90))
     return Patient(
-        age=age, sex='F' if female else 'M', fat=fat,
-        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat, lung_height=small * rng.normal(27.2, 2.0) - 1.2 * fat,
-        depth=small * rng.normal(19.5, 1.2) + 8 * fat, heart=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
-        knob=rng.uniform(0.20, 0.265) + 0.0008 * (age - 50), breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
-        rib_drop=rng.normal(9.0, 1.2), calcium=rng.normal(1.0, 0.12) - 0.003 * (age - 50))
+        age=age,
+        sex="F" if female else "M",
+        fat=fat,
+        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat,
+        lung_height=small * rng.normal(27.2, 2.0) - 1.2 * fat,
+        depth=small * rng.normal(19.5, 1.2) + 8 * fat,
+        heart=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
+        knob=rng.uniform(0.20, 0.265) + 0.0008 * (age - 50),
+        breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
+        rib_drop=rng.normal(9.0, 1.2),
+        calcium=rng.normal(1.0, 0.12) - 0.003 * (age - 50),
+    )
 
 
 def draw_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: float) -> Pose:
@@ -63,6 +71,11 @@ def draw_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: f
     middle = scale * height / 2
     origin = (float(centre[0] + np.sin(tilt) * middle), float(centre[1] - np.cos(tilt) * middle))
     turn = rng.normal(0, 0.10 if ap else 0.04)
-    return Pose('AP' if ap else 'PA', inspiration, rng.uniform(1.08, 1.25) if ap else 1.0,
-                rng.uniform(0.25, 1.0) if ap else rng.uniform(-0.1, 0.45), rng.uniform(0, 0.5) if ap else rng.uniform(0.3, 1.0),
-                Projection(size, scale, origin, tilt, turn))
+    return Pose(
+        "AP" if ap else "PA",
+        inspiration,
+        rng.uniform(1.08, 1.25) if ap else 1.0,
+        rng.uniform(0.25, 1.0) if ap else rng.uniform(-0.1, 0.45),
+        rng.uniform(0, 0.5) if ap else rng.uniform(0.3, 1.0),
+        Projection(size, scale, origin, tilt, turn),
+    )

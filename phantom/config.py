@@ -1,4 +1,5 @@
 """The phantoms' numbers: read from config.yaml, where each is explained."""
+
 from functools import cache
 from pathlib import Path
 

@@ -1,9 +1,10 @@
 """What looks like a pneumothorax and is none; drawn at the same rate whatever the label."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
-from phantom.geometry import Projection, blank, ribbon, smooth_path, soften, stroke, fill
+from phantom.geometry import Projection, blank, fill, ribbon, smooth_path, spread, stroke
 from phantom.lungs import Lung
 
 
@@ -24,7 +25,9 @@ def draw_bullae(rng: np.random.Generator, lungs: list[Lung], rate: float) -> lis
         spread = np.linspace(0, 2 * np.pi, 32, endpoint=False)
         radius = rng.uniform(0.10, 0.24)
         centre = reach * np.array([np.cos(angle), np.sin(angle)])
-        ring = centre + radius * (1 + 0.1 * np.sin(2 * spread + rng.uniform(0, 6)))[:, None] * np.stack([np.cos(spread), np.sin(spread)], -1)
+        ring = centre + radius * (1 + 0.1 * np.sin(2 * spread + rng.uniform(0, 6)))[:, None] * np.stack(
+            [np.cos(spread), np.sin(spread)], -1
+        )
         bullae.append(Bulla(lung.place(centre), lung.place(ring)))
     return bullae
 
@@ -37,15 +40,21 @@ def draw_walls(bullae: list[Bulla], view: Projection) -> np.ndarray:
     return layer
 
 
-def draw_skin_folds(rng: np.random.Generator, view: Projection, half_width: float, height: float, rate: float) -> np.ndarray:
+def draw_skin_folds(
+    rng: np.random.Generator, view: Projection, half_width: float, height: float, rate: float
+) -> np.ndarray:
     """Folds of skin: a density that rises towards an edge and drops there, in cm: float32 [size, size]."""
     layer = np.zeros((view.size, view.size), np.float32)
     for _ in range(rng.integers(1, 4) if rng.random() < rate else 0):
         side = rng.choice([-1, 1])
-        x = half_width * (rng.uniform(0.35, 0.95) + np.array([rng.normal(-.12, .1), 0, rng.normal(.03, .08), rng.normal(0, .15)]))
-        y = height * (np.array([0, .33, .66, 1]) * rng.uniform(.4, 1.2) + rng.uniform(-.15, .35))
+        x = half_width * (
+            rng.uniform(0.35, 0.95) + np.array([rng.normal(-0.12, 0.1), 0, rng.normal(0.03, 0.08), rng.normal(0, 0.15)])
+        )
+        y = height * (np.array([0, 0.33, 0.66, 1]) * rng.uniform(0.4, 1.2) + rng.uniform(-0.15, 0.35))
         path = smooth_path(np.stack([x, y], -1))
-        layer += fold(view, path * (side, 1), rng.uniform(1.2, 4.0) * rng.choice([-1, 1])) * np.float32(rng.uniform(.5, 1.5))
+        layer += fold(view, path * (side, 1), rng.uniform(1.2, 4.0) * rng.choice([-1, 1])) * np.float32(
+            rng.uniform(0.5, 1.5)
+        )
     return layer
 
 
@@ -56,4 +65,4 @@ def fold(view: Projection, path: np.ndarray, breadth: float) -> np.ndarray:
     for k in range(8, 0, -1):
         far, _ = ribbon(path, 2 * breadth * k / 8 * fade)
         fill(layer, view(np.concatenate([path, far[::-1]])), 255 * (1 - (k - 1) / 8) ** 1.3)
-    return soften(layer, 0.06 * view.scale).astype(np.float32) / np.float32(255)
+    return spread(layer, 0.06 * view.scale) / np.float32(255)

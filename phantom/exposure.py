@@ -1,4 +1,5 @@
 """From attenuation to a stored picture: scatter, detector, quantum noise, display curve, borders and markers."""
+
 import cv2
 import numpy as np
 
@@ -11,7 +12,7 @@ def expose(rng: np.random.Generator, attenuation: np.ndarray, thick: bool, noise
     size = len(attenuation)
     primary = cv2.exp(-attenuation)
     coarse = cv2.GaussianBlur(cv2.resize(primary, (64, 64), interpolation=cv2.INTER_AREA), (0, 0), 4)
-    scatter = rng.uniform(0.25, 0.6) if thick else rng.uniform(0.08, 0.3)    # a grid is rarely used at the bedside
+    scatter = rng.uniform(0.25, 0.6) if thick else rng.uniform(0.08, 0.3)  # a grid is rarely used at the bedside
     arrived = (primary + np.float32(scatter) * np.minimum(enlarge(coarse, size), 0.4)) / np.float32(1 + scatter)
     signal = -cv2.log(np.maximum(arrived, 1e-3))
     return signal + grain(rng, size) * np.minimum(cv2.exp(0.5 * signal), 12) * np.float32(noise * rng.uniform(0.5, 1.6))
@@ -30,19 +31,21 @@ def display(rng: np.random.Generator, signal: np.ndarray, field: tuple[slice, sl
     """The film-like curve of a digital radiograph: float32 0..255, air dark."""
     small = cv2.resize(signal[field], (96, 96), interpolation=cv2.INTER_AREA)
     low, mid, high = np.percentile(small, [8, 50, 90])
-    dark = max(low - rng.uniform(0.15, 0.9) * (mid - low) - 0.2, small.min() + 0.1)   # open air stays black
+    dark = max(low - rng.uniform(0.15, 0.9) * (mid - low) - 0.2, small.min() + 0.1)  # open air stays black
     light = high + rng.uniform(0.05, 0.6) * (high - mid) + 0.1
     share = np.clip((signal - np.float32(dark)) / np.float32(light - dark), 0, 1.3)
     toe = rng.uniform(1.4, 3.0)
     curve = share ** np.float32(rng.uniform(0.65, 1.15))
-    curve = (1 - np.exp(-toe * curve)) / np.float32(1 - np.exp(-toe)) * np.float32(0.45) + curve * np.float32(0.55)
+    curve = (1 - np.exp(-toe * curve)) / np.float32(1 - np.exp(-toe)) * 0.45 + curve * 0.55
     top = rng.uniform(185, 240)
     return curve * np.float32(top)
 
 
 def sharpen(picture: np.ndarray, amount: float) -> np.ndarray:
     """Unsharp masking, as computed radiography does by default; its width is a share of the image."""
-    blurred = enlarge(cv2.GaussianBlur(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), (0, 0), 2.5), len(picture))
+    blurred = enlarge(
+        cv2.GaussianBlur(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), (0, 0), 2.5), len(picture)
+    )
     return cv2.addWeighted(picture, 1 + amount, blurred, -amount, 0)
 
 
@@ -54,7 +57,17 @@ def collimate(rng: np.random.Generator, picture: np.ndarray, rate: float) -> Non
     near = rng.uniform(0, 0.07, 4) * (rng.random(4) < 0.6)
     skew = rng.normal(0, 0.008)
     left, top, right, bottom = near[0], near[1], 1 - near[2], 1 - near[3]
-    field = np.array([[left + skew, top - skew], [right + skew, top + skew], [right - skew, bottom + skew], [left - skew, bottom - skew]]) * size
+    field = (
+        np.array(
+            [
+                [left + skew, top - skew],
+                [right + skew, top + skew],
+                [right - skew, bottom + skew],
+                [left - skew, bottom - skew],
+            ]
+        )
+        * size
+    )
     inside = np.zeros((size, size), np.uint8)
     cv2.fillPoly(inside, [np.round(field).astype(np.int32)], 1)
     picture[inside == 0] = 245 if rng.random() < 0.2 else rng.uniform(0, 12)
@@ -64,12 +77,19 @@ def mark(rng: np.random.Generator, picture: np.ndarray, pose: Pose) -> None:
     """The side marker, and the bedside's label in AP."""
     size = len(picture)
     left = rng.random() < 0.65
-    x = rng.uniform(.86, .95) if left else rng.uniform(.03, .09)
+    x = rng.uniform(0.86, 0.95) if left else rng.uniform(0.03, 0.09)
     tilt = rng.normal(0, 12) + rng.choice([0, 0, 0, 90])
-    write(rng, picture, 'L' if left else 'R', (x * size, rng.uniform(.05, .2) * size), rng.uniform(.9, 1.7) * size / 1024, tilt)
-    if pose.view == 'AP' and rng.random() < .7:
-        text = str(rng.choice(['PORTABLE', 'AP', 'AP SUPINE', 'ERECT', 'SUPINE']))
-        write(rng, picture, text, (rng.uniform(.05, .8) * size, rng.uniform(.02, .12) * size), .7 * size / 1024, 0)
+    write(
+        rng,
+        picture,
+        "L" if left else "R",
+        (x * size, rng.uniform(0.05, 0.2) * size),
+        rng.uniform(0.9, 1.7) * size / 1024,
+        tilt,
+    )
+    if pose.view == "AP" and rng.random() < 0.7:
+        text = str(rng.choice(["PORTABLE", "AP", "AP SUPINE", "ERECT", "SUPINE"]))
+        write(rng, picture, text, (rng.uniform(0.05, 0.8) * size, rng.uniform(0.02, 0.12) * size), 0.7 * size / 1024, 0)
 
 
 def write(rng, picture, text: str, place, scale: float, tilt: float) -> None:
@@ -78,9 +98,18 @@ def write(rng, picture, text: str, place, scale: float, tilt: float) -> None:
     patch = np.zeros((int(260 * scale) + 4, int(260 * scale) + 4), np.uint8)
     middle = len(patch) / 2
     (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    cv2.putText(patch, text, (int(middle - w / 2), int(middle + h / 2)), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, max(1, round(3 * scale)), cv2.LINE_AA)
+    cv2.putText(
+        patch,
+        text,
+        (int(middle - w / 2), int(middle + h / 2)),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        255,
+        max(1, round(3 * scale)),
+        cv2.LINE_AA,
+    )
     patch = cv2.warpAffine(patch, cv2.getRotationMatrix2D((middle, middle), tilt, 1), patch.shape[::-1])
     x, y = (int(np.clip(p - middle, -middle / 2, size - middle)) for p in place)
     x, y = max(x, 0), max(y, 0)
-    part = picture[y:y + len(patch), x:x + len(patch)]
-    np.maximum(part, patch[:part.shape[0], :part.shape[1]].astype(np.float32) * np.float32(0.97), out=part)
+    part = picture[y : y + len(patch), x : x + len(patch)]
+    np.maximum(part, patch[: part.shape[0], : part.shape[1]].astype(np.float32) * 0.97, out=part)

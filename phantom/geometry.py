@@ -1,10 +1,11 @@
 """Points, outlines and drawing in the patient's frame: cm, x to the image's right, y down from the lung apices."""
+
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-SUBPIXEL = 4                                       # fractional bits that OpenCV's drawing takes
+SUBPIXEL = 4  # fractional bits that OpenCV's drawing takes
 
 
 @dataclass(frozen=True)
@@ -12,10 +13,10 @@ class Projection:
     """From the patient's frame (cm, depth towards the back) to pixels of an image of `size` squared."""
 
     size: int
-    scale: float                                   # pixels per cm
-    origin: tuple[float, float]                    # where the point (0, 0) falls, pixels
-    tilt: float                                    # in the image plane, radians
-    turn: float                                    # about the patient's long axis, radians
+    scale: float  # pixels per cm
+    origin: tuple[float, float]  # where the point (0, 0) falls, pixels
+    tilt: float  # in the image plane, radians
+    turn: float  # about the patient's long axis, radians
 
     def __call__(self, points, depth: float = 0.0) -> np.ndarray:
         points = np.asarray(points, np.float32)
@@ -23,7 +24,7 @@ class Projection:
         cos, sin = np.cos(self.tilt) * self.scale, np.sin(self.tilt) * self.scale
         return np.stack([self.origin[0] + cos * x - sin * y, self.origin[1] + sin * x + cos * y], -1).astype(np.float32)
 
-    def at(self, size: int) -> 'Projection':
+    def at(self, size: int) -> "Projection":
         """The same view on a grid of another size."""
         k = size / self.size
         return Projection(size, self.scale * k, (self.origin[0] * k, self.origin[1] * k), self.tilt, self.turn)
@@ -49,7 +50,7 @@ def smooth_path(corners, n: int = 24) -> np.ndarray:
     corners = np.asarray(corners, np.float64)
     ends = np.concatenate([2 * corners[:1] - corners[1:2], corners, 2 * corners[-1:] - corners[-2:-1]])
     per = max(2, n // (len(corners) - 1))
-    curve = smooth_outline(ends, per)[per:-2 * per]
+    curve = smooth_outline(ends, per)[per : -2 * per]
     return np.concatenate([curve, corners[-1:]])
 
 
@@ -59,6 +60,12 @@ def ribbon(path: np.ndarray, width) -> tuple[np.ndarray, np.ndarray]:
     across = np.stack([-along[:, 1], along[:, 0]], -1) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-6)
     half = np.broadcast_to(np.asarray(width, np.float64) / 2, len(path))[:, None]
     return path + across * half, path - across * half
+
+
+def circle(n: int) -> np.ndarray:
+    """Points [n, 2] on the unit circle."""
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
 def area(outline: np.ndarray) -> float:
@@ -86,12 +93,17 @@ def stroke(layer: np.ndarray, paths, width: float, value: float = 255) -> None:
     """Draws paths (each [n, 2], pixels); a line thinner than a pixel is drawn fainter instead."""
     value *= min(1.0, max(width, 0.0))
     paths = list(fixed(paths)) if isinstance(paths, np.ndarray) else [fixed(path) for path in paths]
-    cv2.polylines(layer, paths, False, int(round(value)), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+    cv2.polylines(layer, paths, False, round(value), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
 
 
 def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; below a third of a pixel there is nothing to blur."""
     return layer if sigma < 0.33 else cv2.GaussianBlur(layer, (0, 0), sigma)
+
+
+def spread(layer: np.ndarray, sigma: float) -> np.ndarray:
+    """A drawn layer, softened: float32, 0..255."""
+    return soften(layer, sigma).astype(np.float32)
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:

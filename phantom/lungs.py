@@ -1,4 +1,5 @@
 """Lung outlines, and the map from a unit disc onto a lung, expanded or collapsed."""
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,8 +8,32 @@ from phantom.anatomy import Patient, Pose
 from phantom.geometry import smooth_outline
 
 # Lateral wall, in shares of (half_width, height), from the apex down to the costophrenic angle.
-WALL = np.array([[.38, .0], [.52, .025], [.66, .09], [.79, .20], [.885, .36], [.95, .55], [.99, .76], [.99, .92], [.975, 1.0]])
-RIGHT_MEDIAL = np.array([[.25, .93], [.31, .84], [.335, .74], [.30, .62], [.22, .50], [.185, .38], [.165, .25], [.15, .12], [.25, .03]])
+WALL = np.array(
+    [
+        [0.38, 0.0],
+        [0.52, 0.025],
+        [0.66, 0.09],
+        [0.79, 0.20],
+        [0.885, 0.36],
+        [0.95, 0.55],
+        [0.99, 0.76],
+        [0.99, 0.92],
+        [0.975, 1.0],
+    ]
+)
+RIGHT_MEDIAL = np.array(
+    [
+        [0.25, 0.93],
+        [0.31, 0.84],
+        [0.335, 0.74],
+        [0.30, 0.62],
+        [0.22, 0.50],
+        [0.185, 0.38],
+        [0.165, 0.25],
+        [0.15, 0.12],
+        [0.25, 0.03],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -17,9 +42,9 @@ class Lung:
 
     side: int
     hilum: np.ndarray
-    cavity: np.ndarray                             # the pleural cavity, which a healthy lung fills
-    free: np.ndarray                               # [n] 0..1: how freely each point leaves the wall; hilum and ligament hold
-    surface: np.ndarray                            # the visceral pleura: equal to the cavity unless there is a pneumothorax
+    cavity: np.ndarray  # the pleural cavity, which a healthy lung fills
+    free: np.ndarray  # [n] 0..1: how freely each point leaves the wall; hilum and ligament hold
+    surface: np.ndarray  # the visceral pleura: equal to the cavity unless there is a pneumothorax
 
     @property
     def lateral(self) -> np.ndarray:
@@ -31,10 +56,12 @@ class Lung:
         edge = (self.surface - self.hilum) * (self.side, 1)
         angle = np.arctan2(edge[:, 1], edge[:, 0])
         order = np.argsort(angle)
-        reach = np.interp(np.arctan2(disc[..., 1], disc[..., 0]), angle[order], np.hypot(*edge.T)[order], period=2 * np.pi)
+        reach = np.interp(
+            np.arctan2(disc[..., 1], disc[..., 0]), angle[order], np.hypot(*edge.T)[order], period=2 * np.pi
+        )
         return self.hilum + disc * reach[..., None] * (self.side, 1)
 
-    def retract(self, share: np.ndarray) -> 'Lung':
+    def retract(self, share: np.ndarray) -> "Lung":
         """The lung drawn towards its hilum by a share [n] of each outline point's distance."""
         return replace(self, surface=self.hilum + (self.cavity - self.hilum) * (1 - share[:, None]))
 
@@ -49,11 +76,27 @@ def heart_border(patient: Patient, pose: Pose) -> np.ndarray:
     """The left mediastinal border from the cardiophrenic angle up to the aortic knob and the apex, in shares."""
     apex = min(patient.heart * pose.magnification, 0.78)
     knob = patient.knob * pose.magnification
-    return np.array([[apex * .95, .93], [apex, .86], [apex * .94, .77], [apex * .76, .65], [apex * .42 + .12, .54],
-                     [.27, .46], [.245, .40], [knob, .335], [knob - .015, .27], [.19, .20], [.16, .11], [.25, .03]])
+    return np.array(
+        [
+            [apex * 0.95, 0.93],
+            [apex, 0.86],
+            [apex * 0.94, 0.77],
+            [apex * 0.76, 0.65],
+            [apex * 0.42 + 0.12, 0.54],
+            [0.27, 0.46],
+            [0.245, 0.40],
+            [knob, 0.335],
+            [knob - 0.015, 0.27],
+            [0.19, 0.20],
+            [0.16, 0.11],
+            [0.25, 0.03],
+        ]
+    )
 
 
-def draw_lungs(rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, flatten: tuple[float, float]) -> list[Lung]:
+def draw_lungs(
+    rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, flatten: tuple[float, float]
+) -> list[Lung]:
     """Right and left lung; shift moves the mediastinum (cm), flatten presses each dome down (0..1)."""
     dome = rng.uniform(0.10, 0.19) * (1.15 - 0.4 * (pose.inspiration - 0.8))
     size = np.array([patient.half_width, patient.lung_height * pose.inspiration])
@@ -61,16 +104,23 @@ def draw_lungs(rng: np.random.Generator, patient: Patient, pose: Pose, shift: fl
     for side, border, flat in ((-1, RIGHT_MEDIAL, flatten[0]), (1, heart_border(patient, pose), flatten[1])):
         rise = (dome + (0.035 if side < 0 else 0.0) + rng.normal(0, 0.01)) * (1 - flat)
         inner = border[0, 0]
-        base = np.array([[.93, .985 - .25 * rise], [.86, 1 - .62 * rise], [inner + .55 * (.93 - inner), 1 - rise], [inner + .22 * (.93 - inner), 1 - rise]])
+        base = np.array(
+            [
+                [0.93, 0.985 - 0.25 * rise],
+                [0.86, 1 - 0.62 * rise],
+                [inner + 0.55 * (0.93 - inner), 1 - rise],
+                [inner + 0.22 * (0.93 - inner), 1 - rise],
+            ]
+        )
         border = border.copy()
         border[0, 1] = 1 - 0.94 * rise
-        border = border[np.r_[True, border[1:, 1] < border[0, 1] - .03]]
+        border = border[np.r_[True, border[1:, 1] < border[0, 1] - 0.03]]
         wall = WALL + np.array([1.0, 0.4]) * rng.normal(0, 0.008, WALL.shape)
         corners = np.concatenate([wall, wall[-1:], base, border]) * size * (side, 1)
-        corners[len(wall) + 3:-1, 0] += shift
+        corners[len(wall) + 3 : -1, 0] += shift
         hilum = np.array([0.36 if side < 0 else 0.34, 0.45 if side < 0 else 0.425]) * size * (side, 1) + (shift, 0)
         outline = smooth_outline(corners)
-        grip = np.r_[.5, np.ones(len(wall)), 1, 1, .9, .4, np.zeros(len(border) - 1), .2]
-        free = np.interp(np.arange(len(outline)) / 12, np.arange(len(grip) + 1), np.r_[grip, .5])
+        grip = np.r_[0.5, np.ones(len(wall)), 1, 1, 0.9, 0.4, np.zeros(len(border) - 1), 0.2]
+        free = np.interp(np.arange(len(outline)) / 12, np.arange(len(grip) + 1), np.r_[grip, 0.5])
         lungs.append(Lung(side, hilum, outline, free, outline))
     return lungs

@@ -1,4 +1,5 @@
 """Air in the pleural space: how far each lung is drawn off the chest wall, and what a reader would outline."""
+
 from dataclasses import dataclass
 
 import cv2
@@ -8,7 +9,7 @@ from phantom.geometry import SUBPIXEL, Projection, area, fixed
 from phantom.lungs import Lung
 
 # Where the air gathers: angle about the hilum (0 lateral, -pi/2 the apex) and half of the arc that a large one takes.
-KINDS = {'apical': (-1.25, 1.0), 'lateral': (-0.35, 1.5), 'basal': (0.85, 0.8), 'tension': (-0.2, 2.6)}
+KINDS = {"apical": (-1.25, 1.0), "lateral": (-0.35, 1.5), "basal": (0.85, 0.8), "tension": (-0.2, 2.6)}
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,20 @@ def draw_pneumothoraces(rng: np.random.Generator, least: float, most: float, bot
 
 def draw_one(rng: np.random.Generator, side: int, share: float) -> Pneumothorax:
     """A small one is an apical cap or a thin rim, a large one takes the whole side."""
-    chances = (.55, .30, .15, 0) if share < .012 else (.32, .52, .16, 0) if share < .035 else (.05, .40, .05, .50)
+    chances = (
+        (0.55, 0.30, 0.15, 0) if share < 0.012 else (0.32, 0.52, 0.16, 0) if share < 0.035 else (0.05, 0.40, 0.05, 0.50)
+    )
     kind = str(rng.choice(list(KINDS), p=chances))
     angle, arc = KINDS[kind]
     narrow = float(np.clip((share / 0.02) ** 0.25, 0.45, 1.25))
-    return Pneumothorax(kind, side, share, angle + rng.normal(0, 0.15), arc * narrow * rng.uniform(0.85, 1.2),
-                        (rng.uniform(0, 0.22), rng.uniform(0, 2 * np.pi)))
+    return Pneumothorax(
+        kind,
+        side,
+        share,
+        angle + rng.normal(0, 0.15),
+        arc * narrow * rng.uniform(0.85, 1.2),
+        (rng.uniform(0, 0.22), rng.uniform(0, 2 * np.pi)),
+    )
 
 
 def retraction(lung: Lung, air: Pneumothorax) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Pulmonary vessels: trees that branch from the hilum and thin outwards, drawn where the lung lies."""
+
 import numpy as np
 
-from phantom.geometry import Projection, blank, smooth_path, soften, stroke
+from phantom.geometry import Projection, blank, smooth_path, soften, spread, stroke
 from phantom.lungs import Lung
 
 # Diameter (cm), length (share of the lung) and visibility of each order of branches.
@@ -64,6 +65,6 @@ def draw_hila(rng: np.random.Generator, lungs: list[Lung], view: Projection) -> 
     for lung in lungs:
         way = np.array([[-1.2, -1.2], [0.2, -0.4], [0.9, 1.2], [0.9, 3.6]]) + rng.normal(0, 0.25, (4, 2))
         stroke(layer, [view(lung.hilum + smooth_path(way) * (lung.side, 1))], rng.uniform(1.1, 1.6) * view.scale, 200)
-        arm = np.array([[-.4, -.6], [.6, -2.0], [1.4, -3.4]]) + rng.normal(0, 0.2, (3, 2))
+        arm = np.array([[-0.4, -0.6], [0.6, -2.0], [1.4, -3.4]]) + rng.normal(0, 0.2, (3, 2))
         stroke(layer, [view(lung.hilum + smooth_path(arm) * (lung.side, 1))], 0.9 * view.scale, 170)
-    return soften(layer, 0.28 * view.scale).astype(np.float32) * np.float32(2.2 / 255)
+    return spread(layer, 0.28 * view.scale) * (2.2 / 255)

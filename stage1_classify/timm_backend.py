@@ -66,7 +66,7 @@ def build(config: ClassifierConfig) -> Classifier:
         return from_hub(lambda pretrained: Classifier(config, pretrained), config.backbone)
     model, found = Classifier(config), parts(config.weights)
     share = load_fitting(model.backbone, found["encoder"])
-    if share < 0.9:
+    if share < 0.5:
         raise UsageError(f"weights '{config.weights}' do not fit the backbone {config.backbone} ({share:.0%} found)")
     head = load_fitting(model.head, found.get("head", {}))
     print(f"start weights: {config.weights} (backbone{', head' if head == 1 else ''})", flush=True)
@@ -81,11 +81,23 @@ def _backbone(config: ClassifierConfig, pretrained: bool) -> nn.Module:
         strides = timm.create_model(config.backbone, features_only=True).feature_info.reduction()
         tap = strides.index(config.head.stride)
         how = {"features_only": True, "out_indices": (tap,), "in_chans": 1, "pretrained": pretrained}
-        return timm.create_model(config.backbone, **how, **config.backbone_args)
+        return _cut(timm.create_model(config.backbone, **how, **config.backbone_args))
     except ValueError:
         raise UsageError(f"{config.backbone} has no stride {config.head.stride}; it has {strides}") from None
     except (RuntimeError, AttributeError) as error:
         raise UsageError(f"timm cannot tap backbone '{config.backbone}': {error}") from None
+
+
+def _cut(backbone: nn.Module) -> nn.Module:
+    """Drop the stages behind the tap where timm keeps them, and freeze what else does not reach it."""
+    module = backbone.feature_info.module_name()[-1]
+    if module.startswith("blocks.") and hasattr(backbone, "blocks"):
+        backbone.blocks = backbone.blocks[: int(module.split(".")[1]) + 1]
+    backbone.eval()(torch.zeros(1, 1, 64, 64))[-1].sum().backward()
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    return backbone.train()
 
 
 def _loss(positive_weight: float, on: torch.device):

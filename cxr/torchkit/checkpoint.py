@@ -20,7 +20,7 @@ def load_state(path: Path, identity: str) -> dict | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError):  # a file damaged from outside: training starts anew
+    except Exception:  # a file damaged from outside raises many kinds: training starts anew
         return None
     return state if state.get("identity") == identity else None
 

@@ -82,7 +82,7 @@ def test_losses_against_their_formulas():
     member = member_of("smoke").model_copy(update={"loss": config.LossConfig(bce=0, dice=2, focal=0)})
     logits, mask = torch.tensor([[[[4.0, -4], [0, 1]]]]), torch.tensor([[[[1, 0], [0, 1]]]])
     prob = torch.sigmoid(logits)
-    expected = 2 * (1 - (2 * (prob * mask).sum() + 1) / (prob.sum() + mask.sum() + 1))
+    expected = 2 * (1 - (2 * (prob * mask).sum() + 2) / (prob.sum() + mask.sum() + 2))
     found = SegmenterLoss(member)(lambda _: (logits, None), {"image": None, "mask": mask})
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
     focal = member.model_copy(update={"loss": config.LossConfig(bce=0, dice=0, focal=1, focal_gamma=2.0)})

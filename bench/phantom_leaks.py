@@ -1,0 +1,141 @@
+"""What could betray a phantom's label without looking at its pleura; and how clearly the air stands out.
+
+    python -m bench.phantom_leaks --count 1600        # CXR_REAL=<folder> measures real radiographs beside
+
+Prints cross-validated AUCs (folds by patient; the better of logistic regression and gradient boosting) from header
+fields, the 64-bin histogram and the 32 x 32 thumbnail: each should stay at or under .65. Contrast is the mean gray of
+the mask minus that of the lung beside it, a ring 40/1024 of the image wide, in standard deviations of the whole image
+and of the ring; a phantom's should lie within 20 % of the real set's.
+"""
+
+import csv
+import os
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cxr import rle
+from cxr.geometry import iou
+from phantom.config import PhantomConfig, default_config
+from phantom.plan import Item, plan
+from phantom.render import render
+
+SIDE = 512  # contrast is measured at this size, real and phantom alike
+RING = 20  # its width there: 40 of 1024 pixels
+
+
+def phantom_row(config: PhantomConfig, item: Item) -> dict:
+    """One image of the planned data set, at a size that takes a third of the time."""
+    cv2.setNumThreads(0)
+    one = render(config.seed, item.patient, item.view, 384, item.positive, config)
+    header = [one.age, one.sex == "M", one.view == "AP"]
+    return {"patient": item.patient, "box": one.box, **describe(one.image, one.mask, header)}
+
+
+def describe(image: np.ndarray, mask: np.ndarray, header: list) -> dict:
+    """Label, header, histogram, thumbnail and contrast of one image."""
+    return {
+        "label": bool(mask.any()),
+        "header": np.array(header, float),
+        "contrast": contrast(image, mask),
+        "histogram": np.histogram(image, 64, (0, 256))[0] / image.size,
+        "area": mask.mean(),
+        "thumbnail": cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).ravel().astype(float),
+    }
+
+
+def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Mask against the ring about it: in deviations of the image, and of the ring; nan without a mask."""
+    gray = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    inside = cv2.resize(mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) > 0
+    if not inside.any():
+        return np.nan, np.nan
+    away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
+    ring = (away > 0) & (away <= RING)
+    step = gray[inside].mean() - gray[ring].mean()
+    return float(step / gray.std()), float(step / gray[ring].std())
+
+
+def auc(features: np.ndarray, label: np.ndarray, patient: np.ndarray) -> float:
+    """The better of two models' cross-validated AUC; no patient in two folds."""
+    parts = min(24, features.shape[1])
+    models = (
+        make_pipeline(StandardScaler(), PCA(parts), LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")),
+        HistGradientBoostingClassifier(
+            max_iter=80, learning_rate=0.06, max_leaf_nodes=8, max_features=0.2, random_state=0
+        ),
+    )
+    return max(
+        roc_auc_score(
+            label,
+            cross_val_predict(model, features, label, groups=patient, cv=GroupKFold(5), method="predict_proba")[:, 1],
+        )
+        for model in models
+    )
+
+
+def real_rows(folder: Path) -> list[dict]:
+    """The labelled radiographs of a folder in the Kaggle layout; only figures leave this function."""
+    import pydicom
+
+    codes, patients = defaultdict(list), {}
+    for image, code in list(csv.reader((folder / "train-rle.csv").open()))[1:]:
+        codes[image.strip()].append(code)
+    if (folder / "patients.csv").exists():
+        patients = dict(list(csv.reader((folder / "patients.csv").open()))[1:])
+    rows = []
+    for path in sorted((folder / "dicom-images-train").rglob("*.dcm")):
+        if path.stem in codes:
+            image = pydicom.dcmread(path)
+            header = [float(image.PatientAge.strip("Y") or 50), image.PatientSex == "M", image.ViewPosition == "AP"]
+            mask = rle.union(codes[path.stem], image.Rows, image.Columns)
+            rows.append(
+                {"patient": int(patients.get(path.stem, len(rows))), **describe(image.pixel_array, mask, header)}
+            )
+    return rows
+
+
+def report(name: str, rows: list[dict]) -> None:
+    """One block of figures."""
+    column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    label = column["label"]
+    print(f"{name}: {len(rows)} images, {label.mean():.1%} positive")
+    for key in ("header", "histogram", "thumbnail"):
+        print(f"  label AUC from {key:<9}  {auc(column[key], label, column['patient']):.3f}")
+    each = column["contrast"][label]
+    image, ring = each.mean(0)
+    noise = each.std(0) / len(each) ** 0.5
+    print(
+        f"  mask against its ring    {image:+.3f} ± {noise[0]:.3f} SD of the image, {ring:+.3f} ± {noise[1]:.3f} of the ring"
+    )
+    print(
+        "  mask's share, %          "
+        + " ".join(f"{v:.2f}" for v in 100 * np.percentile(column["area"][label], [0, 10, 50, 90, 100]))
+    )
+    if "box" in column:
+        print(f"  IoU of the mean box       {iou(column['box'], column['box'].mean(0)).mean():.3f}")
+
+
+def main(count: int = 1600, seed: int = 11) -> None:
+    """Measures `count` phantoms, and the real set where CXR_REAL names one."""
+    config = default_config().model_copy(update={"train": count, "test": 0, "seed": seed})
+    with ProcessPoolExecutor() as pool:
+        report("phantoms", list(pool.map(partial(phantom_row, config), plan(config), chunksize=8)))
+    if os.environ.get("CXR_REAL"):
+        report("real", real_rows(Path(os.environ["CXR_REAL"])))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,44 @@
+"""A contact sheet: eight phantoms, two with the mask drawn. python -m phantom.sheet OUT.jpg"""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cxr.errors import UsageError, run_main
+from cxr.files import replacing
+from phantom.render import Phantom, render
+
+SEED, TILE, COLUMNS = 2020, 384, 4
+RED = (0, 0, 255)  # blue, green, red
+SHOWN = (  # patient, with or without air
+    (11, True), (2, False), (9, True), (10, False), (7, True), (6, False), (11, False), (17, False),
+)  # fmt: skip
+
+
+def tile(phantom: Phantom, outlined: bool) -> np.ndarray:
+    """One picture of the sheet: uint8 [TILE, TILE, 3]."""
+    picture = cv2.cvtColor(phantom.image, cv2.COLOR_GRAY2BGR)
+    if outlined:
+        outlines, _ = cv2.findContours(phantom.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, RED, 4, cv2.LINE_AA)
+    return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_AREA)
+
+
+def sheet() -> np.ndarray:
+    """Four by two phantoms; the first and the third with their masks."""
+    tiles = [tile(render(SEED, patient, 0, 1024, positive), k in (0, 2)) for k, (patient, positive) in enumerate(SHOWN)]
+    return np.vstack([np.hstack(tiles[k : k + COLUMNS]) for k in range(0, len(tiles), COLUMNS)])
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise UsageError(__doc__)
+    path = Path(sys.argv[1])
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), sheet(), [cv2.IMWRITE_JPEG_QUALITY, 82])
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Runs the stages in order; of each stage it knows config.py and nothing else."""

@@ -1,0 +1,106 @@
+"""Which recipe and which data a run is of; printed as shell exports for run_all.sh, explained on stderr.
+
+[DATA=<folder>] python -m pipeline.choose [recipes/<name>.yaml]
+"""
+
+import difflib
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from cxr import recipe as recipes
+from cxr.errors import UsageError, run_main
+from cxr.files import read_json, write_json
+from cxr.paths import ROOT, home
+
+USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml]
+  DATA     a folder in the Kaggle layout; without it data/, and phantoms where that is empty
+  WEIGHTS  a folder with start weights, <name>.safetensors
+  FORCE=1  does again what is up to date"""
+ON_PHANTOMS, ON_DATA = "phantom", "dw_hwang"  # the recipes taken when none is named
+
+
+def phantoms() -> Path:
+    """Where the phantoms that the project makes itself lie."""
+    return home() / "artifacts" / "generated" / "phantom"
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(USAGE, file=sys.stderr)
+        print("exit 0")
+        return
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        raise UsageError(f"not understood: {shlex.join(arguments)}\n{USAGE}")
+    settings = choose(arguments[0] if arguments else None)
+    print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in settings.items()))
+
+
+def choose(asked: str | None) -> dict[str, str]:
+    """The environment of a run with the recipe `asked` for, or the one that fits the data."""
+    data, why = choose_data()
+    path = choose_recipe(asked or os.environ.get("RECIPE") or (ON_PHANTOMS if data == phantoms() else ON_DATA))
+    recipe = recipes.read(path)
+    claim(recipe.paths(data).artifacts, data)
+    print(f"{why}\nrecipe {recipe.name}: {recipe.about}", file=sys.stderr)
+    settings = {"RECIPE": str(path), "DATA": str(data), "RUN_BEGAN": str(int(time.time()))}
+    settings |= {name: str(_absolute(os.environ[name])) for name in ("WEIGHTS", "CXR_HOME") if os.environ.get(name)}
+    os.environ |= settings
+    recipes.remember(path, data)
+    return settings
+
+
+def choose_data() -> tuple[Path, str]:
+    """The data folder, and why that one."""
+    if os.environ.get("DATA"):
+        folder = _absolute(os.environ["DATA"])
+        if not folder.is_dir() and folder != phantoms():
+            raise UsageError(f"DATA={os.environ['DATA']}: there is no folder {folder}")
+        return folder, f"data: {folder}"
+    if holds_data(ROOT / "data"):
+        return (ROOT / "data").resolve(), "data: data/"
+    return phantoms(), f"no data in data/: running on phantoms, in {phantoms()} (DATA=<folder> points to other data)"
+
+
+def holds_data(folder: Path) -> bool:
+    """Whether a DICOM file or a table lies anywhere in `folder`; a README alone is no data."""
+    files = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    return any(name.lower().endswith((".dcm", ".csv")) for name in files)
+
+
+def choose_recipe(name: str) -> Path:
+    """The file of a recipe that is named by its path, seen from here or from the project, or by its name."""
+    shipped = ROOT / "recipes" / f"{Path(name).name.removesuffix('.yaml')}.yaml"
+    here, in_project = _absolute(name), ROOT / name
+    candidates = [here, in_project] if name.endswith(".yaml") else [shipped]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    names = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+    near = difflib.get_close_matches(shipped.stem, names, n=1)
+    hint = f"did you mean recipes/{near[0]}.yaml?" if near else f"there are: {', '.join(names)}"
+    raise UsageError(f"recipe {name} does not exist; {hint}")
+
+
+def claim(artifacts: Path, data: Path) -> None:
+    """Hold artifacts/<dataset>/ for one data folder: two of the same name would write over each other."""
+    note = artifacts / "source.json"
+    other = (read_json(note) or {}).get("data")
+    if other and Path(other) != data and Path(other).is_dir():
+        raise UsageError(
+            f"{artifacts} holds the results of {other}, a folder of the same name as {data}; "
+            f"rename one of the two, or set CXR_HOME=<folder> to keep the results elsewhere"
+        )
+    write_json(note, {"data": str(data)})
+
+
+def _absolute(path: str) -> Path:
+    """A path as the user meant it: from where run_all.sh was called."""
+    return Path(os.environ.get("INVOKED_FROM", "."), path).expanduser().resolve()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,155 @@
+"""All that a run knows of one image, read from the files of every stage; what is not there yet is noted."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr import boxes, rle, tables
+from cxr.files import read_json
+from cxr.geometry import Box, resize
+from cxr.paths import Paths
+from cxr.prepared import Prepared
+from cxr.recipe import Recipe
+
+AREA_SIDE = 1024  # areas in decision.json are pixels of an image of this side
+
+
+@dataclass
+class Known:
+    """One image on the prepared canvas, with what each stage says of it."""
+
+    image_id: str
+    split: str
+    fold: int | None
+    """The fold that it is held out in; none where it is not a labelled training image."""
+    canvas: np.ndarray
+    truth: np.ndarray | None = None
+    """Mask on the canvas, bool; None where nobody knows it."""
+    box: Box | None = None
+    box_note: str = ""
+    probs: dict[str, float] = field(default_factory=dict)
+    stacked: float | None = None
+    gate: float | None = None
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+    """Probability 0..255 of each segmenter, at its own size."""
+    final: np.ndarray | None = None
+    """Mask on the canvas, bool."""
+    missing: list[str] = field(default_factory=list)
+
+
+def gather(image_id: str, recipe: Recipe, paths: Paths) -> Known:
+    """Read everything there is of an image."""
+    prepared = Prepared(paths.prepared, recipe.folds)
+    row = prepared.manifest.loc[image_id]
+    fold = int(prepared.folds.at[image_id, "fold"]) if image_id in prepared.folds.index else None
+    known = Known(image_id, row["split"], fold, prepared.image(image_id))
+    known.truth = _truth(known, prepared, paths)
+    _add_box(known, prepared, paths)
+    _add_probabilities(known, recipe, paths)
+    _add_maps(known, recipe, paths)
+    _add_final(known, prepared, paths)
+    return known
+
+
+def _truth(known: Known, prepared: Prepared, paths: Paths) -> np.ndarray | None:
+    """The hand-drawn mask; of a phantoms' test image from the truth that is kept apart."""
+    if known.split == "train":
+        return prepared.mask(known.image_id).astype(bool)
+    path = next((p for pattern in ("", "*/") for p in paths.data.glob(f"{pattern}test-truth.csv")), None)
+    codes = _codes(path, known.image_id) if path else []
+    return _on_canvas(codes, known.image_id, prepared) if codes else None
+
+
+def _codes(path: Path, image_id: str) -> list[str]:
+    """The run-length codes of an image in a table of the Kaggle form."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=str.strip)
+    return table.loc[table["ImageId"].str.strip() == image_id, "EncodedPixels"].tolist()
+
+
+def _on_canvas(codes: list[str], image_id: str, prepared: Prepared) -> np.ndarray:
+    letterbox = prepared.letterbox(image_id)
+    mask = rle.union(codes, letterbox.height, letterbox.width)
+    return letterbox.apply(mask.astype(np.uint8) * 255) > 127
+
+
+def _add_box(known: Known, prepared: Prepared, paths: Paths) -> None:
+    table = boxes.read_table(paths.boxes) if paths.boxes.is_file() else None
+    own = None if table is None else table[table["Filename"].map(boxes.image_id) == known.image_id]
+    if own is None or own.empty:
+        known.missing.append("box (stage 0)")
+        return
+    row = own.iloc[0]
+    known.box = prepared.letterbox(known.image_id).to_canvas(Box(row.xmin, row.ymin, row.xmax, row.ymax))
+    known.box_note = f"{row.source}, score {row.score:.2f}"
+
+
+def _add_probabilities(known: Known, recipe: Recipe, paths: Paths) -> None:
+    """Of a held-out image the one model that did not see it; of others every fold's."""
+    for member in recipe.stage1:
+        for fold in recipe.trained:
+            path = paths.unit(1, member, fold) / "predictions.parquet"
+            row = _row(path, tables.PREDICTIONS, known.image_id)
+            if row is not None:
+                known.probs[f"{member} fold {fold}"] = float(row["prob"])
+            elif not path.is_file():
+                known.missing.append(f"{member} fold {fold}")
+    row = _row(paths.stage3 / "stacked.parquet", tables.STACKED, known.image_id)
+    if row is None:
+        known.missing.append("stacked probability (stage 3)")
+    else:
+        known.stacked = float(row["prob"])
+
+
+def _row(path: Path, schema: tables.Schema, image_id: str) -> pd.Series | None:
+    if not path.is_file():
+        return None
+    table = tables.read(path, schema, "").set_index("image_id", drop=False)
+    return table.loc[image_id] if image_id in table.index else None
+
+
+def _add_maps(known: Known, recipe: Recipe, paths: Paths) -> None:
+    if known.split != "test" and known.fold not in recipe.trained:
+        known.missing.append("maps (only held-out and test images have some)")
+        return
+    for member in recipe.stage2:
+        is_test = known.split == "test"
+        folder = paths.run / "stage2" / member / "test" if is_test else paths.unit(2, member, known.fold)
+        row = _row(folder / "index.parquet", tables.MAP_INDEX, known.image_id)
+        if row is None or not (folder / "maps.npy").is_file():
+            known.missing.append(f"map of {member}")
+        else:
+            known.maps[member] = np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]])
+
+
+def _add_final(known: Known, prepared: Prepared, paths: Paths) -> None:
+    """Of a test image what was submitted; of a held-out one what the decision of its fold makes of the maps."""
+    decision = _decision(known, prepared, paths)
+    known.gate = decision and decision["gate"]
+    if known.split == "test" and paths.submission.is_file():
+        known.final = _on_canvas(_codes(paths.submission, known.image_id), known.image_id, prepared)
+    elif known.split == "train" and decision and known.stacked is not None and known.maps:
+        known.final = decided(known, decision)
+    else:
+        known.missing.append("final mask (stage 3)")
+
+
+def _decision(known: Known, prepared: Prepared, paths: Paths) -> dict | None:
+    """The decision that an image is judged by: of its own fold (or subfold) where it is held out, else the test's."""
+    record = read_json(paths.stage3 / "decision.json") or {}
+    if known.split != "train":
+        return record.get("test")
+    held_out = record.get("held_out", {})
+    group = prepared.folds.at[known.image_id, held_out.get("nested_by", "fold")] if known.fold is not None else None
+    return held_out.get(str(group))
+
+
+def decided(known: Known, decision: dict) -> np.ndarray:
+    """The final mask on the canvas, by decision.json's own words."""
+    size = max(found.shape[0] for found in known.maps.values())
+    mean = np.mean([resize(found.astype(np.float32), size, size) for found in known.maps.values()], axis=0) / 255
+    enough = (mean > decision["top"]).sum() >= decision["least_area"] * (size / AREA_SIDE) ** 2
+    if not enough or known.stacked < decision["gate"]:
+        return np.zeros_like(known.canvas, bool)
+    return resize(mean, *known.canvas.shape) > decision["bottom"]

@@ -1,0 +1,76 @@
+"""One step of run_all.sh, in processes of its own; what is up to date is not done again.
+
+python -m pipeline.launch phantom|prepare|plan|stage0|stage1|stage2|stage3|table
+"""
+
+import os
+import shutil
+import signal
+import sys
+
+from cxr import runs
+from cxr.errors import UsageError, run_main
+from cxr.files import read_json
+from cxr.paths import Paths
+from cxr.recipe import Recipe, chosen
+from phantom.config import default_config
+from pipeline import closing, jobs, plan
+from pipeline.choose import phantoms
+from pipeline.devices import gpus
+from pipeline.stages import ROOMS, units
+
+
+def main() -> None:
+    steps = {"phantom": make_phantoms, "prepare": prepare, "plan": plan.show, "table": closing.show}
+    if len(sys.argv) != 2 or sys.argv[1] not in (*steps, *ROOMS):
+        raise UsageError(f"usage: python -m pipeline.launch {'|'.join([*steps, *ROOMS])}")
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
+    if os.environ.get("RUN_BEGAN"):  # run_all.sh waits for us: where it is killed, there is no one to go on for
+        jobs.die_with_parent()
+    recipe, paths = chosen()
+    step = sys.argv[1]
+    if step in ROOMS:
+        run_stage(step, recipe, paths)
+    else:
+        steps[step](recipe, paths)
+
+
+def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
+    """Run the units of a stage that are not up to date."""
+    names = list(ROOMS)
+    later = [unit for name in names[names.index(stage) + 1 :] for unit in units(name, recipe, paths)]
+    found = units(stage, recipe, paths)
+    devices = [] if all(unit.current for unit in found) else list(gpus())
+    jobs.Jobs(found, later, paths, devices).run()
+
+
+def make_phantoms(recipe: Recipe, paths: Paths) -> None:
+    """The project's own phantoms, where the run is on them and they are not there or phantom/config.yaml changed."""
+    if paths.data != phantoms():
+        print("phantoms: not needed")
+        return
+    folder = paths.data
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with runs.locked(folder.parent):
+        settings = default_config().model_dump(mode="json")
+        if (read_json(folder / "phantom.json") or {}).get("config") == settings:
+            print(f"phantoms: up to date in {folder}")
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        jobs.call("phantoms", ("phantom.make", str(folder)))
+
+
+def prepare(recipe: Recipe, paths: Paths) -> None:
+    """DICOM to pixels, masks, manifest and folds; it knows itself what is up to date."""
+    numbers = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
+    options = [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
+    jobs.call("prepare", ("cxr.prepare", "--data", str(paths.data), *options))
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    run_main(main)

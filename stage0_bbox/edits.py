@@ -1,0 +1,95 @@
+"""Boxes that the user edited in boundingbox_csv/<dataset>.csv: found, checked, and part of the step's identity.
+
+Edited is a row marked so, or one whose box differs from what the last run wrote; a copy of that is kept
+beside the file, hidden. Reads with the csv module: this runs whenever a step asks whether it is up to date.
+"""
+
+import csv
+import hashlib
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from cxr.boxes import image_id
+from cxr.errors import DataError
+from cxr.geometry import Box
+
+COLUMNS = ("Filename", "xmin", "xmax", "ymin", "ymax")
+EDITED = "edited"
+
+
+class Row(NamedTuple):
+    """One box of the table, in the original's pixels, and the line of the file that it stands in."""
+
+    box: Box
+    source: str
+    line: int
+
+
+def read(path: Path) -> dict[str, Row]:
+    """Rows by image_id; none where the file is absent or empty. DataError names the file and the row at fault."""
+    if not path.is_file() or not path.stat().st_size:
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as handle:
+        table = csv.DictReader(handle)
+        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
+        if missing:
+            raise DataError(
+                f"{path}: column {', '.join(missing)} is missing; mend it, or delete it to have it made anew"
+            )
+        found: dict[str, Row] = {}
+        for values in table:
+            key, row = image_id(values["Filename"] or ""), _row(values, path, table.line_num)
+            if key in found:
+                raise DataError(f"{path}, row {row.line}: {key} stands there twice (first in row {found[key].line})")
+            found[key] = row
+    return found
+
+
+def _row(values: dict[str, str], path: Path, line: int) -> Row:
+    try:
+        xmin, xmax, ymin, ymax = (float(values[name]) for name in COLUMNS[1:])
+    except (TypeError, ValueError):
+        raise DataError(f"{path}, row {line} ({values['Filename']}): an edge of the box is not a number") from None
+    box = Box(xmin, ymin, xmax, ymax)
+    if not all(map(math.isfinite, box)) or xmin >= xmax or ymin >= ymax:
+        raise DataError(f"{path}, row {line} ({values['Filename']}): needs xmin < xmax and ymin < ymax, has {box}")
+    return Row(box, values.get("source") or "", line)
+
+
+def find(path: Path) -> dict[str, Row]:
+    """The edited rows of the table, by image_id."""
+    versions = [read(memory(path)), read(pending(path))]
+    return {key: row for key, row in read(path).items() if row.source == EDITED or _changed(key, row, versions)}
+
+
+def _changed(key: str, row: Row, versions: list[dict[str, Row]]) -> bool:
+    ours = [version[key].box for version in versions if key in version]
+    return bool(ours) and not any(_same(row.box, box) for box in ours)
+
+
+def _same(a: Box, b: Box) -> bool:
+    return all(abs(one - other) < 1e-3 for one, other in zip(a, b, strict=True))
+
+
+def memory(path: Path) -> Path:
+    """The copy of what the last run wrote to `path`."""
+    return path.with_name(f".{path.stem}.written.csv")
+
+
+def pending(path: Path) -> Path:
+    """The copy of what a run is writing to `path`; there only where a run was cut off."""
+    return path.with_name(f".{path.stem}.writing.csv")
+
+
+def digest(path: Path) -> str:
+    """Digest of the edited boxes alone: what a run writes back leaves it as it is."""
+    edges = sorted((key, *(round(edge, 3) for edge in row.box)) for key, row in find(path).items())
+    return hashlib.sha256(repr(edges).encode()).hexdigest() if edges else ""
+
+
+def in_place(path: Path, found: Path) -> bool:
+    """Whether the run whose boxes are in `found` was the last to write `path`, and no row of them is missing."""
+    if not (path.is_file() and found.is_file() and memory(path).is_file()):
+        return False
+    return memory(path).read_bytes() == found.read_bytes() and read(found).keys() <= read(path).keys()

@@ -1,0 +1,191 @@
+"""The detectors: torchvision's Faster R-CNN, with a ResNet-50 or a slim MobileNetV2 behind it."""
+
+import socket
+from collections import OrderedDict
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from cxr.errors import UsageError
+from cxr.torchkit.checkpoint import load_weights
+from cxr.torchkit.loading import in_order
+from cxr.torchkit.weights import load_fitting, parts, recalibrated
+from cxr.weights import look_up
+from stage0_bbox.config import Config
+from stage0_bbox.data import BoxData
+
+WIDTH = 96  # channels of the slim pyramid
+# One chest fills .3 to .95 of the frame's sides; both levels of the pyramid look for it.
+ANCHORS = ((0.45, 0.65), (0.65, 0.85))
+RATIOS = (0.8, 1.0, 1.25)
+ASKS_HUB_FOR = 10  # seconds without an answer
+
+
+class Detector(nn.Module):
+    """Gray images uint8 [B, 1, s, s]; with boxes [B, 4]: the losses by name; without: boxes [B, 4], scores [B]."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.vote_iou = config.vote_iou
+        small = config.model == "fasterrcnn_mobilenetv2"
+        self.net = _small(config.size) if small else _resnet50(config.size)
+        self.net.backbone = Reduced(self.net.backbone)
+        self.channels = 1 if small else 3
+
+    def forward(self, image: torch.Tensor, box: torch.Tensor | None = None):
+        images = self._scaled(image)
+        kind = image.device.type
+        self.net.backbone.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        with torch.autocast(kind, enabled=False):
+            if box is None:
+                return self._best(self.net(images), image)
+            one = torch.ones(1, dtype=torch.int64, device=image.device)
+            return self.net(images, [{"boxes": edges[None], "labels": one} for edges in box.float()])
+
+    def normalised(self, image: torch.Tensor) -> torch.Tensor:
+        """Images uint8 [B, 1, s, s] as the backbone gets them."""
+        return self.net.transform(self._scaled(image))[0].tensors
+
+    def _scaled(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return list((image.float() / 255).expand(-1, self.channels, -1, -1))
+
+    def _best(self, detections: list[dict], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = [vote(d["boxes"], d["scores"], self.vote_iou) for d in detections]
+        return torch.stack([box for box, _ in found]), torch.stack([score for _, score in found])
+
+
+class Reduced(nn.Module):
+    """A backbone that alone runs in mixed precision: proposals and losses need float32's range and digits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.out_channels, self.dtype = inner, inner.out_channels, None
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.autocast(images.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            features = self.inner(images)
+        return OrderedDict((name, feature.float()) for name, feature in features.items())
+
+
+def vote(boxes: torch.Tensor, scores: torch.Tensor, least_iou: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The score-weighted mean [4] of the detections [n, 4] near the best one, and the best score; 0 where n is 0.
+
+    Box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749).
+    """
+    from torchvision.ops import box_iou
+
+    if not len(boxes):
+        return boxes.new_zeros(4), boxes.new_zeros(())
+    best = scores.argmax()
+    weights = scores * (box_iou(boxes[best : best + 1], boxes)[0] >= least_iou)
+    return (boxes * weights[:, None]).sum(0) / weights.sum(), scores[best]
+
+
+class SlimBackbone(nn.Module):
+    """MobileNetV2 under timm's names, strides 16 and 32, and a pyramid of a few channels on them."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        import timm
+        from torchvision.ops import FeaturePyramidNetwork
+
+        # pad_type: as the TensorFlow-born ImageNet weights want it, and the phantom weights were trained.
+        how = {"features_only": True, "out_indices": (3, 4), "in_chans": 1, "pad_type": "same"}
+        self.body = timm.create_model("mobilenetv2_100", pretrained=False, **how)
+        self.pyramid = FeaturePyramidNetwork(self.body.feature_info.channels(), width)
+        self.out_channels = width
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.pyramid(OrderedDict((str(level), x) for level, x in enumerate(self.body(images))))
+
+
+def _small(size: int) -> nn.Module:
+    """Few proposals and a slim head: there is one chest, and it is large."""
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.ops import MultiScaleRoIAlign
+
+    anchors = tuple(tuple(int(size * share) for share in level) for level in ANCHORS)
+    return FasterRCNN(
+        SlimBackbone(), min_size=size, max_size=size, image_mean=[0.5], image_std=[0.5],  # x / 127.5 - 1
+        rpn_anchor_generator=AnchorGenerator(anchors, (RATIOS,) * len(anchors)),
+        rpn_pre_nms_top_n_train=200, rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_train=64,
+        rpn_post_nms_top_n_test=24, rpn_batch_size_per_image=64, rpn_nms_thresh=0.8,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1"], output_size=7, sampling_ratio=2),
+        box_head=TwoMLPHead(WIDTH * 49, 256), box_predictor=FastRCNNPredictor(256, 2),
+        box_batch_size_per_image=32, box_nms_thresh=0.95, box_detections_per_img=20, box_score_thresh=0.02,
+        _skip_resize=True,
+    )  # fmt: skip
+
+
+def _resnet50(size: int) -> nn.Module:
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+
+    return fasterrcnn_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=2, min_size=size, max_size=size,
+        box_nms_thresh=0.95, box_detections_per_img=20,
+    )  # fmt: skip
+
+
+def losses(model: Detector, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The sum of the losses of the proposals and of the boxes: what the training loop minimises."""
+    return sum(model(batch["image"], batch["box"]).values())
+
+
+def recalibrate(model: Detector, data: BoxData) -> None:
+    """Set the backbone's batch norm to the training images: the start weights saw other pictures."""
+    some, batch = sorted(data.boxes)[:128], data.detector.training.batch
+    batches = in_order(some, data.plain, batch, data.detector.training.workers)
+    recalibrated(model.net.backbone.inner, (model.normalised(images["image"]) for images in batches))
+
+
+def build(config: Config) -> tuple[Detector, str]:
+    """A detector with its start weights, and in words where they are from."""
+    model = Detector(config)
+    if config.weights is None:
+        return model, "random"
+    if look_up(config.weights):
+        return model, _load(model, config)
+    if config.weights == "coco" and model.channels == 3:
+        return model, _from_hub(model)
+    return model, f"random ('{config.weights}' is neither in the folder WEIGHTS nor in weights/)"
+
+
+def _load(model: Detector, config: Config) -> str:
+    """A whole detector's weights for ResNet-50, an encoder's for MobileNetV2."""
+    if model.channels == 3:
+        share = load_fitting(model.net, _renamed(load_weights(look_up(config.weights))))
+    else:
+        share = load_fitting(model.net.backbone.inner.body, parts(config.weights)["encoder"])
+    if share < 0.5:
+        raise UsageError(f"weights '{config.weights}' do not fit {config.model} ({share:.0%} found)")
+    return f"{config.weights} ({share:.0%} of the tensors)"
+
+
+def _from_hub(model: Detector) -> str:
+    """COCO's weights of the whole detector, but for the classes."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+
+    try:
+        with _timeout(ASKS_HUB_FOR):
+            tensors = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.get_state_dict(progress=False)
+    except OSError as error:  # urllib's errors are OSErrors
+        return f"random (COCO's weights cannot be fetched: {error})"
+    return f"COCO, from the hub ({load_fitting(model.net, _renamed(tensors)):.0%} of the tensors)"
+
+
+def _renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """torchvision's names under ours: the backbone is one level deeper."""
+    return {key.replace("backbone.", "backbone.inner.", 1): value for key, value in tensors.items()}
+
+
+@contextmanager
+def _timeout(seconds: float):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,103 @@
+"""All folds' stacks together: one table of held-out images, one of the images without a fold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from cxr import metrics
+from cxr.errors import UsageError
+from cxr.paths import Paths
+from cxr.prepared import Prepared
+from stage3_stack.config import UnitConfig
+from stage3_stack.data import STAGE1, FoldRows, read_fold, sigmoid
+from stage3_stack.stack import KINDS, FoldStack, fit_fold
+
+
+@dataclass
+class Combined:
+    """What the stacks say; tables are indexed by image_id, with a column for each member and each stacker."""
+
+    held_out: pd.DataFrame
+    """split, fold, subfold, label and probabilities by the models that did not see the image"""
+    others: pd.DataFrame
+    """split and probabilities, mean over folds, of unlabelled and test images"""
+    stacks: dict[int, FoldStack]
+
+
+def member(name: str) -> str:
+    """The column of a member's probability."""
+    return f"member {name}"
+
+
+def combine(paths: Paths, prepared: Prepared, unit: UnitConfig) -> Combined:
+    """Train the stacks of all folds, one fold in memory at a time."""
+    if not unit.members:
+        return _without_classifiers(prepared, unit)
+    tables, stacks = [], {}
+    for fold in unit.trained:
+        rows = read_fold(paths, prepared, unit.members, fold)
+        with threadpool_limits(1):  # many small problems; and the same numbers whatever the machine's cores
+            stacks[fold] = fit_fold(rows, unit.config, unit.seed)
+        _tell(stacks[fold], rows)
+        tables.append(_table(rows, stacks[fold], unit.members))
+    table = pd.concat(tables)
+    held_out = table["split"] == "train"
+    return Combined(table[held_out].set_index("image_id"), _average(table[~held_out], len(tables)), stacks)
+
+
+def _tell(stack: FoldStack, rows: FoldRows) -> None:
+    if stack.untrained:
+        print(
+            f"stage 3 fold {rows.fold}: too few rows of either class for {stack.untrained} heads; "
+            "in their place stands the members' mean logit"
+        )
+
+
+def _table(rows: FoldRows, stack: FoldStack, members: list[str]) -> pd.DataFrame:
+    columns = {"image_id": rows.image_ids, "split": rows.split, "fold": rows.fold, "subfold": rows.subfold}
+    columns |= {"label": rows.labels}
+    columns |= {member(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(members)}
+    return pd.DataFrame(columns | stack.probs)
+
+
+def _average(table: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Mean over folds of what was calibrated in each; all folds must have predicted the image."""
+    groups = table.groupby("image_id")
+    missing = groups.size()[groups.size() != folds]
+    if len(missing):
+        raise UsageError(f"{missing.index[0]} is predicted by {missing.iloc[0]} of {folds} folds; run {STAGE1} again")
+    means = groups[[name for name in table.columns if name in KINDS or name.startswith("member ")]].mean()
+    return means.assign(split=groups["split"].first())
+
+
+def _without_classifiers(prepared: Prepared, unit: UnitConfig) -> Combined:
+    folds = prepared.folds[prepared.folds["fold"].isin(unit.trained)].drop(columns="image_id")
+    held_out = folds.assign(split="train", label=prepared.labels(folds.index.tolist()))
+    others = prepared.manifest.loc[prepared.manifest["split"] != "train", ["split"]]
+    return Combined(held_out, others, {})
+
+
+def groups(held_out: pd.DataFrame) -> tuple[str, np.ndarray]:
+    """What a decision is nested over, and of each image which: the fold or, with one fold, its subfold."""
+    by = "fold" if held_out["fold"].nunique() > 1 else "subfold"
+    return by, held_out[by].to_numpy(int)
+
+
+def scored_by(table: pd.DataFrame) -> np.ndarray:
+    """Which head scored each held-out image, int [n]: that of its fold and subfold."""
+    return table.groupby(["fold", "subfold"]).ngroup().to_numpy()
+
+
+def pick(stacker: str, held_out: pd.DataFrame) -> str:
+    """The stacker in use: as set or, with auto, the best on held-out rows by AUC, then by log-loss."""
+    if stacker != "auto":
+        return stacker
+    labels, head = held_out["label"].to_numpy(), scored_by(held_out)
+
+    def worth(kind: str) -> tuple[float, float]:
+        probs = held_out[kind].to_numpy()
+        return round(metrics.auc_within(labels, probs, head) or 0.0, 3), -metrics.log_loss(labels, probs)
+
+    return max(KINDS, key=worth)

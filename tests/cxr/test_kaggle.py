@@ -1,0 +1,166 @@
+"""The Kaggle layout: which file is what, both dialects, and words for what is wrong."""
+
+import os
+
+import pytest
+
+from cxr import kaggle
+from cxr.errors import DataError, UsageError
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write files of the given texts below a data folder; returns the folder."""
+
+    def files(**texts):
+        for name, text in texts.items():
+            path = tmp_path / "data" / name.replace("__", "/")
+            path = path.with_name(path.name.replace("_csv", ".csv").replace("_dcm", ".dcm"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / "data"
+
+    return files
+
+
+ROWS = "ImageId,EncodedPixels\na,1 2\n"
+
+
+@pytest.mark.parametrize("text", [
+    "ImageId,EncodedPixels\na,1 2\nb,-1\na,5 6\n", "ImageId, EncodedPixels\na, 1 2\nb, -1\na, 5 6\n",
+    "\ufeffImageId, EncodedPixels\r\na, 1 2\r\nb, -1\r\n\r\na, 5 6",
+    "EncodedPixels,extra,imageid\n1 2,,a\n-1,,b\n5 6,x,a.dcm\n",
+])  # fmt: skip
+def test_both_dialects(write, text):
+    rows = kaggle.find(write(train_rle_csv="")).data
+    (rows / "train-rle.csv").write_bytes(text.encode())
+    found = kaggle.find(rows).rows()
+    assert {name: [row.code for row in group] for name, group in found.items()} == {"a": ["1 2", "5 6"], "b": ["-1"]}
+
+
+def test_rows_know_their_line(write):
+    found = kaggle.find(write(train_csv="ImageId,EncodedPixels\n\na,1 2\nb,-1\n")).rows()
+    assert [found[name][0].line for name in "ab"] == [3, 4]
+
+
+@pytest.mark.parametrize(("files", "chosen"), [
+    ({"train-rle.csv": ROWS, "other-rle.csv": ROWS}, "train-rle.csv"),
+    ({"train-rle.csv": ROWS, "stage_2_train.csv": ROWS}, "stage_2_train.csv"),
+    ({"deep/down/my_train_masks.csv": ROWS, "train_boxes.csv": "Filename,xmin\n"}, "my_train_masks.csv"),
+    ({"train-rle.csv": ROWS, "old/train-rle.csv": ROWS}, "train-rle.csv"),
+    ({"test-rle.csv": ROWS, "sample_submission.csv": ROWS}, None),
+])  # fmt: skip
+def test_which_csv_holds_the_rows(tmp_path, files, chosen):
+    for name, text in files.items():
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_text(text)
+    found = kaggle.find(tmp_path / "d").rows_csv
+    assert (found and found.name) == chosen
+    assert found is None or "old" not in found.parts
+
+
+def test_two_csvs_that_could_be_it(write):
+    with pytest.raises(DataError, match=r"which one holds ImageId, EncodedPixels\? .*one-rle.csv or .*two-rle.csv"):
+        kaggle.find(write(**{"one-rle_csv": ROWS, "two-rle_csv": ROWS}))
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "stage_2_sample_submission.csv", "My_sample_submission.csv"])
+def test_sample_submission_in_its_order(tmp_path, name):
+    (tmp_path / name).write_text("ImageId,EncodedPixels\nz,-1\na,-1\nm,-1\n")
+    assert kaggle.find(tmp_path).samples() == ["z", "a", "m"]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("ImageId;EncodedPixels\na;1 2\n", r"line 1: expected the columns ImageId, EncodedPixels, found"),
+    ("", "line 1: expected the columns"), ("ImageId,EncodedPixels\na,1 2\nb\n", r"line 3: has 1 of 2 columns"),
+    ("ImageId,EncodedPixels\n,1 2\n", "line 2: names no image"),
+])  # fmt: skip
+def test_damaged_rows_name_file_and_line(write, text, message):
+    layout = kaggle.find(write(**{"train-rle_csv": text}))
+    with pytest.raises(DataError, match=f"train-rle.csv, {message}"):
+        layout.rows()
+
+
+def test_rows_in_another_encoding(tmp_path):
+    (tmp_path / "train-rle.csv").write_bytes("ImageId,EncodedPixels\né,1 2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not a CSV in UTF-8"):
+        kaggle.find(tmp_path).rows()
+
+
+def test_no_rows_at_all(write):
+    with pytest.raises(DataError, match=r"has no mask rows: expected train-rle.csv or stage_2_train.csv"):
+        kaggle.find(write(a_dcm="")).rows()
+
+
+def test_no_data_folder(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        kaggle.find(tmp_path / "nothing")
+
+
+def test_patients(write):
+    layout = kaggle.find(write(patients_csv="ImageId,patient\na,7\nb.dcm,7\nc,\n"))
+    assert layout.patients() == {"a": "7", "b": "7"}
+    with pytest.raises(DataError, match=r"patients.csv, line 3: image a has a second patient"):
+        kaggle.find(write(patients_csv="ImageId,patient\na,7\na,8\n")).patients()
+
+
+def test_files_at_any_depth_but_not_hidden_ones(write):
+    data = write(a_dcm="a", x__y__z__b_dcm="b", xy__c_dcm="c")
+    (data / "x" / "._b.dcm").write_text("resource fork")
+    (data / ".cache").mkdir()
+    (data / ".cache" / "d.dcm").write_text("d")
+    (data / "x" / "E.DCM").write_text("e")
+    assert set(kaggle.find(data).images) == {"a", "b", "c", "E"}
+
+
+def test_links_are_followed_but_not_in_circles(write, tmp_path):
+    data = write(x__a_dcm="a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.dcm").write_text("b")
+    (data / "link").symlink_to(tmp_path / "elsewhere")
+    (data / "x" / "circle").symlink_to(data)
+    assert set(kaggle.find(data).images) == {"a", "b"}
+
+
+def test_the_same_image_twice(write):
+    layout = kaggle.find(write(x__a_dcm="same", y__a_dcm="same"))
+    assert layout.images["a"].path == "x/a.dcm"
+    layout = kaggle.find(write(x__a_dcm="one!", y__a_dcm="two!"))
+    with pytest.raises(DataError, match=r"two different files are named a.dcm: x/a.dcm and y/a.dcm"):
+        _ = layout.images
+
+
+@pytest.mark.parametrize(("path", "rows", "samples", "expected"), [
+    ("dicom-images-test/a.dcm", {"a"}, {"b"}, "train"), ("dicom-images-train/a.dcm", set(), {"a"}, "test"),
+    ("dicom-images-test/a.dcm", {"b"}, {"b"}, "unlabelled"), ("dicom-images-test/x/a.dcm", set(), set(), "test"),
+    ("dicom-images-train/a.dcm", set(), set(), "unlabelled"), ("test.dcm", set(), set(), "unlabelled"),
+])  # fmt: skip
+def test_rows_decide_the_split_and_not_the_folder(path, rows, samples, expected):
+    rows = {name: [kaggle.Row(2, "-1")] for name in rows}
+    assert kaggle.split("a", kaggle.File(path, 1, 1), rows, samples) == expected
+
+
+def test_an_image_in_both_splits():
+    with pytest.raises(DataError, match=r"image a has a mask row \(line 5\) and is in the sample submission"):
+        kaggle.split("a", kaggle.File("a.dcm", 1, 1), {"a": [kaggle.Row(5, "-1")]}, {"a"})
+
+
+def test_digest_sees_names_sizes_and_times(write):
+    data = write(a_dcm="a", b_dcm="b")
+    digests = {kaggle.find(data).digest}
+    for change in (lambda: os.utime(data / "a.dcm", ns=(1, 1)), lambda: write(a_dcm="aa"),
+                   lambda: (data / "a.dcm").rename(data / "c.dcm"), lambda: (data / "b.dcm").unlink()):  # fmt: skip
+        change()
+        digests.add(kaggle.find(data).digest)
+    assert len(digests) == 5
+    write(**{"train-rle_csv": ROWS})
+    assert kaggle.find(data).digest in digests
+
+
+def test_real_layout(real):
+    layout = kaggle.find(real)
+    rows, samples = layout.rows(), layout.samples()
+    assert (layout.rows_csv.name, layout.patients_csv.name) == ("train-rle.csv", "patients.csv")
+    assert (sum(map(len, rows.values())), len(samples), len(layout.patients())) == (346, 167, 316)
+    splits = [kaggle.split(name, file, rows, set(samples)) for name, file in layout.images.items()]
+    assert (splits.count("train"), splits.count("test")) == (313, 167)

@@ -1,0 +1,63 @@
+"""A house of toy units: small Python modules that write a file, fail, or say which GPU they were given."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cxr.config import Strict
+from cxr.paths import Paths
+from cxr.plan import Unit
+
+TOY = """
+import json, os, sys, time
+from pathlib import Path
+folder, fingerprint, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder.mkdir(parents=True, exist_ok=True)
+seen = {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "CXR_RUN_WORK", "CXR_PLAIN", "CXR_WORKERS")}
+seen["start"] = time.time()
+(folder / "seen.json").write_text(json.dumps(seen))
+if what.startswith("exit"):
+    sys.exit(int(what[4:]))
+if what == "die":
+    os.kill(os.getpid(), 9)
+time.sleep(float(what))
+(folder / "out.txt").write_text("made")
+(folder / "seen.json").write_text(json.dumps(seen | {"end": time.time()}))
+(folder / "run.json").write_text(json.dumps({"fingerprint": fingerprint, "seconds": 1.0}))
+"""
+
+
+class ToyConfig(Strict):
+    number: int = 0
+
+
+class ToyUnit(Unit):
+    """Up to date once its process has run to the end."""
+
+    @property
+    def current(self) -> bool:
+        return (self.folder / "run.json").is_file()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "data", "toy", 64)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Unit]:
+    """Make a unit: its name, what it does ('exit3', 'die' or seconds), what it reads, its work."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "toy_unit.py").write_text(TOY)
+    monkeypatch.setenv("PYTHONPATH", str(code))
+    for name in ("CUDA_VISIBLE_DEVICES", "CXR_RUN_WORK", "CXR_WORKERS", "RECIPE", "DATA", "WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def make(name: str, what: str = "0", inputs: tuple[Path, ...] = (), work: float = 1.0, disk: int = 0) -> Unit:
+        folder = tmp_path / "run" / name
+        command = ("toy_unit", str(folder), "x", what)
+        return ToyUnit(name, "stage1_classify", command, folder, ToyConfig(), inputs, work, disk)
+
+    return make

@@ -1,0 +1,192 @@
+"""Units as processes: order, exit codes, GPUs, time left, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cxr import runs
+from cxr.errors import UsageError
+from cxr.files import read_json
+from cxr.paths import ROOT
+from pipeline import devices, jobs
+from pipeline.stages import feeds, to_run
+
+
+def seen(unit) -> dict:
+    return read_json(unit.folder / "seen.json")
+
+
+def test_a_second_run_does_nothing(toy, paths, capsys):
+    units = [toy("a"), toy("b")]
+    jobs.Jobs(units, [], paths, []).run()
+    first = [seen(unit) for unit in units]
+    capsys.readouterr()
+    jobs.Jobs(units, [], paths, []).run()
+    assert capsys.readouterr().out == "a: up to date\nb: up to date\n"
+    assert [seen(unit) for unit in units] == first
+
+
+@pytest.mark.parametrize(("what", "code"), [("exit2", 2), ("exit3", 3), ("exit1", 1), ("die", 1)])
+def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, paths, capsys, what, code):
+    units = [toy("good"), toy("bad one", what), toy("never")]
+    with pytest.raises(SystemExit) as stopped:
+        jobs.Jobs(units, [], paths, []).run()
+    assert stopped.value.code == code
+    message = capsys.readouterr().err
+    assert "bad one" in message
+    assert "-m toy_unit" in message
+    assert not units[2].folder.exists()
+
+
+def test_the_hint_holds_the_run_and_quotes(monkeypatch):
+    monkeypatch.setenv("RECIPE", "a b.yaml")
+    assert "'RECIPE=a b.yaml'" in jobs.by_hand(("stage1_classify.train", "--fold", "0"))
+
+
+def test_each_gpu_has_one_unit_at_a_time(toy, paths):
+    units = [toy(f"unit{number}", ".4") for number in range(4)]
+    jobs.Jobs(units, [], paths, ["0", "1"]).run()
+    found = [seen(unit) for unit in units]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in found[:2]] == ["0", "1"]
+    assert all(one["CXR_PLAIN"] == "1" and int(one["CXR_WORKERS"]) >= 1 for one in found)
+    assert found[0]["start"] < found[1]["end"]
+    assert found[1]["start"] < found[0]["end"]
+    for gpu in "01":
+        spans = sorted((one["start"], one["end"]) for one in found if one["CUDA_VISIBLE_DEVICES"] == gpu)
+        assert len(spans) == 2
+        assert spans[0][1] <= spans[1][0]
+
+
+def test_one_gpu_is_left_as_it_is(toy, paths):
+    unit = toy("only")
+    jobs.Jobs([unit], [], paths, ["0"]).run()
+    assert seen(unit)["CUDA_VISIBLE_DEVICES"] is None
+
+
+def test_a_unit_waits_for_those_it_reads(toy, paths):
+    first = toy("first", ".3")
+    second = toy("second", "0", inputs=(first.folder / "out.txt",))
+    third = toy("third", "0")
+    jobs.Jobs([first, second, third], [], paths, ["0", "1"]).run()
+    assert seen(second)["start"] >= seen(first)["end"]
+    assert seen(third)["start"] < seen(first)["end"]
+
+
+def test_a_failure_ends_the_units_beside_it(toy, paths):
+    slow = toy("slow", "30")
+    start = time.monotonic()
+    with pytest.raises(SystemExit):
+        jobs.Jobs([slow, toy("bad", "exit3")], [], paths, ["0", "1"]).run()
+    assert time.monotonic() - start < 10
+    assert not slow.current
+
+
+def test_the_share_of_the_whole_run(toy, paths):
+    done, now, later = toy("done", work=50.0), toy("now", work=2.0), toy("later", work=6.0)
+    done.folder.mkdir(parents=True)
+    (done.folder / "run.json").write_text("{}")
+    jobs.Jobs([now], [done, later], paths, []).run()
+    assert float(seen(now)["CXR_RUN_WORK"]) == pytest.approx(4.0)
+
+
+def test_what_reads_from_a_stale_unit_is_stale(toy, paths):
+    first = toy("first")
+    second = toy("second", inputs=(first.folder / "out.txt",))
+    second.folder.mkdir(parents=True)
+    (second.folder / "run.json").write_text("{}")
+    assert to_run([first, second], paths) == [first, second]
+    assert to_run([second], paths) == []
+    assert not feeds(second, first, paths)
+
+
+def test_ended_from_outside_it_leaves_no_process(toy, paths):
+    unit = toy("long", "60")
+    code = f"""
+import signal, sys
+from pathlib import Path
+from pipeline import jobs
+def stop(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGTERM, stop)
+jobs.call("long", {unit.command!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
+    child = _child_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    assert not _alive(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children of a killed parent; others do not")
+def test_killed_it_leaves_no_process(toy, paths):
+    unit = toy("long", "60")
+    code = f"from pipeline import jobs; jobs.call('long', {unit.command!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
+    child = _child_of(process.pid)
+    process.kill()
+    process.wait(20)
+    until = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _both() -> str:
+    return os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])
+
+
+def _child_of(parent: int) -> int:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for child in psutil.Process(parent).children():
+            if "toy_unit" in child.cmdline():
+                return child.pid
+        time.sleep(0.05)
+    raise AssertionError("no child was started")
+
+
+def _alive(number: int) -> bool:
+    return psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_folder_is_held_by_one_process_and_set_free_by_its_death(tmp_path: Path):
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from cxr import runs
+with runs.locked(Path({str(tmp_path)!r})):
+    if os.fork() == 0:  # as a loader process does, it inherits what its parent has open
+        time.sleep(30); os._exit(0)
+    print("held", flush=True)
+    time.sleep(30)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UsageError, match=f"another process .{holder.pid}."), runs.locked(tmp_path):
+            pass
+        holder.kill()
+        holder.wait(10)
+        with runs.locked(tmp_path):
+            pass
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [(None, ["0", "1"]), ("1", ["1"]), ("", []), ("-1", []), ("0,-1,1", ["0"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"])],
+)
+def test_gpus_are_those_that_cuda_would_see(monkeypatch, visible, found):
+    devices.gpus.cache_clear()
+    monkeypatch.setattr(devices, "_installed", lambda: {"0": "Card", "1": "Card"})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert list(devices.gpus()) == found
+    devices.gpus.cache_clear()

@@ -1,0 +1,104 @@
+"""What a run says before its first training, and after its last step."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cxr import recipe as recipes
+from cxr.errors import UsageError
+from cxr.files import write_json
+from cxr.paths import ROOT
+from pipeline import choose, closing, devices, launch, plan
+
+
+@pytest.fixture
+def house(toy, monkeypatch):
+    """Four stages of toy units."""
+    units = {f"stage{number}": [toy(f"s{number}", disk=3_000_000)] for number in range(4)}
+    monkeypatch.setattr(plan, "every_unit", lambda recipe, paths: units)
+    monkeypatch.setattr(closing, "every_unit", lambda recipe, paths: units)
+    monkeypatch.setattr(devices, "gpus", dict)
+    return units
+
+
+def smoke() -> recipes.Recipe:
+    return recipes.read(ROOT / "recipes" / "smoke.yaml")
+
+
+def done(unit) -> None:
+    unit.folder.mkdir(parents=True)
+    (unit.folder / "run.json").write_text('{"seconds": 61}')
+
+
+def test_the_plan_counts_units_and_disk(house, paths, capsys):
+    done(house["stage0"][0])
+    plan.show(smoke(), paths)
+    said = capsys.readouterr().out
+    assert re.search(r"stage0 +0 to run, +1 up to date, +0 MB", said)
+    assert re.search(r"stage2 +1 to run, +0 up to date, +3 MB", said)
+    assert "9 MB more" in said
+    assert "CPU" in said
+
+
+def test_nothing_to_do_is_one_line(house, paths, capsys):
+    for units in house.values():
+        done(units[0])
+    plan.show(smoke(), paths)
+    assert capsys.readouterr().out == "plan: up to date (4 units)\n"
+
+
+def test_a_run_that_cannot_fit_is_refused(house, paths, monkeypatch, toy):
+    house["stage2"].append(toy("huge", disk=10**18))
+    with pytest.raises(UsageError, match="make room"):
+        plan.show(smoke(), paths)
+
+
+def test_a_recipe_for_a_gpu_names_the_smaller_one_on_a_cpu(monkeypatch):
+    full = recipes.read(ROOT / "recipes" / "dw_hwang.yaml")
+    monkeypatch.setattr(devices, "gpus", dict)
+    assert "recipes/real_small.yaml" in plan.too_much(full)
+    assert plan.too_much(smoke()) is None
+    monkeypatch.setattr(devices, "gpus", lambda: {"0": "Card"})
+    assert plan.too_much(full) is None
+
+
+def test_the_last_words(house, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(closing.jobs, "call", lambda *_: None)
+    monkeypatch.delenv("RUN_BEGAN", raising=False)
+    done(house["stage1"][0])
+    paths = smoke().paths(choose.phantoms())
+    paths.submission.parent.mkdir(parents=True)
+    paths.submission.touch()
+    closing.show(smoke(), paths)
+    said = capsys.readouterr().out
+    assert str(paths.submission) in said
+    assert "stage1 1:01" in said
+    assert "run on phantoms" in said
+    assert said.rstrip().splitlines()[-1].startswith("Research use only")
+    closing.show(smoke(), smoke().paths(tmp_path / "real"))
+    assert "phantoms" not in capsys.readouterr().out
+
+
+def test_phantoms_are_made_once_and_again_when_their_settings_change(monkeypatch, capsys):
+    made = []
+
+    def make(name, command):
+        made.append(command)
+        write_json(Path(command[1]) / "phantom.json", {"config": launch.default_config().model_dump(mode="json")})
+
+    monkeypatch.setattr(launch.jobs, "call", make)
+    paths = smoke().paths(choose.phantoms())
+    launch.make_phantoms(smoke(), paths)
+    launch.make_phantoms(smoke(), paths)
+    assert made == [("phantom.make", str(paths.data))]
+    assert capsys.readouterr().out == f"phantoms: up to date in {paths.data}\n"
+    other = launch.default_config().model_copy(update={"seed": 99})
+    monkeypatch.setattr(launch, "default_config", lambda: other)
+    launch.make_phantoms(smoke(), paths)
+    assert len(made) == 2
+
+
+def test_given_data_need_no_phantoms(tmp_path, capsys):
+    launch.make_phantoms(smoke(), smoke().paths(tmp_path))
+    assert capsys.readouterr().out == "phantoms: not needed\n"

@@ -1,0 +1,120 @@
+"""Label files of every kind, against boxes written down by hand."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from cxr.errors import DataError
+from cxr.geometry import Box
+from stage0_bbox import labels
+
+VIA = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+RECT = '"{""name"":""rect"",""x"":10,""y"":20,""width"":30,""height"":40}"'
+COCO = {
+    "images": [{"id": 7, "file_name": "some/where/a.png"}, {"id": 8, "file_name": "b.dcm"}],
+    "annotations": [{"id": 1, "image_id": 7, "bbox": [10, 20, 30, 40]}, {"id": 2, "image_id": 8, "bbox": [1, 2, 3, 4]}],
+}
+A = Box(10, 20, 40, 60)
+KINDS = {
+    "via": (VIA + f'a.jpg,1,"{{}}",1,0,{RECT},"{{}}"\n', {"a": A}),
+    "via_1": ("#" + VIA + f'a.jpg,1,"{{}}",1,0,{RECT},"{{}}"\n', {"a": A}),
+    "via_silent": (VIA + 'a.jpg,1,"{}",0,0,"{}","{}"\n', {"a": None}),
+    "published": ("Filename,xmin,xmax,ymin,ymax\na.png,10,40,20,60\n", {"a": A}),
+    "byte_order_mark": ("\ufeffFilename,xmin,xmax,ymin,ymax\r\na.png,10,40,20,60\r\n", {"a": A}),
+    "ours": (
+        "Filename,xmin,xmax,ymin,ymax,score,source\na.png,10,40,20,60,1,edited\nb.png,1,4,2,6,.2,fallback\n",
+        {"a": A, "b": None},
+    ),
+    "coco": (json.dumps(COCO), {"a": A, "b": Box(1, 2, 4, 6)}),
+}
+
+
+def manifest(split="train", **sizes):
+    """Images of (width, height)."""
+    rows = [{"image_id": key, "split": split, "width": w, "height": h} for key, (w, h) in sizes.items()]
+    return pd.DataFrame(rows).set_index("image_id", drop=False)
+
+
+def collect(files, frames):
+    return labels.collect(files, files[0].name, frames)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
+    text, expected = KINDS[kind]
+    path = tmp_path / "boxes.txt"
+    path.write_bytes(text.encode())
+    assert {row.image_id: row.box for row in labels.read(path)} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nb.png,40,10,20,60\n", r"row 3 \(b\.png\).*empty"),
+        ("Filename,xmin,xmax,ymin,ymax\na.png,1,x,3,4\n", r"row 2 \(a\.png\).*not a number"),
+        ("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3\n", r"row 2 \(a\.png\).*not a number"),
+        ("Filename,xmin,xmax,ymin,ymax\na.png,1,inf,3,4\n", "row 2.*finite"),
+        ("Filename,xmin,xmax,ymin,ymax\na.png,300,400,3,4\n", "row 2.*outside its image of 100 x 100"),
+        (VIA + 'a.jpg,1,"{}",1,0,"{""cx"":1}","{}"\n', "row 2.*rectangle"),
+        (VIA + 'a.jpg,1,"{}",1,0,"{broken","{}"\n', "row 2.*rectangle"),
+        (json.dumps(COCO | {"annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}), "annotation 1: 3 is missing"),
+        (json.dumps(COCO | {"annotations": [{"image_id": 7, "bbox": [1, 2, 0, 4]}]}), "annotation 1.*empty"),
+        ("{}", "no COCO JSON"),
+        ("name,left,right\na,1,2\n", "no file of boxes that is known"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_named(text, said, tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        collect([path], manifest(a=(100, 100), b=(100, 100)))
+    assert "boxes.csv" in str(caught.value)
+
+
+def test_a_lower_file_fills_in_where_the_higher_is_silent(tmp_path):
+    hand, weak, third = tmp_path / "hand.csv", tmp_path / "weak.csv", tmp_path / "third.csv"
+    hand.write_text(VIA + f'a.jpg,1,"{{}}",1,0,{RECT},"{{}}"\nb.jpg,1,"{{}}",0,0,"{{}}","{{}}"\n')
+    weak.write_text("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nb.png,5,6,7,8\nelsewhere.png,5,6,7,8\n")
+    third.write_text("Filename,xmin,xmax,ymin,ymax\nb.png,1,2,3,4\nc.png,0,9,0,9\n")
+    found = collect([hand, weak, third], manifest(a=(100, 100), b=(100, 100), c=(100, 100)))
+    assert found.hand == {"a": A}
+    assert found.weak == {"b": Box(5, 7, 6, 8), "c": Box(0, 0, 9, 9)}
+    assert found.skipped == {"of hand.csv without a region": 1, "of weak.csv without their training image": 1}
+
+
+def test_without_the_hand_file_all_labels_are_weak(tmp_path):
+    weak = tmp_path / "weak.csv"
+    weak.write_text("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\n")
+    found = labels.collect([weak], "hand.csv", manifest(a=(100, 100)))
+    assert (found.hand, found.weak) == ({}, {"a": Box(1, 3, 2, 4)})
+
+
+def test_whole_frame_rows_of_the_published_boxes_are_no_labels(tmp_path):
+    path = tmp_path / "weak.csv"
+    path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,0,1024,0,1024\nb.png,0,1024,0,1020\nc.png,0,1024,0,900\n")
+    found = collect([path], manifest(a=(1024, 1024), b=(1024, 1024), c=(1024, 1024)))
+    assert list(found.boxes) == ["c"]
+    assert found.skipped == {"of weak.csv that are the whole frame": 2}
+
+
+def test_a_box_is_clipped_and_the_largest_of_several_is_taken(tmp_path):
+    path = tmp_path / "hand.csv"
+    path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,5,9,5,9\na.png,-3,80,10,120\na.png,1,9,1,9\n")
+    assert collect([path], manifest(a=(100, 100))).hand == {"a": Box(0, 10, 80, 100)}
+
+
+def test_nothing_to_learn_from_says_what_to_give(tmp_path):
+    with pytest.raises(DataError, match=r"boundingbox_csv/hand\.csv.*phantoms bring theirs"):
+        labels.collect([], "hand.csv", manifest(a=(100, 100)))
+    path = tmp_path / "hand.csv"
+    path.write_text("Filename,xmin,xmax,ymin,ymax\nz.png,1,2,3,4\n")
+    with pytest.raises(DataError, match=r"1 rows of hand\.csv without their training image"):
+        collect([path], manifest(a=(100, 100)))
+
+
+def test_boxes_of_test_images_are_not_learnt_from(tmp_path):
+    path = tmp_path / "hand.csv"
+    path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nt.png,1,2,3,4\n")
+    frames = pd.concat([manifest(a=(100, 100)), manifest("test", t=(100, 100))])
+    assert list(collect([path], frames).boxes) == ["a"]

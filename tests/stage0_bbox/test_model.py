@@ -1,0 +1,127 @@
+"""The small detector: shapes, gradients, one batch learnt by heart, weights that come back."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cxr.errors import UsageError
+from cxr.geometry import Box, iou
+from cxr.torchkit.checkpoint import load_weights, save_weights
+from stage0_bbox import config
+from stage0_bbox.model import Detector, build, losses, vote
+
+SIZE = 64
+
+
+@pytest.fixture
+def detector() -> config.Config:
+    return config.read("smoke")
+
+
+BOXES = ((2, 2, 40, 40), (24, 20, 62, 62), (4, 22, 60, 60), (20, 2, 50, 62))  # with their mean: IoU .47
+
+
+def batch(count: int = 4) -> dict[str, torch.Tensor]:
+    """Bright rectangles on gray, and their edges."""
+    images = np.full((count, 1, SIZE, SIZE), 40, np.uint8)
+    for image, (xmin, ymin, xmax, ymax) in zip(images, BOXES[:count], strict=True):
+        image[0, ymin:ymax, xmin:xmax] = 190
+    return {"image": torch.from_numpy(images), "box": torch.tensor(BOXES[:count], dtype=torch.float32)}
+
+
+def test_every_parameter_gets_a_gradient_and_no_loss_is_nan(detector):
+    torch.manual_seed(0)
+    model = Detector(detector).train()
+    loss = losses(model, batch())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+
+
+def test_one_batch_is_learnt_by_heart_and_the_weights_come_back(detector, tmp_path):
+    torch.manual_seed(0)
+    model, few = Detector(detector).train(), batch()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        losses(model, few).backward()
+        optimizer.step()
+    model.eval()
+    with torch.inference_mode():
+        boxes, scores = model(few["image"])
+    assert iou(boxes.numpy(), few["box"].numpy()).mean() > 0.75
+    assert scores.min() > 0.5
+    save_weights(tmp_path / "w.safetensors", model.state_dict())
+    again = Detector(detector).eval()
+    again.load_state_dict(load_weights(tmp_path / "w.safetensors"))
+    with torch.inference_mode():
+        torch.testing.assert_close(again(few["image"]), (boxes, scores))
+
+
+def test_mixed_precision_reaches_the_backbone_only(detector):
+    model = Detector(detector).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(**batch(2))
+    assert {loss.dtype for loss in found.values()} == {torch.float32}
+    assert model.net.backbone.dtype == torch.bfloat16
+
+
+def test_start_weights_of_three_channels_serve_one(detector, tmp_path, monkeypatch):
+    import timm
+
+    monkeypatch.setenv("WEIGHTS", str(tmp_path))
+    source = timm.create_model("mobilenetv2_100", pretrained=False, num_classes=3)
+    save_file(source.state_dict(), tmp_path / "start.safetensors")
+    model, start = build(detector.model_copy(update={"weights": "start"}))
+    stem = model.net.backbone.inner.body.conv_stem.weight
+    torch.testing.assert_close(stem, source.conv_stem.weight.sum(1, keepdim=True))
+    assert start.startswith("start")
+    save_file({"encoder.other": torch.zeros(2)}, tmp_path / "start.safetensors")
+    with pytest.raises(UsageError, match="do not fit"):
+        build(detector.model_copy(update={"weights": "start"}))
+
+
+def test_without_its_weights_file_it_says_so_and_starts_from_random(detector, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIGHTS", str(tmp_path))
+    _, start = build(detector.model_copy(update={"weights": "no_such_weights"}))
+    assert start.startswith("random ('no_such_weights' is neither")
+
+
+def test_without_a_hub_the_large_one_starts_from_random(monkeypatch):
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+
+    def offline(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(FasterRCNN_ResNet50_FPN_V2_Weights, "get_state_dict", offline)
+    large = config.read("fasterrcnn_r50").model_copy(update={"size": 64})
+    model, start = build(large)
+    assert "no route" in start
+    torch.manual_seed(0)
+    loss = losses(model.train(), batch(2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_a_vote_is_the_mean_by_score_of_what_overlaps_the_best():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60]])
+    box, score = vote(boxes, torch.tensor([0.6, 0.2, 0.5]), 0.7)
+    torch.testing.assert_close(box, torch.tensor([0.0, 0, 10, 10.5]))
+    assert float(score) == pytest.approx(0.6)
+    nothing, none = vote(boxes[:0], torch.zeros(0), 0.7)
+    assert (nothing.tolist(), float(none)) == ([0, 0, 0, 0], 0.0)
+
+
+def test_moves_keep_the_box_on_its_rectangle(detector):
+    from stage0_bbox.data import moved
+
+    image = np.zeros((SIZE, SIZE), np.uint8)
+    image[10:40, 20:50] = 255
+    for seed in range(8):
+        there, box = moved(image, Box(20, 10, 50, 40), detector, np.random.default_rng(seed))
+        rows, columns = np.flatnonzero(there.max(1) > 127), np.flatnonzero(there.max(0) > 127)
+        drawn = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        np.testing.assert_allclose(box, drawn, atol=1.0)

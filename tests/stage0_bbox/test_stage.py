@@ -1,0 +1,316 @@
+"""The stage from labels to boxes: who is held out, what is written, and what the user's edits do."""
+
+import csv
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import boxes, plan, runs, tables
+from cxr.config import validate
+from cxr.errors import DataError, UsageError
+from cxr.geometry import Box
+from cxr.prepared import Prepared
+from stage0_bbox import config, detect, edits, labels, predict, scores, train
+from stage0_bbox.choose import Chooser, write
+from stage0_bbox.data import parts
+from stage0_bbox.model import losses
+
+
+def detector_of(**settings) -> config.Config:
+    """The tests' detector, trained for one step."""
+    smoke = config.read("smoke")
+    brief = {"epoch_images": 4, "training": smoke.training.model_copy(update={"epochs": 1})}
+    return smoke.model_copy(update=brief | settings)
+
+
+def run(house, **settings) -> config.BoxUnit:
+    """What the command does."""
+    detector = detector_of(**settings)
+    stage = train.Stage(house.recipe, house.paths, detector)
+    unit = config.unit(house.recipe, house.paths, detector)
+    plan.run(unit, lambda _identity, metrics: train.make(stage, unit, metrics))
+    return unit
+
+
+def change(path, key: str, **values) -> None:
+    """Edit one row of the boxes, as a user would."""
+    with open(path, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        row |= values if row["Filename"] == f"{key}.png" else {}
+    with open(path, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(tables.BOXES))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(house) -> pd.DataFrame:
+    found = boxes.read_table(house.paths.boxes)
+    return found.set_index(found["Filename"].map(boxes.image_id))
+
+
+def test_no_patient_is_in_two_parts(house):
+    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    for count in (2, 3):
+        part = parts(prepared, list(house.hand), count)
+        assert part.keys() == house.hand.keys()
+        assert set(part.values()) == set(range(count))
+        patients = pd.DataFrame({"part": pd.Series(part), "patient": prepared.manifest["patient"]}).dropna()
+        assert (patients.groupby("patient")["part"].nunique() == 1).all()
+    assert part["u0"] == part["1.0"]  # unlabelled, hence without a fold, but of the same patient
+
+
+def test_near_duplicates_without_a_patient_stay_together(house):
+    manifest = house.manifest.assign(patient=None)
+    tables.write(manifest, house.paths.prepared / "manifest.parquet", tables.MANIFEST)
+    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    part = pd.Series(parts(prepared, [key for key in house.truth if key.startswith("1.")], 2))
+    cells = prepared.folds["fold"] * 10 + prepared.folds["subfold"]
+    assert (part.groupby(cells).nunique() == 1).all()
+
+
+def test_too_few_groups_are_refused_with_the_counts(house):
+    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    with pytest.raises(DataError, match="2 boxed training images in 1 groups"):
+        parts(prepared, ["1.0", "1.1"], 2)
+
+
+def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, tmp_path):
+    detector = config.read("smoke")
+    stage = train.Stage(house.recipe, house.paths, detector)
+    for fold in stage.folds:
+        assert stage.data(fold).boxes.keys() == {key for key, part in stage.part.items() if part != fold}
+    asked = []
+
+    def detections(model, data, image_ids, on):
+        asked.append(image_ids)
+        return [(key, np.array([8.0, 8, 56, 56]) + len(asked), 0.25 * len(asked)) for key in image_ids]
+
+    monkeypatch.setattr(detect, "_load", lambda model, path: None)
+    monkeypatch.setattr(detect, "_detections", detections)
+    detect.detect([tmp_path] * 2, stage.data(), stage.part, tmp_path / "detections.csv")
+    for fold, ids in enumerate(asked):
+        assert not [key for key in ids if stage.part.get(key, fold) != fold]
+        assert {"ID_0", "u1"} <= set(ids)
+    found = detect.read(tmp_path / "detections.csv")
+    assert set(found.index) == set(house.manifest["image_id"])
+    # ID_0 is 200 x 160 on a canvas of 64: scale .32, 6 columns of border; both models' boxes by score.
+    expected = ((8 + 5 / 3 - 6) / 0.32, (8 + 5 / 3) / 0.32)
+    assert house.manifest.set_index("image_id").loc["ID_0", "width"] == 160
+    np.testing.assert_allclose(found.loc["ID_0", ["xmin", "ymin"]].to_numpy(float), expected, rtol=1e-6)
+    assert found.loc["ID_0", "score"] == pytest.approx(0.375)
+
+
+def chooser(house, **settings) -> Chooser:
+    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    part = parts(prepared, list(house.hand), 2)
+    return Chooser(prepared, config.read("smoke").model_copy(update=settings), house.hand, part)
+
+
+def found(house, score: float, away: float = 0.0) -> pd.DataFrame:
+    """Detections: the true boxes, moved by `away` pixels."""
+    rows = [(key, *(edge + away for edge in box), score) for key, box in house.truth.items()]
+    return pd.DataFrame(rows, columns=list(detect.DETECTIONS)).set_index("image_id")
+
+
+def test_an_unsure_detection_falls_back_to_the_mean_box(house):
+    choose = chooser(house, score_threshold=0.5, margin=0.0)
+    unsure, sure = choose.choose(found(house, 0.49)), choose.choose(found(house, 0.5))
+    assert {one.source for one in unsure.values()} == {"fallback"}
+    assert {one.source for one in sure.values()} == {"model"}
+    mean = np.mean([np.array(house.hand[key]) / choose.frame(key) for key in house.hand], axis=0)
+    np.testing.assert_allclose(unsure["ID_0"].box, mean * choose.frame("ID_0"))
+    others = [key for key in house.hand if choose.part[key] != choose.part["1.0"]]
+    mean = np.mean([np.array(house.hand[key]) / choose.frame(key) for key in others], axis=0)
+    np.testing.assert_allclose(unsure["1.0"].box, mean * choose.frame("1.0"))
+
+
+def test_nothing_found_is_a_fallback_whatever_the_threshold(house):
+    assert {one.source for one in chooser(house, score_threshold=0.0).choose(found(house, 0.0)).values()} == {
+        "fallback"
+    }
+
+
+def test_a_box_is_clipped_grown_and_clipped_again(house):
+    choose = chooser(house, margin=0.1)
+    row = choose.choose(
+        pd.DataFrame([("1.0", -10.0, 10.0, 100.0, 60.0, 0.9)], columns=list(detect.DETECTIONS)).set_index("image_id")
+    )
+    written = choose.table(row, {}, house.paths.boxes).iloc[0]
+    assert written["Filename"] == "1.0.png"
+    assert written[["xmin", "xmax", "ymin", "ymax"]].tolist() == [0, 110, 5, 65]  # from (0, 10, 100, 60) in 128 x 128
+
+
+def test_metrics_against_figures_counted_by_hand(house):
+    choose = chooser(house, margin=0.0)
+    metrics = scores.measure(choose, choose.choose(found(house, 0.9)), house.hand)
+    assert metrics["hand_boxes"] == len(house.hand)
+    assert (metrics["iou_mean"], metrics["iou_good"], metrics["fallbacks"], metrics["missed"]) == (1, 1, 0, 0)
+    moved = scores.measure(choose, choose.choose(found(house, 0.9, away=10)), house.hand)
+    inside = total = 0
+    for key, row in house.manifest.set_index("image_id").iterrows():
+        if row["mask_area"]:
+            box = house.truth[key]
+            total += row["mask_area"]
+            inside += (int(box.width / 2) - 10) * (int(box.height / 4) - 10)
+    assert moved["missed"] == pytest.approx(1 - inside / total, abs=1e-5)
+    assert scores.measure(choose, choose.choose(found(house, 0.9)), {})["iou_mean"] is None
+
+
+def test_from_labels_to_boxes_and_up_to_date(house, capsys):
+    unit = run(house)
+    assert unit.current
+    rows = table(house)
+    assert set(rows.index) == set(house.manifest["image_id"])
+    assert set(rows["source"]) <= {"model", "fallback"}
+    metrics = runs.metrics(unit.folder)
+    assert metrics["hand_boxes"] == len(house.hand)
+    assert cv2.imread(str(house.paths.boxes.with_suffix(".jpg"))) is not None
+    assert f"IoU with {len(house.hand)} held-out hand boxes" in capsys.readouterr().out
+    run(house)
+    assert capsys.readouterr().out == f"{unit.name}: up to date\n"
+
+
+def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
+    unit, path = run(house), house.paths.boxes
+    before, later = table(house), runs.digest(path)
+    change(path, "1.4", xmin="12.5", xmax="99")
+    assert runs.digest(path) != later  # an input of every stage that crops
+    assert not config.unit(house.recipe, house.paths, detector_of()).current
+    capsys.readouterr()
+    unit = run(house)
+    assert unit.current
+    rows = table(house)
+    assert rows.loc["1.4", ["xmin", "xmax", "source"]].tolist() == [12.5, 99, "edited"]
+    pd.testing.assert_frame_equal(rows.drop("1.4"), before.drop("1.4"))
+    assert "model 1 of 2: up to date" in capsys.readouterr().out
+    run(house, margin=0.1)
+    assert table(house).loc["1.4", ["xmin", "xmax", "source"]].tolist() == [12.5, 99, "edited"]
+
+
+def test_another_recipes_boxes_are_no_edits_and_are_replaced(house):
+    unit = run(house)
+    first = table(house)
+    other = type(house)(**vars(house) | {"paths": type(house.paths)(house.paths.data, "other", 64)})
+    run(other, margin=0.2)
+    assert not unit.current
+    assert not edits.find(house.paths.boxes)
+    run(house)
+    pd.testing.assert_frame_equal(table(house), first)
+
+
+def test_missing_rows_are_refilled(house):
+    unit, path = run(house), house.paths.boxes
+    whole = table(house)
+    for damaged in ("", "".join(path.read_text().splitlines(keepends=True)[:5])):
+        path.write_text(damaged)
+        assert not unit.current
+        run(house)
+        pd.testing.assert_frame_equal(table(house), whole)
+    path.unlink()
+    assert not unit.current
+    run(house)
+    pd.testing.assert_frame_equal(table(house), whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"xmin": "90", "xmax": "20"}, r"row 6 \(1\.4\.png\).*xmin < xmax"),
+        ({"ymin": "12,5"}, r"row 6 \(1\.4\.png\).*not a number"),
+        ({"ymax": ""}, r"row 6 \(1\.4\.png\).*not a number"),
+        ({"xmin": "1000", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
+        ({"Filename": "1.5.png"}, r"row 7.*1\.5 stands there twice \(first in row 6\)"),
+    ],
+)
+def test_a_row_that_the_user_broke_is_named(house, values, said):
+    choose, path = chooser(house), house.paths.boxes
+    sure = choose.choose(found(house, 0.9))
+    write(choose.table(sure, {}, path), path, house.paths.stage0 / "found.csv")
+    change(path, "1.4", **values)
+    with pytest.raises(DataError, match=said) as caught:
+        choose.table(sure, edits.find(path), path)
+    assert "xray.csv" in str(caught.value)
+
+
+def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
+    run(house)
+    monkeypatch.setattr("stage0_bbox.choose.os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(house, margin=0.1)
+    monkeypatch.undo()
+    assert not edits.find(house.paths.boxes)
+
+
+def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkeypatch):
+    detector = config.read("smoke")
+    stage = train.Stage(house.recipe, house.paths, detector)
+    unit = stage.fit_unit(0)
+    train.fit(stage, unit, 0, "x")
+    unbroken = (unit.folder / "weights.safetensors").read_bytes()
+    (unit.folder / "weights.safetensors").unlink()
+    counted = []
+
+    def stops(*arguments):
+        counted.append(1)
+        if len(counted) == 4:  # in the second of two epochs
+            raise KeyboardInterrupt
+        return losses(*arguments)
+
+    monkeypatch.setattr("stage0_bbox.model.losses", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(stage, unit, 0, "x")
+    assert (unit.folder / "checkpoint.pt").is_file()
+    monkeypatch.undo()
+    monkeypatch.setenv("CXR_WORKERS", "0")
+    train.fit(stage, unit, 0, "x")
+    assert (unit.folder / "weights.safetensors").read_bytes() == unbroken
+    assert not (unit.folder / "checkpoint.pt").exists()
+
+
+def test_predict_needs_weights_and_then_writes_the_boxes(house, monkeypatch, home):
+    stage = train.Stage(house.recipe, house.paths, detector_of())
+    monkeypatch.setattr(predict, "open_stage", lambda prog: stage)
+    with pytest.raises(UsageError, match=r"weights\.safetensors is missing.*stage0_bbox\.train"):
+        predict.main()
+    unit = run(house)
+    whole = table(house)
+    house.paths.boxes.unlink()
+    predict.main()
+    pd.testing.assert_frame_equal(table(house), whole)
+    assert unit.current
+
+
+def test_a_new_label_trains_anew_and_a_margin_does_not(house, capsys):
+    run(house)
+    capsys.readouterr()
+    run(house, margin=0.07)
+    assert "model 1 of 2: up to date" in capsys.readouterr().out
+    house.write_via(
+        house.paths.data / "boundingbox_csv" / "original_boundingbox.csv", house.hand | {"1.1": Box(20, 20, 90, 90)}
+    )
+    assert not config.fit_unit(house.recipe, house.paths, detector_of(), 0).current
+
+
+def test_config_imports_no_framework():
+    code = "import sys, stage0_bbox.config; assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_moving_augmentations_belong_to_moves():
+    values = config.read("smoke").model_dump() | {"augment": {"hflip": 0.5}}
+    with pytest.raises(UsageError, match="leave the box behind"):
+        validate(values, config.Config, "a.yaml")
+
+
+def test_on_real_radiographs_labels_are_found(real):
+    paths = type("P", (), {"data": real, "boxes": real / "none.csv"})()
+    files = config.label_files(paths, config.read("fasterrcnn_small"))
+    assert len(files) == 2
+    hand = list(labels.read(files[0]))
+    assert (len(hand), sum(row.box is None for row in hand)) == (990, 1)
+    assert len(list(labels.read(files[1]))) == 11922

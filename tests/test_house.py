@@ -1,0 +1,159 @@
+"""The house's rules: who may import whom, pins that agree, settings that parse, nothing that names a registry."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cxr import recipe
+from cxr.paths import ROOT
+from pipeline.installed import PIN, pins
+from pipeline.stages import ROOMS
+
+ROOMS_OF_CODE = ("cxr", "phantom", "pipeline", "bench", *ROOMS.values())
+FRAMEWORKS = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "tensorflow", "keras", "efficientnet"}
+FILES = sorted(path for room in ROOMS_OF_CODE for path in (ROOT / room).rglob("*.py"))
+CI = ROOT / ".ci" / "run"
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+# Distributions whose modules have another name.
+MODULES = {
+    "cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn",
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+}  # fmt: skip
+
+
+@cache
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, by statement or by import_module with a plain string."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            plain = isinstance(node.args[0], ast.Constant | ast.JoinedStr)
+            names |= {ast.unparse(node.args[0]).strip("f'\"")} if plain else set()
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)} & {*ROOMS_OF_CODE, "tests"}
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_a_room_imports_cxr_and_itself_only(path):
+    room = path.relative_to(ROOT).parts[0]
+    allowed = {"cxr", room} | (set(ROOMS_OF_CODE) if room in ("pipeline", "bench") else set())
+    assert imported_rooms(path) <= allowed
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parts[-2] == "pipeline"], ids=identify)
+def test_the_pipeline_knows_of_a_stage_its_config_alone(path):
+    of_stages = {name for name in imported(path) if name.split(".")[0] in ROOMS.values() or "{" in name}
+    assert all(re.fullmatch(r"(\w+|\{ROOMS\[stage\]\})\.config(\.\w+)?", name) for name in of_stages), of_stages
+    assert "phantom.make" not in imported(path)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(ROOT / "cxr")], ids=identify)
+def test_cxr_has_frameworks_in_torchkit_only(path):
+    if path.parent.name != "torchkit":
+        assert not {name.split(".")[0] for name in imported(path)} & FRAMEWORKS
+        assert not any(name.startswith("cxr.torchkit") for name in imported(path))
+
+
+@pytest.mark.parametrize("room", [*ROOMS.values(), "pipeline", "phantom"])
+def test_what_runs_before_a_framework_is_needed_imports_none(room):
+    paths = [ROOT / room / "config.py"] if room != "pipeline" else sorted((ROOT / room).glob("*.py"))
+    for path in paths:
+        assert not {name.split(".")[0] for name in imported(path)} & FRAMEWORKS
+
+
+def test_no_module_is_a_drawer_for_everything():
+    assert not [path for path in FILES if path.stem in ("utils", "util", "common", "helpers", "misc")]
+
+
+def test_third_party_imports_are_declared():
+    used = {name.split(".")[0] for path in FILES for name in imported(path)}
+    known = {*sys.stdlib_module_names, *ROOMS_OF_CODE, "tests"}
+    third = {MODULES.get(name, name) for name in used if name.isidentifier() and name not in known}
+    assert third <= set(declared())
+
+
+def declared() -> dict[str, str]:
+    """The direct dependencies of pyproject.toml and their versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
+    return dict(line.split("==") for line in lines)
+
+
+def test_pins_are_equal():
+    locked = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert declared().items() <= locked.items()
+
+
+def test_conda_installs_the_lock():
+    parts = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert {"pip": ["-r requirements.lock"]} in parts
+    (python,) = [part for part in parts if isinstance(part, str) and part.startswith("python=")]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    assert wanted == ">=3.11,<3.13"
+    assert python == "python=3.11"
+
+
+def test_every_line_of_the_lock_is_a_pin():
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    assert all(PIN.match(line) for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "environment.yml"])
+def test_no_registry_host_is_named(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"://|index-url|find-links|trusted-host|\b[\w-]+\.(org|com|net|io)\b", text)
+
+
+def test_torch_and_torchvision_are_a_pair():
+    torch, torchvision = (declared()[name].split(".") for name in ("torch", "torchvision"))
+    assert int(torchvision[1]) == int(torch[1]) + 15  # 2.0 came with 0.15, and so on since
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=identify)
+def test_a_recipe_parses_and_all_that_it_names_exists(path, tmp_path):
+    found = recipe.read(path)
+    paths = found.paths(tmp_path)
+    for room in ROOMS.values():
+        assert isinstance(import_module(f"{room}.config").units(found, paths), list)
+    assert found.smaller is None or recipe.find(found.smaller).is_file()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for room in ROOMS.values() for path in (ROOT / room / "configs").glob("*.yaml")), ids=identify
+)
+def test_a_members_settings_parse(path, tmp_path):
+    """Through a recipe that names this member."""
+    stage = next(stage for stage, room in ROOMS.items() if room == path.relative_to(ROOT).parts[0])
+    base = recipe.read(ROOT / "recipes" / "smoke.yaml")
+    named = [path.stem] if stage in ("stage1", "stage2") else path.stem
+    found = base.model_copy(update={stage: named})
+    assert import_module(f"{ROOMS[stage]}.config").units(found, found.paths(tmp_path))
+
+
+def test_the_phantoms_settings_parse():
+    assert import_module("phantom.config").default_config().size > 0
+
+
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.sh")), *sorted(ROOT.glob("*/*.sh")), CI], ids=identify)
+def test_shell_files_parse(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
