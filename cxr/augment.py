@@ -41,7 +41,8 @@ def augmented(
     if settings.gamma:
         exponents, weights = zip(*settings.gamma.items(), strict=True)
         image = cv2.LUT(image, _gamma_table(rng.choice(exponents, p=np.array(weights) / sum(weights))))
-    pixelwise = _albumentations(settings.clahe, settings.brightness, settings.contrast, settings.distort, settings.noise)
+    chances = (settings.clahe, settings.brightness, settings.contrast, settings.distort, settings.noise)
+    pixelwise = _albumentations(*chances)
     if pixelwise is None:
         return image, mask
     pixelwise.set_random_seed(int(rng.integers(2**31)))

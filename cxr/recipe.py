@@ -44,6 +44,12 @@ class Recipe(Strict):
     def trained(self) -> list[int]:
         return list(range(self.folds)) if self.train_folds is None else sorted(set(self.train_folds))
 
+    def folds_of(self, asked: int | None) -> list[int]:
+        """The folds to train: the one asked for, or all that the recipe trains."""
+        if asked is not None and asked not in range(self.folds):
+            raise UsageError(f"--fold {asked}: recipe {self.name} has the folds 0 to {self.folds - 1}")
+        return self.trained if asked is None else [asked]
+
     def paths(self, data: Path) -> Paths:
         return Paths(data.resolve(), self.name, self.prepared_size)
 

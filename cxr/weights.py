@@ -14,7 +14,7 @@ def find(name: str) -> Path:
         where = os.environ.get("WEIGHTS")
         raise UsageError(
             f"weights '{name}' are not in {where or 'the folder WEIGHTS (not set)'} nor in {ROOT / 'weights'}; "
-            f"expected {name}.safetensors"
+            f"expected {name}.safetensors (a recipe's line 'weights: imagenet' asks timm's hub instead)"
         )
     return path
 

@@ -30,7 +30,7 @@ def main() -> None:
     for name in [asked.member] if asked.member else recipe.stage1:
         member = config.with_weights(recipe, config.read(name))
         member = from_command_line(member, overrides, f"{parser.prog} --member {name}")
-        for fold in recipe.trained if asked.fold is None else [asked.fold]:
+        for fold in recipe.folds_of(asked.fold):
             unit = config.unit(recipe, paths, name, fold, member)
             run(unit, lambda identity, metrics, unit=unit: train(unit, recipe, paths, identity, metrics))
 

@@ -1,27 +1,39 @@
 """Write a segmenter's maps of the test images: the mean over the models of the folds.
 
-python -m stage2_segment.predict --member unet_effb4_crop
+python -m stage2_segment.predict --member unet_effb4_crop [--training.batch 4 ...]
 """
 
 import argparse
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from cxr import boxes, tables
+from cxr.config import from_command_line
 from cxr.errors import UsageError, run_main
+from cxr.files import replacing
 from cxr.paths import Paths
 from cxr.plan import Unit, run
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from stage2_segment import config
-from stage2_segment.train import open_data, write_maps
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="stage2_segment.predict")
+    parser = argparse.ArgumentParser(prog="stage2_segment.predict", description="other options override the member's")
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
-    asked = parser.parse_args()
+    asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
     for name in [asked.member] if asked.member else recipe.stage2:
-        unit = config.test_unit(recipe, paths, name, config.with_weights(recipe, config.read(name)))
-        run(unit, lambda _identity, _metrics, name=name, unit=unit: predict(unit, name, recipe, paths))
+        member = config.with_weights(recipe, config.read(name))
+        make(recipe, paths, name, from_command_line(member, overrides, f"{parser.prog} --member {name}"))
+
+
+def make(recipe: Recipe, paths: Paths, name: str, member: config.SegmenterConfig) -> None:
+    """The test maps of one member, unless they are up to date."""
+    unit = config.test_unit(recipe, paths, name, member)
+    run(unit, lambda _identity, _metrics: predict(unit, name, recipe, paths))
 
 
 def predict(unit: Unit, name: str, recipe: Recipe, paths: Paths) -> None:
@@ -41,6 +53,29 @@ def predict(unit: Unit, name: str, recipe: Recipe, paths: Paths) -> None:
         models.append(Segmenter(member))
         models[-1].load_state_dict(load_weights(file))
     write_maps(unit.folder, models, data, prepared.ids("test"), device())
+
+
+def open_data(prepared: Prepared, paths: Paths, member: config.SegmenterConfig, image_ids: list[str], seed: int):
+    """The unit's examples; the boxes are read only where the member crops to them."""
+    from stage2_segment.data import SegmenterData
+
+    found = boxes.read(paths.boxes) if member.view.crop == "box" else {}
+    return SegmenterData(prepared, found, member, image_ids, seed)
+
+
+def write_maps(folder: Path, models: list, data, image_ids: list[str], on) -> None:
+    """Write maps.npy and its index, one image at a time, so that memory does not grow with the data."""
+    from stage2_segment.infer import maps
+
+    size = data.member.view.size
+    with replacing(folder / "maps.npy") as temporary:
+        shape = (len(image_ids), size, size)
+        rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for row, found in enumerate(maps(models, data, image_ids, on)):
+            rows[row] = found
+        rows.flush()
+    index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids))})
+    tables.write(index, folder / "index.parquet", tables.MAP_INDEX)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""PyTorch for every stage: the device, seeds, checkpoints and the one training loop. The only room of cxr with torch."""
+"""PyTorch for every stage: the device, seeds, checkpoints and the one training loop; torch is nowhere else in cxr."""

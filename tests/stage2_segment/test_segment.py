@@ -46,7 +46,10 @@ def member_of(name: str) -> config.SegmenterConfig:
     return config.read(name).model_copy(update={"weights": None})
 
 
-@pytest.mark.parametrize("name", ["unet_mnv2_crop", "unetpp_mnv2_full", "start_unet", "unet_effb4_crop", "unetpp_xception_crop"])
+NETWORKS = ["unet_mnv2_crop", "unetpp_mnv2_full", "start_unet", "unet_effb4_crop", "unetpp_xception_crop"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_network_at_64_pixels(name):
     model = models.build(member_of(name))
     batch = {
