@@ -115,15 +115,11 @@ def report(name: str, rows: list[dict]) -> None:
     for key in ("header", "histogram", "thumbnail"):
         print(f"  label AUC from {key:<9}  {auc(column[key], label, column['patient']):.3f}")
     each = column["contrast"][label]
-    image, ring = each.mean(0)
     noise = each.std(0) / len(each) ** 0.5
-    print(
-        f"  mask against its ring    {image:+.3f} ± {noise[0]:.3f} SD of the image, {ring:+.3f} ± {noise[1]:.3f} of the ring"
-    )
-    print(
-        "  mask's share, %          "
-        + " ".join(f"{v:.2f}" for v in 100 * np.percentile(column["area"][label], [0, 10, 50, 90, 100]))
-    )
+    for unit, mean, error in zip(("image", "ring"), each.mean(0), noise, strict=True):
+        print(f"  mask against its ring     {mean:+.3f} ± {error:.3f} SD of the {unit}")
+    shares = 100 * np.percentile(column["area"][label], [0, 10, 50, 90, 100])
+    print("  mask's share, %           " + " ".join(f"{share:.2f}" for share in shares))
     if "box" in column:
         print(f"  IoU of the mean box       {iou(column['box'], column['box'].mean(0)).mean():.3f}")
 

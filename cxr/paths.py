@@ -12,6 +12,11 @@ def home() -> Path:
     return Path(os.environ.get("CXR_HOME", ROOT)).resolve()
 
 
+def as_meant(path: str) -> Path:
+    """A path that a user gave, seen from where he called a script of ours (which changes the folder)."""
+    return Path(os.environ.get("INVOKED_FROM", "."), path).expanduser().resolve()
+
+
 @dataclass(frozen=True)
 class Paths:
     """The folders of one run: `data` in the Kaggle layout, seen through one recipe."""
@@ -31,6 +36,12 @@ class Paths:
     @property
     def prepared(self) -> Path:
         return self.artifacts / f"prepared-{self.prepared_size}"
+
+    @property
+    def prepared_images(self) -> int:
+        """Images in the prepared data, 0 before it is there."""
+        pixels = self.prepared / "pixels.npy"
+        return pixels.stat().st_size // self.prepared_size**2 if pixels.is_file() else 0
 
     def folds(self, count: int) -> Path:
         """The fold file of recipes that train `count` folds: prepared data is shared, folds are not."""

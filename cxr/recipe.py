@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from cxr.config import Strict, load
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
-from cxr.paths import ROOT, Paths, home
+from cxr.paths import ROOT, Paths, as_meant, home
 
 
 class Recipe(Strict):
@@ -62,7 +62,9 @@ def read(path: Path) -> Recipe:
 def find(name: str) -> Path:
     """The file of a recipe, given as a path or by its name alone."""
     path = Path(name)
-    return path if path.suffix == ".yaml" else ROOT / "recipes" / f"{name}.yaml"
+    if path.suffix != ".yaml":
+        return ROOT / "recipes" / f"{name}.yaml"
+    return as_meant(name) if as_meant(name).is_file() else path
 
 
 def chosen(say: bool = True) -> tuple[Recipe, Paths]:
@@ -77,7 +79,7 @@ def chosen(say: bool = True) -> tuple[Recipe, Paths]:
             os.environ.setdefault("WEIGHTS", last["weights"])
         if say:
             print(f"taken from the last run: RECIPE={name} DATA={data} (set either to override)")
-    return recipe, recipe.paths(Path(data))
+    return recipe, recipe.paths(as_meant(data))
 
 
 def remember(recipe: Path, data: Path) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cxr.config import Strict
 from cxr.geometry import Box
+from cxr.prepared import Prepared
 
 
 class View(Strict):
@@ -30,6 +31,13 @@ class View(Strict):
 def key(*parts: int | str) -> np.random.Generator:
     """Random numbers that depend on (seed, epoch, image_id) alone, so that a resumed run draws the same."""
     return np.random.default_rng([zlib.crc32(p.encode()) if isinstance(p, str) else p for p in parts])
+
+
+def chest(view: View, prepared: Prepared, boxes: dict[str, Box], image_id: str) -> Box:
+    """An image's chest box on the canvas; the whole canvas for a view that needs none."""
+    if view.crop == "full":
+        return Box(0, 0, prepared.size, prepared.size)
+    return prepared.letterbox(image_id).to_canvas(boxes[image_id])
 
 
 def region(view: View, box: Box, size: int) -> Box:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cxr.errors import UsageError
-from cxr.paths import ROOT
+from cxr.paths import ROOT, as_meant
 
 
 def find(name: str) -> Path:
@@ -21,6 +21,7 @@ def find(name: str) -> Path:
 
 def look_up(name: str) -> Path | None:
     """As `find`, but None where there is no such file."""
-    folders = [os.environ.get("WEIGHTS"), ROOT / "weights"]
-    candidates = [Path(folder) / f"{name}.safetensors" for folder in folders if folder]
+    given = os.environ.get("WEIGHTS")
+    folders = ([as_meant(given)] if given else []) + [ROOT / "weights"]
+    candidates = [folder / f"{name}.safetensors" for folder in folders]
     return next((path for path in candidates if path.is_file()), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from cxr import recipe as recipes
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
-from cxr.paths import ROOT, home
+from cxr.paths import ROOT, as_meant, home
 
 USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml]
   DATA     a folder in the Kaggle layout; without it data/, and phantoms where that is empty
@@ -47,7 +47,7 @@ def choose(asked: str | None) -> dict[str, str]:
     claim(recipe.paths(data).artifacts, data)
     print(f"{why}\nrecipe {recipe.name}: {recipe.about}", file=sys.stderr)
     settings = {"RECIPE": str(path), "DATA": str(data), "RUN_BEGAN": str(int(time.time()))}
-    settings |= {name: str(_absolute(os.environ[name])) for name in ("WEIGHTS", "CXR_HOME") if os.environ.get(name)}
+    settings |= {name: str(as_meant(os.environ[name])) for name in ("WEIGHTS", "CXR_HOME") if os.environ.get(name)}
     os.environ |= settings
     recipes.remember(path, data)
     return settings
@@ -56,7 +56,7 @@ def choose(asked: str | None) -> dict[str, str]:
 def choose_data() -> tuple[Path, str]:
     """The data folder, and why that one."""
     if os.environ.get("DATA"):
-        folder = _absolute(os.environ["DATA"])
+        folder = as_meant(os.environ["DATA"])
         if not folder.is_dir() and folder != phantoms():
             raise UsageError(f"DATA={os.environ['DATA']}: there is no folder {folder}")
         return folder, f"data: {folder}"
@@ -74,7 +74,7 @@ def holds_data(folder: Path) -> bool:
 def choose_recipe(name: str) -> Path:
     """The file of a recipe that is named by its path, seen from here or from the project, or by its name."""
     shipped = ROOT / "recipes" / f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    here, in_project = _absolute(name), ROOT / name
+    here, in_project = as_meant(name), ROOT / name
     candidates = [here, in_project] if name.endswith(".yaml") else [shipped]
     for path in candidates:
         if path.is_file():
@@ -95,11 +95,6 @@ def claim(artifacts: Path, data: Path) -> None:
             f"rename one of the two, or set CXR_HOME=<folder> to keep the results elsewhere"
         )
     write_json(note, {"data": str(data)})
-
-
-def _absolute(path: str) -> Path:
-    """A path as the user meant it: from where run_all.sh was called."""
-    return Path(os.environ.get("INVOKED_FROM", "."), path).expanduser().resolve()
 
 
 if __name__ == "__main__":

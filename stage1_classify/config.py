@@ -66,7 +66,7 @@ def with_weights(recipe: Recipe, member: ClassifierConfig) -> ClassifierConfig:
 
 def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Unit:
     """Training of one member on all folds but one, and what it says of that fold and of the test images."""
-    images = _images(paths)
+    images = paths.prepared_images
     return Unit(
         name=f"stage 1 {name} fold {fold}",
         room=ROOM,
@@ -89,12 +89,6 @@ def units(recipe: Recipe, paths: Paths) -> list[Unit]:
 def work(member: ClassifierConfig, images: float) -> float:
     """Training cost in seconds of the reference machine."""
     return COST.get(member.backbone, 80) / 1000 * images * member.training.epochs * (member.view.size / 256) ** 2
-
-
-def _images(paths: Paths) -> int:
-    """Images in the prepared data, 0 before it is there."""
-    pixels = paths.prepared / "pixels.npy"
-    return pixels.stat().st_size // paths.prepared_size**2 if pixels.is_file() else 0
 
 
 def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Path, ...]:

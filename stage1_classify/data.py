@@ -8,7 +8,7 @@ from cxr.augment import augmented
 from cxr.geometry import Box, crop
 from cxr.prepared import Prepared
 from cxr.sampling import batches_of, with_share
-from cxr.views import drawn_region, key, region
+from cxr.views import chest, drawn_region, key, region
 from stage1_classify.config import ClassifierConfig
 
 
@@ -23,6 +23,10 @@ class ClassifierData:
     image_ids: list[str]
     seed: int
 
+    def chest(self, image_id: str) -> Box:
+        """The chest box on the canvas, where the member crops to it."""
+        return chest(self.member.view, self.prepared, self.boxes, image_id)
+
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches."""
         rng, size = key(self.seed, epoch), self.member.training.batch
@@ -34,7 +38,7 @@ class ClassifierData:
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], label float32."""
         rng = key(self.seed, epoch, image_id)
-        seen = drawn_region(self.member.view, self.box(image_id), self.prepared.size, rng)
+        seen = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
         image = crop(self.prepared.image(image_id), seen, self.member.view.size)
         image, _ = augmented(self.member.augment, image, None, rng)
         return {"image": image[None], "label": np.float32(self.prepared.manifest.at[image_id, "label"])}
@@ -42,11 +46,5 @@ class ClassifierData:
     def plain(self, image_id: str) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s] as inference sees it."""
         size = self.prepared.size
-        seen = region(self.member.view, self.box(image_id), size)
+        seen = region(self.member.view, self.chest(image_id), size)
         return {"image": crop(self.prepared.image(image_id), seen, self.member.view.size)[None]}
-
-    def box(self, image_id: str) -> Box:
-        """The chest box on the canvas; the whole canvas where the member needs none."""
-        if self.member.view.crop == "full":
-            return Box(0, 0, self.prepared.size, self.prepared.size)
-        return self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])

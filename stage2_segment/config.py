@@ -80,7 +80,7 @@ def read(name: str) -> SegmenterConfig:
 
 def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: SegmenterConfig) -> Unit:
     """Training of one member on all folds but one, and its maps of that fold."""
-    images = recipe_images(paths)
+    images = paths.prepared_images
     return Unit(
         name=f"stage 2 {name} fold {fold}",
         room=ROOM,
@@ -104,7 +104,7 @@ def test_unit(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) 
         folder=paths.run / "stage2" / name / "test",
         config=UnitConfig(member=member, fold=None, seed=recipe.seed),
         inputs=(*_inputs(recipe, paths, member), *weights),
-        disk=recipe_images(paths) // 4 * member.view.size**2,
+        disk=paths.prepared_images // 4 * member.view.size**2,
         gpu=True,
     )
 
@@ -128,12 +128,6 @@ def work(member: SegmenterConfig, images: float) -> float:
     """Training cost in seconds of the reference machine."""
     kind = f"{member.architecture}:{member.encoder.removeprefix('tu-')}"
     return COST.get(kind, 150) / 1000 * images * member.training.epochs * (member.view.size / 256) ** 2
-
-
-def recipe_images(paths: Paths) -> int:
-    """Images in the prepared data, 0 before it is there."""
-    rejected = paths.prepared / "pixels.npy"
-    return rejected.stat().st_size // paths.prepared_size**2 if rejected.is_file() else 0
 
 
 def _inputs(recipe: Recipe, paths: Paths, member: SegmenterConfig) -> tuple[Path, ...]:

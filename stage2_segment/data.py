@@ -8,7 +8,7 @@ from cxr.augment import augmented
 from cxr.geometry import Box, crop, resize, uncrop
 from cxr.prepared import Prepared
 from cxr.sampling import batches_of, with_share
-from cxr.views import drawn_region, key, region
+from cxr.views import chest, drawn_region, key, region
 from stage2_segment.config import SegmenterConfig
 
 
@@ -23,6 +23,10 @@ class SegmenterData:
     image_ids: list[str]
     seed: int
 
+    def chest(self, image_id: str) -> Box:
+        """The chest box on the canvas, where the member crops to it."""
+        return chest(self.member.view, self.prepared, self.boxes, image_id)
+
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches, each with its share of positives; negatives are drawn anew each epoch."""
         rng, size = key(self.seed, epoch), self.member.training.batch
@@ -35,7 +39,7 @@ class SegmenterData:
         """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32."""
         rng = key(self.seed, epoch, image_id)
         size = self.member.view.size
-        seen = drawn_region(self.member.view, self.box(image_id), self.prepared.size, rng)
+        seen = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
         image = crop(self.prepared.image(image_id), seen, size)
         mask = (crop(self.prepared.mask(image_id) * np.uint8(255), seen, size) > 127).astype(np.uint8)
         image, mask = augmented(self.member.augment, image, mask, rng)
@@ -46,16 +50,9 @@ class SegmenterData:
         """image uint8 [1, s, s] as inference sees it."""
         return {"image": crop(self.prepared.image(image_id), self.seen(image_id), self.member.view.size)[None]}
 
-    def box(self, image_id: str) -> Box:
-        """The chest box on the canvas; the whole canvas where the member needs none."""
-        size = self.prepared.size
-        if self.member.view.crop == "full":
-            return Box(0, 0, size, size)
-        return self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])
-
     def seen(self, image_id: str) -> Box:
         """What inference sees, on the canvas."""
-        return region(self.member.view, self.box(image_id), self.prepared.size)
+        return region(self.member.view, self.chest(image_id), self.prepared.size)
 
     def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
         """A map of the view [s, s] pasted back into the full frame, at the member's size."""

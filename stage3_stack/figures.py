@@ -12,10 +12,12 @@ from stage3_stack.stack import KINDS
 def classification(table: pd.DataFrame, members: list[str], used: str, positive: np.ndarray) -> dict:
     """AUC of members, stackers and the stack in use; by thirds of lesion size; what the gate makes of it.
 
-    table: label (0 or 1), head (which one scored it), share (of the image that is lesion), and a column
+    table: label (0 or 1), fold, head (which one scored it), share (of the image that is lesion), and a column
     of probabilities for each member and stacker, [n] rows; positive: bool [n].
     """
     labels, head = table["label"].to_numpy(float), table["head"].to_numpy()
+    if metrics.auc_within(labels, labels, head) is None:  # so few images that no head scored both classes
+        head = table["fold"].to_numpy()
 
     def judged(column: str) -> dict:
         probs = table[column].to_numpy(float)

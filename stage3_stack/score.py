@@ -52,7 +52,7 @@ def test(
     known = table.index.isin(list(truth))
     table = table[known]
     areas = np.array([_area(truth[image_id]) for image_id in table.index])
-    table = table.assign(head=0, label=(areas > 0).astype(float), share=areas / _pixels(prepared, table.index))
+    table = table.assign(fold=0, head=0, label=(areas > 0).astype(float), share=areas / _pixels(prepared, table.index))
     found = figures.described(table["label"])
     prob = table["prob"].to_numpy()
     if used:

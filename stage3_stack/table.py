@@ -14,7 +14,7 @@ from stage3_stack.config import STEP
 
 NAMES = {
     "mean": "mean of the members' logits", "logistic": "logistic stack of the logits",
-    "lightgbm": "LightGBM: features, age, sex, view", "dense": "dense head on all features",
+    "lightgbm": "LightGBM: features, age, sex, view", "dense": "dense head on their features",
 }  # fmt: skip
 BOXES = {
     "found boxes, mean IoU": "iou_mean",

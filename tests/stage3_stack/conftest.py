@@ -1,5 +1,7 @@
 """A small made-up dataset with what prepare and stages 1 and 2 would have left for stage 3."""
 
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from cxr import rle, tables
 from cxr.geometry import Letterbox, resize
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from stage3_stack.config import Config, DenseConfig, GridConfig, LightgbmConfig
+from stage3_stack import train
+from stage3_stack.config import Config, DenseConfig, GridConfig, LightgbmConfig, UnitConfig
 
 SIZE = 64
 SIZES = ((96, 96), (80, 100), (120, 90))
@@ -46,7 +49,7 @@ def small_config(**changes) -> Config:
 
 def make_world(
     home: Path, train: int = 120, test: int = 30, folds: int = 2, subfolds: int = 4,
-    train_folds: list[int] | None = None, patients: bool = True, positive_share: float = 0.35,
+    train_folds: list[int] | None = None, patients: bool = True, positive_share: float = 0.4,
 ) -> World:  # fmt: skip
     """Write it all below `home` (which CXR_HOME must name)."""
     draw = np.random.default_rng(0)
@@ -75,7 +78,7 @@ def _manifest(world: World, draw, train: int, test: int, patients: bool, positiv
         height, width = SIZES[k % 3]
         split = "train" if name.startswith("im") else "test" if name.startswith("ID") else "unlabelled"
         mask = np.zeros((height, width), bool)
-        if k % 20 < 20 * positive_share:
+        if k // 2 % 10 < 10 * positive_share:  # by patient: two images each
             radius = draw.integers(4, 16)
             centre = (int(draw.integers(20, width - 20)), int(draw.integers(20, height - 20)))
             mask = cv2.circle(mask.astype(np.uint8), centre, int(radius), 1, -1) > 0
@@ -111,9 +114,10 @@ def _canvases(world: World, manifest: pd.DataFrame) -> None:
 
 def _folds(world: World, manifest: pd.DataFrame, folds: int, subfolds: int) -> None:
     labelled = manifest[manifest["split"] == "train"]
-    patient = np.arange(len(labelled)) // 2
+    patient = pd.Series(np.arange(len(labelled)) // 2, index=labelled.index)
+    place = patient.groupby(labelled["label"]).rank(method="dense").astype(int) - 1  # stratified, as prepare does it
     table = pd.DataFrame({
-        "image_id": labelled["image_id"], "fold": patient % folds, "subfold": patient // folds % subfolds,
+        "image_id": labelled["image_id"], "fold": place % folds, "subfold": place // folds % subfolds,
     })  # fmt: skip
     tables.write(table, world.paths.folds(folds), tables.FOLDS)
 
@@ -192,3 +196,43 @@ def world(home: Path) -> World:
 @pytest.fixture
 def config() -> Config:
     return small_config()
+
+
+def unit_config(world: World, **changes) -> UnitConfig:
+    recipe = world.recipe
+    values = {
+        "config": small_config(), "members": recipe.stage1, "segmenters": recipe.stage2,
+        "folds": recipe.folds, "trained": recipe.trained, "seed": recipe.seed,
+    }  # fmt: skip
+    return UnitConfig(**values | changes)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world in which stage 3 has run; not to be changed (`finished` is a copy)."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("made")
+        patch.setenv("CXR_HOME", str(home))
+        world = make_world(home)
+        command(world, train.main, patch, *QUICK)
+    return world
+
+
+QUICK = ("--dense.steps", "40", "--lightgbm.trees", "5")
+
+
+def command(world: World, main, patch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run a command of stage 3 on a world."""
+    patch.setenv("RECIPE", str(world.recipe_file))
+    patch.setenv("DATA", str(world.paths.data))
+    patch.setattr(sys, "argv", ["command", *arguments])
+    main()
+
+
+@pytest.fixture
+def finished(made: World, home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A copy of the world in which stage 3 has run, as CXR_HOME."""
+    shutil.copytree(made.recipe_file.parent, home)
+    monkeypatch.setenv("RECIPE", str(home / "toy.yaml"))
+    monkeypatch.setenv("DATA", str(home / "some data"))
+    return World(made.recipe.paths(home / "some data"), made.recipe, made.truth, home / "toy.yaml")

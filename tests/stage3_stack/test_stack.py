@@ -1,0 +1,160 @@
+"""No head, and no calibration, sees a row that it scores; and a head starts as the members' mean."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest_stage3 import small_config
+
+from cxr.metrics import auc
+from stage3_stack.calibrate import platt
+from stage3_stack.config import DenseConfig
+from stage3_stack.data import FoldRows, logit, sigmoid
+from stage3_stack.heads import Part, dense_logit, fit_dense, fit_reducer, reduced
+from stage3_stack.stack import KINDS, fit_fold, load, predict_new, save
+
+HELD, NEW, SUBFOLDS = 48, 10, 3
+
+
+def rows(seed: int = 0, positives: int = 18, shift: float = 1.0) -> FoldRows:
+    """48 held-out rows of three subfolds and ten test rows, with a signal in logits and features."""
+    draw = np.random.default_rng(seed)
+    count = HELD + NEW
+    labels = (np.arange(count) % HELD < positives).astype(float)
+    logits = draw.normal(size=(count, 2)) + shift * labels[:, None]
+    features = draw.normal(size=(count, 12)).astype(np.float32)
+    features[:, 0] += 2 * shift * labels
+    subfold = np.where(np.arange(count) < HELD, np.arange(count) % SUBFOLDS, -1)
+    split = np.where(subfold >= 0, "train", "test")
+    header = np.stack([draw.uniform(20, 80, count), np.full(count, np.nan), np.ones(count)], axis=1)
+    known = np.where(subfold >= 0, labels, np.nan)
+    return FoldRows(0, np.arange(count).astype(str), split, logits, features, header, known, subfold)
+
+
+def part(fold: FoldRows, components: int = 4) -> Part:
+    held = fold.held_out
+    reducer = fit_reducer(fold.features[held], components, 0)
+    return Part(fold.logits[held], reduced(reducer, fold.features[held]), fold.header[held], fold.labels[held])
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return fit_fold(rows(), small_config(), seed=1)
+
+
+@pytest.mark.parametrize("row", [0, 7, 20])
+def test_a_label_does_not_change_the_prediction_of_its_own_row(stack, row):
+    fold = rows()
+    labels = fold.labels.copy()
+    labels[row] = 1 - labels[row]
+    poisoned = fit_fold(replace(fold, labels=labels), small_config(), seed=1)
+    own = fold.subfold == fold.subfold[row]
+    for kind in KINDS:
+        np.testing.assert_array_equal(poisoned.probs[kind][own], stack.probs[kind][own])
+    others = fold.held_out & ~own
+    assert all((poisoned.probs[kind][others] != stack.probs[kind][others]).any() for kind in KINDS)
+
+
+def test_features_and_logits_of_a_row_do_not_change_the_others_that_its_head_scores(stack):
+    fold = rows()
+    features, logits = fold.features.copy(), fold.logits.copy()
+    features[4], logits[4] = 100, -100
+    changed = fit_fold(replace(fold, features=features, logits=logits), small_config(), seed=1)
+    others = (fold.subfold == fold.subfold[4]) & (np.arange(HELD + NEW) != 4)
+    for kind in KINDS:
+        np.testing.assert_array_equal(changed.probs[kind][others], stack.probs[kind][others])
+
+
+def test_the_same_seed_gives_the_same_numbers(stack):
+    again = fit_fold(rows(), small_config(), seed=1)
+    other = fit_fold(rows(), small_config(), seed=2)
+    assert all(np.array_equal(stack.probs[kind], again.probs[kind]) for kind in KINDS)
+    assert not np.array_equal(stack.probs["dense"], other.probs["dense"])
+
+
+def test_with_no_steps_the_dense_head_is_the_mean():
+    fold = rows()
+    config = small_config(dense=DenseConfig(steps=0, components=4))
+    found = fit_fold(fold, config, seed=1, kinds=("dense", "mean"))
+    np.testing.assert_allclose(found.probs["dense"], found.probs["mean"], rtol=1e-12)
+    whole = part(fold)
+    np.testing.assert_array_equal(dense_logit(fit_dense(whole, config.dense, (1,)), whole), whole.mean_logit)
+
+
+def test_a_dense_head_learns_what_the_features_add():
+    fold = rows(shift=0.6)
+    whole = part(fold)
+    head = fit_dense(whole, DenseConfig(steps=400, lr=3e-3), (1,))
+    assert auc(whole.labels, dense_logit(head, whole)) > auc(whole.labels, whole.mean_logit) + 0.05
+
+
+def test_components_are_standardised_and_fewer_than_rows():
+    features = rows().features * 50 + 7
+    found = reduced(fit_reducer(features, 100, 0), features)
+    assert found.shape == (len(features), 12)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(found.std(axis=0), 1, atol=0.05)
+    assert reduced(fit_reducer(features[:20], 100, 0), features).shape[1] == 5
+    assert np.isfinite(reduced(fit_reducer(np.ones((8, 3), np.float32), 2, 0), features[:, :3])).all()
+
+
+@pytest.mark.parametrize("positives", [0, 2, HELD])
+def test_too_few_of_a_class_fall_back_to_the_mean_logit(positives):
+    fold = rows(positives=positives)
+    found = fit_fold(fold, small_config(), seed=1)
+    assert found.untrained == SUBFOLDS + SUBFOLDS * (SUBFOLDS - 1) // 2
+    for kind in KINDS:
+        assert np.isfinite(found.probs[kind]).all()
+        np.testing.assert_array_equal(found.probs[kind], found.probs["mean"])
+
+
+def test_one_subfold_alone_does_not_crash():
+    fold = rows()
+    found = fit_fold(replace(fold, subfold=np.minimum(fold.subfold, 0)), small_config(), seed=1)
+    np.testing.assert_allclose(found.probs["dense"], sigmoid(fold.logits.mean(axis=1)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_heads_give_the_same_probabilities(stack, kind, tmp_path):
+    fold = rows()
+    np.savez(tmp_path / "heads.npz", **save({3: stack}, kind))
+    with np.load(tmp_path / "heads.npz", allow_pickle=False) as stored:
+        heads = load(dict(stored), kind)
+    new = ~fold.held_out
+    np.testing.assert_array_equal(predict_new(fold, heads[3], kind, new), stack.probs[kind][new])
+
+
+def test_new_images_get_the_mean_of_all_heads(stack):
+    fold = rows()
+    new = ~fold.held_out
+    each = [head.prob("dense", fold, new) for head in stack.heads.values()]
+    assert len(each) == SUBFOLDS
+    np.testing.assert_allclose(stack.probs["dense"][new], np.mean(each, axis=0))
+
+
+def test_calibration_finds_the_slope_and_the_offset():
+    draw = np.random.default_rng(0)
+    truth = draw.normal(size=20000)
+    labels = (draw.random(20000) < sigmoid(truth)).astype(float)
+    slope, intercept = platt(labels, 2 * truth + 1)
+    assert slope == pytest.approx(0.5, abs=0.02)
+    assert intercept == pytest.approx(-0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("labels", [[], [1, 1], [0]])
+def test_without_both_classes_there_is_nothing_to_calibrate(labels):
+    assert platt(np.array(labels), np.ones(len(labels))) == (1, 0)
+
+
+def test_calibration_stays_finite_and_keeps_the_order():
+    labels = np.repeat([0.0, 1.0], 20)
+    for logits in (labels * 1000, -labels * 10, np.zeros(40)):
+        slope, intercept = platt(labels, logits)
+        assert 0 < slope < 100
+        assert np.isfinite(intercept)
+
+
+def test_logit_and_sigmoid_are_inverse_and_finite():
+    prob = np.array([0, 1e-3, 0.5, 0.999, 1])
+    np.testing.assert_allclose(sigmoid(logit(prob)), prob, atol=2e-6)
+    assert sigmoid(np.array([-1e4, 1e4])).tolist() == [0, 1]
