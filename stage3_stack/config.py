@@ -15,7 +15,7 @@ ROOM = "stage3_stack"
 STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 CONFIGS = Path(__file__).parent / "configs"
 
-Stacker = Literal["dense", "mean", "logistic", "lightgbm"]
+Stacker = Literal["dense", "mean", "logistic", "lightgbm", "auto"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,7 +58,7 @@ class GridConfig(Strict):
 class Config(Strict):
     """One file of configs/."""
 
-    stacker: Literal["dense", "mean", "logistic", "lightgbm", "auto"] = "dense"
+    stacker: Stacker = "dense"
     """auto: the best on held-out rows, by AUC, then by log-loss."""
     least_per_class: PositiveInt = 5
     """Training rows of either class below which a head is not trained, and gives the members' mean logit."""

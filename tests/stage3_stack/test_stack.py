@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest_stage3 import small_config
 
 from cxr.metrics import auc
 from stage3_stack.calibrate import platt
@@ -12,6 +11,7 @@ from stage3_stack.config import DenseConfig
 from stage3_stack.data import FoldRows, logit, sigmoid
 from stage3_stack.heads import Part, dense_logit, fit_dense, fit_reducer, reduced
 from stage3_stack.stack import KINDS, fit_fold, load, predict_new, save
+from tests.stage3_stack.toy_world import small_config
 
 HELD, NEW, SUBFOLDS = 48, 10, 3
 

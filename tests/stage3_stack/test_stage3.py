@@ -1,0 +1,233 @@
+"""All of stage 3 on a made-up dataset: its files, its table, its words where something is missing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import metrics, rle, runs, tables
+from cxr.errors import DataError, UsageError
+from cxr.prepared import Prepared
+from stage3_stack import predict, table, train
+from stage3_stack.combine import combine, member, pick
+from stage3_stack.data import read_fold
+from stage3_stack.stack import KINDS
+from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
+
+
+def submitted(world: World) -> pd.DataFrame:
+    return pd.read_csv(world.paths.submission, dtype=str, skipinitialspace=True).set_index("ImageId")
+
+
+def stacked(world: World) -> pd.DataFrame:
+    return tables.read(world.paths.stage3 / "stacked.parquet", tables.STACKED, "").set_index("image_id")
+
+
+def test_every_image_gets_a_probability_and_the_test_a_mask(made: World):
+    found = stacked(made)
+    manifest = Prepared(made.paths.prepared, 2).manifest
+    assert found["split"].sort_index().equals(manifest["split"].sort_index())
+    assert found["prob"].between(0, 1).all()
+    sample = pd.read_csv(made.paths.data / "sample_submission.csv").iloc[:, 0].drop_duplicates().tolist()
+    assert submitted(made).index.tolist() == sample
+    assert submitted(made).at["ID_gone", "EncodedPixels"] == rle.EMPTY
+
+
+def test_masks_lie_where_the_lesions_are(made: World):
+    scores = []
+    for image_id, code in submitted(made)["EncodedPixels"].drop("ID_gone").items():
+        truth = made.truth[image_id]
+        scores.append(metrics.dice(truth, rle.decode(code, *truth.shape)))
+    figures = runs.metrics(made.paths.stage3)
+    assert figures["test"]["kaggle_dice"] == pytest.approx(np.mean(scores))
+    positive = [made.truth[image_id].any() for image_id in submitted(made).index.drop("ID_gone")]
+    assert figures["test"]["floor"] == pytest.approx(1 - np.mean(positive))
+    assert figures["test"]["positives_dice"] == pytest.approx(np.mean(np.array(scores)[positive]))
+    assert figures["test"]["positives_dice"] > 0.5
+
+
+def test_no_mask_below_the_gate(made: World):
+    gate = runs.metrics(made.paths.stage3)["decision"]["gate"]
+    tests = stacked(made).query("split == 'test'")
+    assert (tests["positive"] == (tests["prob"] >= gate)).all()
+    closed = tests.index[~tests["positive"]]
+    assert (submitted(made).loc[closed, "EncodedPixels"] == rle.EMPTY).all()
+
+
+def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
+    record = json.loads((made.paths.stage3 / "decision.json").read_text())
+    assert "Only this decision is nested" in record["note"]
+    assert record["held_out"]["nested_by"] == "fold"
+    folds = Prepared(made.paths.prepared, 2).folds["fold"]
+    held = stacked(made).query("split == 'train'")
+    for fold in (0, 1):
+        own = held[folds.loc[held.index] == fold]
+        assert (own["positive"] == (own["prob"] >= record["held_out"][str(fold)]["gate"])).all()
+    assert record["kaggle_dice_on_held_out"]["all_empty"] == pytest.approx(0.6)
+
+
+def test_test_images_get_the_mean_over_folds(made: World):
+    prepared = Prepared(made.paths.prepared, 2)
+    combined = combine(made.paths, prepared, unit_config(made))
+    each = [read_fold(made.paths, prepared, ["a", "b"], fold) for fold in (0, 1)]
+    name = "ID_003"
+    for kind in KINDS:
+        probs = [combined.stacks[rows.fold].probs[kind][rows.image_ids.tolist().index(name)] for rows in each]
+        assert combined.others.at[name, kind] == pytest.approx(np.mean(probs))
+    for unit in ("a", "b"):
+        files = [pd.read_parquet(made.paths.unit(1, unit, fold) / "predictions.parquet") for fold in (0, 1)]
+        probs = [file.set_index("image_id").at[name, "prob"] for file in files]
+        assert combined.others.at[name, member(unit)] == pytest.approx(np.mean(probs))
+
+
+def test_rows_are_joined_by_image_and_not_by_place(finished: World):
+    prepared = Prepared(finished.paths.prepared, 2)
+    before = read_fold(finished.paths, prepared, ["a", "b"], 0)
+    path = finished.paths.unit(1, "b", 0) / "predictions.parquet"
+    tables.write(pd.read_parquet(path).iloc[::-1], path, tables.PREDICTIONS)
+    after = read_fold(finished.paths, prepared, ["a", "b"], 0)
+    for name in ("image_ids", "logits", "features", "labels", "subfold"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+
+
+def test_auto_takes_the_best_on_held_out_rows():
+    count = 40
+    held = pd.DataFrame({"label": np.arange(count) % 2, "fold": np.arange(count) % 4 // 2, "subfold": 0})
+    sharp, dull = np.where(held["label"] == 1, 0.9, 0.1), np.where(held["label"] == 1, 0.6, 0.4)
+    held = held.assign(dense=0.5, mean=dull, logistic=sharp, lightgbm=1 - sharp)
+    assert pick("auto", held) == "logistic"  # as good as the mean by AUC, better by log-loss
+    assert pick("dense", held) == "dense"
+
+
+def test_a_second_run_is_up_to_date(finished: World, monkeypatch, capsys):
+    command(finished, train.main, monkeypatch, *QUICK)
+    assert "stage 3: up to date" in capsys.readouterr().out
+
+
+def test_predict_gives_the_same_submission_and_follows_an_edited_decision(finished: World, monkeypatch, capsys):
+    before, probs = finished.paths.submission.read_text(), stacked(finished)
+    finished.paths.submission.unlink()
+    command(finished, predict.main, monkeypatch)
+    assert finished.paths.submission.read_text() == before
+    pd.testing.assert_frame_equal(stacked(finished), probs)
+    path = finished.paths.stage3 / "decision.json"
+    record = json.loads(path.read_text())
+    record["test"]["gate"] = 1.0
+    path.write_text(json.dumps(record))
+    command(finished, predict.main, monkeypatch)
+    assert (submitted(finished)["EncodedPixels"] == rle.EMPTY).all()
+    assert "no readable image, so left empty: ID_gone" in capsys.readouterr().out
+    del record["test"]["top"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="'test' needs the numbers"):
+        command(finished, predict.main, monkeypatch)
+
+
+def test_the_closing_table(finished: World, monkeypatch, capsys):
+    command(finished, table.main, monkeypatch)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    for words in ("held-out patients", "floor: every mask empty", "large lesions only", "not a medical device"):
+        assert words in text
+    assert "dense head on their features ← in use" in text
+    assert (finished.paths.run / "results.md").read_text() in text
+    results = json.loads((finished.paths.run / "results.json").read_text())
+    assert results["held_out"]["images"] == 120
+    assert metrics.shown(results["held_out"]["stack"]["auc"]) in text
+
+
+def test_boxes_stand_in_the_table(finished: World, monkeypatch, capsys):
+    runs.write_json(finished.paths.stage0 / "run.json", {"metrics": {"hand_boxes": 7, "iou_mean": 0.812}})
+    (finished.paths.data / "test-boxes.csv").write_text("Filename,xmin,xmax,ymin,ymax\nID_000.png,0,10,0,10\n")
+    finished.paths.boxes.parent.mkdir(exist_ok=True)
+    finished.paths.boxes.write_text("Filename,xmin,xmax,ymin,ymax,score,source\nID_000.png,0,10,0,5,0.9,model\n")
+    command(finished, table.main, monkeypatch)
+    text = capsys.readouterr().out
+    assert "hand-drawn: 7" in text
+    assert ".812" in text
+    assert [".500" in line for line in text.splitlines() if "as written" in line] == [True]
+    assert [line.count("–") for line in text.splitlines() if "mean box" in line] == [2]
+
+
+def test_one_trained_fold_is_nested_by_its_subfolds(home, monkeypatch, capsys):
+    world = make_world(home, folds=3, train_folds=[1], patients=False)
+    command(world, train.main, monkeypatch, *QUICK, "--stacker", "auto")
+    record = json.loads((world.paths.stage3 / "decision.json").read_text())
+    assert record["held_out"].keys() == {"nested_by", "0", "1", "2", "3"}
+    command(world, table.main, monkeypatch)
+    text = capsys.readouterr().out
+    assert "held-out images; patients unknown" in text
+    assert "chosen by auto" in text
+
+
+def test_what_is_undefined_is_a_dash(home, monkeypatch, capsys):
+    world = make_world(home, train=16, test=2, positive_share=0)
+    figures = train.make(world.paths, unit_config(world))
+    assert figures["held_out"]["stack"]["auc"] is figures["held_out"]["positives_dice"] is None
+    assert figures["held_out"]["kaggle_dice"] == figures["held_out"]["floor"] == 1
+    assert "in their place stands the members' mean logit" in capsys.readouterr().out
+    results = figures | {"boxes": {"held_out": {}, "test": {}}}
+    lines = table.rendered(results).splitlines()
+    assert [line.count(" – ") for line in lines if "members' logits" in line or "large lesions only" in line] == [2, 2]
+
+
+@pytest.mark.parametrize(("members", "segmenters"), [([], ["u"]), (["a"], [])])
+def test_a_recipe_may_lack_classifiers_or_segmenters(finished: World, members, segmenters, capsys):
+    config = unit_config(finished, members=members, segmenters=segmenters)
+    finished.paths.submission.unlink()
+    figures = train.make(finished.paths, config)
+    assert finished.paths.submission.exists() == bool(segmenters)
+    assert ("kaggle_dice" in figures["test"]) == bool(segmenters)
+    assert ("stack" in figures["test"]) == bool(members)
+    text = table.rendered(figures | {"boxes": {"held_out": {}, "test": {}}})
+    assert ("Is there" in text, "Where is it" in text) == (bool(members), bool(segmenters))
+
+
+def test_without_the_tests_truth_there_is_one_column(finished: World):
+    (finished.paths.data / "test-truth.csv").unlink()
+    figures = train.make(finished.paths, unit_config(finished))
+    assert figures["test"] is None
+    text = table.rendered(figures | {"boxes": {"held_out": {}, "test": {}}})
+    assert {line.count("|") for line in text.splitlines()} == {3}
+
+
+def test_an_image_that_a_fold_was_trained_on_is_refused(finished: World):
+    path = finished.paths.unit(1, "a", 0) / "predictions.parquet"
+    predictions = pd.read_parquet(path)
+    folds = Prepared(finished.paths.prepared, 2).folds
+    trained_on = folds.index[folds["fold"] == 1][0]
+    extra = pd.DataFrame({"image_id": [trained_on], "split": ["train"], "prob": [0.5]})
+    tables.write(pd.concat([predictions, extra]), path, tables.PREDICTIONS)
+    with pytest.raises(UsageError, match="the held-out images are not those of fold 0"):
+        train.make(finished.paths, unit_config(finished))
+
+
+def test_a_probability_that_is_no_number_is_refused(finished: World):
+    path = finished.paths.unit(1, "a", 1) / "predictions.parquet"
+    predictions = pd.read_parquet(path)
+    predictions.loc[3, "prob"] = np.nan
+    tables.write(predictions, path, tables.PREDICTIONS)
+    with pytest.raises(DataError, match="a probability is not a number"):
+        train.make(finished.paths, unit_config(finished))
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "features.npz"])
+def test_a_missing_file_names_the_stage_that_makes_it(finished: World, monkeypatch, name):
+    (finished.paths.unit(1, "b", 1) / name).unlink()
+    with pytest.raises(UsageError, match=rf"{name} is missing; it is made by: stage 1"):
+        command(finished, train.main, monkeypatch, *QUICK)
+
+
+def test_before_any_run_the_table_names_stage_3(home, monkeypatch):
+    world = make_world(home, train=16, test=2)
+    with pytest.raises(UsageError, match="made by: stage 3"):
+        command(world, table.main, monkeypatch)
+
+
+def test_the_figures_are_kept_with_the_settings_that_made_them(made: World):
+    record = json.loads((made.paths.stage3 / "run.json").read_text())
+    assert record["config"]["config"]["dense"]["steps"] == int(QUICK[1])
+    assert record["metrics"]["stacker"] == {"asked": "dense", "used": "dense"}
+    assert "u/test/maps.npy" in record["inputs"]
+    assert small_config().stacker == "dense"
