@@ -114,12 +114,6 @@ def dice_by_third(areas: np.ndarray, dices: np.ndarray) -> list[float | None]:
     return [kaggle_dice(np.asarray(dices)[thirds == third]) for third in range(3)]
 
 
-def mean(values: list[float | None]) -> float | None:
-    """Mean of the defined ones; None where none is."""
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
-
-
 def shown(value: float | None, digits: int = 3) -> str:
     """A metric for a table: '.873', '1.000', '-.120', and '–' where it is undefined."""
     if value is None or not np.isfinite(value):

@@ -69,7 +69,7 @@ def build(config: ClassifierConfig) -> Classifier:
     if share < 0.5:
         raise UsageError(f"weights '{config.weights}' do not fit the backbone {config.backbone} ({share:.0%} found)")
     head = load_fitting(model.head, found.get("head", {}))
-    print(f"start weights: {config.weights} (backbone{', head' if head == 1 else ''})", flush=True)
+    print(f"start weights: {config.weights} (backbone{', head' if head > 0.5 else ''})", flush=True)
     return model
 
 

@@ -41,10 +41,11 @@ def load_fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: st
         target = own.get(prefix + key)
         if target is not None and target.ndim == 4 and target.shape[1] == 1 and value.shape[1] == 3:
             value = value.sum(1, keepdim=True)
-        if target is not None and target.shape == value.shape:
+        if target is not None and target.is_floating_point() and target.shape == value.shape:
             fitting[prefix + key] = value
     module.load_state_dict(fitting, strict=False)
-    return len(fitting) / max(len(own), 1)
+    wanted = [key for key, value in own.items() if value.is_floating_point()]  # batch norm's counters are not weights
+    return len(fitting) / max(len(wanted), 1)
 
 
 def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:

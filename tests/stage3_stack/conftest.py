@@ -6,19 +6,7 @@ from pathlib import Path
 import pytest
 
 from stage3_stack import train
-from stage3_stack.config import Config
-from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config
-
-
-@pytest.fixture
-def world(home: Path) -> World:
-    """120 training images in two folds, 30 test images."""
-    return make_world(home)
-
-
-@pytest.fixture
-def config() -> Config:
-    return small_config()
+from tests.stage3_stack.toy_world import QUICK, World, command, make_world
 
 
 @pytest.fixture(scope="session")
