@@ -51,6 +51,7 @@ def load_fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: st
 def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Set batch norm's running statistics to those of `batches` (images uint8 [B, 1, s, s])."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over what follows
@@ -58,8 +59,8 @@ def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     with torch.inference_mode():
         for images in batches:
             model(images)
-    for norm in norms:
-        norm.momentum = 0.1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def from_hub(make: Callable[[bool], nn.Module], backbone: str) -> nn.Module:
