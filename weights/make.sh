@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make weights/phantom_mnv2.safetensors anew: phantoms of a seed of their own, a U-Net on them, then a U-Net++ decoder
-# on the frozen encoder. Hours on two cores; killed in the middle, the same command goes on.
+# on the frozen encoder. About an hour on two free cores; killed in the middle, the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . pipeline/environment.sh
