@@ -55,9 +55,14 @@ class Killed(Exception):
     pass
 
 
-def broken(folder: Path, at_step: int, **settings) -> None:
+def size_of(model: nn.Module) -> dict[str, float]:
+    """A watched score that depends on the weights alone, and goes up and down."""
+    return {"score": float(torch.sin(50 * next(model.parameters()).detach().sum()))}
+
+
+def broken(folder: Path, at_step: int, watch=None, **settings) -> None:
     """Train, and break off after a checkpoint in the middle of an epoch, as a kill would."""
-    one = trainer(folder, **settings)
+    one = trainer(folder, watch, **settings)
     save = one._save
 
     def save_then_die() -> None:
@@ -80,20 +85,15 @@ def broken(folder: Path, at_step: int, **settings) -> None:
     ],
 )
 def test_a_broken_training_ends_as_an_unbroken_one(tmp_path, settings):
-    scores = {0: 0.5, 1: 0.9, 2: 0.2, 3: 0.4}
-
-    def watch(model):
-        return {"score": float(next(model.parameters()).sum().detach()) * 0 + scores[len(seen)]}
-
-    seen: list = []
-    unbroken = trainer(tmp_path / "unbroken", **settings)
+    unbroken = trainer(tmp_path / "unbroken", size_of, **settings)
     unbroken.fit()
-    broken(tmp_path / "broken", at_step=4, **settings)
-    resumed = trainer(tmp_path / "broken", **settings)
+    broken(tmp_path / "broken", 4, size_of, **settings)
+    resumed = trainer(tmp_path / "broken", size_of, **settings)
     resumed.fit()
     for name, value in unbroken.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert unbroken.state.history == resumed.state.history
+    assert len({row["score"] for row in unbroken.state.history}) == 4
 
 
 def test_the_best_watched_epoch_is_kept(tmp_path):
