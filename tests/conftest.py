@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from cxr import rle
+from cxr import rle, tables
+from cxr.paths import Paths
+from cxr.prepare import PrepareConfig, prepare
+from cxr.prepared import Prepared
 
 SIDE = 64
 
@@ -85,6 +89,18 @@ class Writer:
 @pytest.fixture
 def dicom() -> type[Writer]:
     return Writer
+
+
+@pytest.fixture
+def prepared_paths(kaggle_folder, monkeypatch) -> Paths:
+    """A small data folder prepared at 64 pixels in two folds, every image with the same chest box."""
+    monkeypatch.setenv("CXR_WORKERS", "0")
+    found = Paths(kaggle_folder(), "r", 64)
+    prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
+    ids = Prepared(found.prepared, 2).manifest["image_id"]
+    box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
+    tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
+    return found
 
 
 @pytest.fixture

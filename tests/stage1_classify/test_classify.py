@@ -1,7 +1,6 @@
 """Stage 1: networks, examples, and the files that stage 3 reads."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,7 +9,6 @@ from cxr import tables
 from cxr.errors import UsageError
 from cxr.geometry import Box
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from cxr.training import HeadConfig
@@ -24,15 +22,8 @@ RECIPE = Recipe(
 
 
 @pytest.fixture
-def paths(kaggle_folder, monkeypatch) -> Paths:
-    """A prepared folder of 16 images in 8 patients, with boxes."""
-    monkeypatch.setenv("CXR_WORKERS", "0")
-    found = RECIPE.paths(kaggle_folder())
-    prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, 2).manifest["image_id"]
-    box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
-    tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
-    return found
+def paths(prepared_paths) -> Paths:
+    return prepared_paths
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Stage 2: networks, losses, examples, and the full-frame maps."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -9,7 +8,6 @@ from cxr import tables
 from cxr.errors import UsageError
 from cxr.geometry import Box
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from cxr.training import HeadConfig
@@ -25,14 +23,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def paths(kaggle_folder, monkeypatch) -> Paths:
-    monkeypatch.setenv("CXR_WORKERS", "0")
-    found = RECIPE.paths(kaggle_folder())
-    prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, 2).manifest["image_id"]
-    box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
-    tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
-    return found
+def paths(prepared_paths) -> Paths:
+    return prepared_paths
 
 
 @pytest.fixture
