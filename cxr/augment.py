@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,20 +18,40 @@ class Augment(Strict):
 
     hflip: float = Field(default=0.0, ge=0, le=1)
     rotate: float = 0.0
-    """Probability of a rotation by N(0, rotate_sd) degrees."""
+    """Probability of a rotation: by N(0, rotate_sd) degrees, or evenly within +-rotate_limit where that is given."""
     rotate_sd: float = 2.0
+    rotate_limit: float | None = None
+    shear: float = 0.0
+    """Probability of a shear by up to shear_limit degrees."""
+    shear_limit: float = 7.0
+    scale: float = 0.0
+    """Probability of a change of size by up to scale_limit, about the centre."""
+    scale_limit: float = 0.1
+    zoom_out: float = 0.0
+    """Probability that the image shrinks to .7 to .9 of its side."""
+    zoom_in: float = 0.0
+    """Probability that a window of .7 to .9 of the side fills the frame; a mask lies in it, but for a turn."""
+    border: Literal["repeat", "black"] = "repeat"
+    """What comes in from outside; the mask is empty there."""
     gamma: dict[float, float] = {}
     """Gamma exponents and their probabilities: {1.0: .3, .8: .35, ...}."""
     clahe: float = 0.0
     """Probability of contrast-limited histogram equalisation, clip 2, 8 x 8 tiles."""
     brightness: float = 0.0
-    """Probability of a shift of brightness by up to 20 %."""
+    """Probability of a shift of brightness by up to brightness_limit of the full range."""
+    brightness_limit: float = 0.2
     contrast: float = 0.0
-    """Probability of contrast by up to 20 %, or, half of the time, CLAHE."""
+    """Probability of contrast within contrast_range or, half of the time with clahe_too, CLAHE."""
+    contrast_range: tuple[float, float] = (0.8, 1.2)
+    clahe_too: bool = True
     distort: float = 0.0
     """Probability of an elastic, grid or optical distortion."""
     noise: float = 0.0
     """Probability of Gaussian noise, standard deviation up to 8 gray levels."""
+    dropout: float = 0.0
+    """Probability of black squares, dropout_count of them, dropout_side of the side wide; the mask stays."""
+    dropout_count: tuple[int, int] = (20, 150)
+    dropout_side: float = 0.01
 
 
 def augmented(
@@ -41,8 +62,7 @@ def augmented(
     if settings.gamma:
         exponents, weights = zip(*settings.gamma.items(), strict=True)
         image = cv2.LUT(image, _gamma_table(rng.choice(exponents, p=np.array(weights) / sum(weights))))
-    chances = (settings.clahe, settings.brightness, settings.contrast, settings.distort, settings.noise)
-    pixelwise = _albumentations(*chances)
+    pixelwise = _albumentations(settings.model_dump_json(include=PIXELWISE))
     if pixelwise is None:
         return image, mask
     pixelwise.set_random_seed(int(rng.integers(2**31)))
@@ -50,19 +70,51 @@ def augmented(
     return found["image"], None if mask is None else found["mask"]
 
 
-def _moved(settings, image, mask, rng):
-    """Flip and rotate in one affine resampling; the border is repeated in the image, empty in the mask."""
-    flip = rng.random() < settings.hflip
-    angle = rng.normal(0, settings.rotate_sd) if rng.random() < settings.rotate else 0.0
-    if flip:
+def _moved(settings: Augment, image: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator):
+    """Mirror, turn, shear and zoom in one resampling, so that fine lines are blurred once."""
+    if rng.random() < settings.hflip:
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
-    if angle:
-        height, width = image.shape
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-        image = cv2.warpAffine(np.ascontiguousarray(image), turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        if mask is not None:
-            mask = cv2.warpAffine(np.ascontiguousarray(mask), turn, (width, height), flags=cv2.INTER_NEAREST)
-    return np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask)
+    image, mask = np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask)
+    matrix = _matrix(settings, image.shape, mask, rng)
+    if matrix is None:
+        return image, mask
+    size, border = image.shape[::-1], cv2.BORDER_REPLICATE if settings.border == "repeat" else cv2.BORDER_CONSTANT
+    image = cv2.warpAffine(image, matrix, size, borderMode=border)
+    return image, None if mask is None else cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST)
+
+
+def _matrix(settings: Augment, shape: tuple[int, int], mask: np.ndarray | None, rng) -> np.ndarray | None:
+    """The affine map [2, 3] of this sample, None where nothing moves."""
+    angle = _angle(settings, rng) if rng.random() < settings.rotate else 0.0
+    shear = rng.uniform(-1, 1) * settings.shear_limit if rng.random() < settings.shear else 0.0
+    scale = 1 + rng.uniform(-1, 1) * settings.scale_limit if rng.random() < settings.scale else 1.0
+    scale *= rng.uniform(0.7, 0.9) if rng.random() < settings.zoom_out else 1.0
+    window = _window(shape, mask, rng) if rng.random() < settings.zoom_in else None
+    if not angle and not shear and scale == 1 and window is None:
+        return None
+    height, width = shape
+    turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), [0, 0, 1]])
+    slope = np.tan(np.deg2rad(shear))
+    slant = np.array([[1, slope, -slope * height / 2], [0, 1, 0], [0, 0, 1]])
+    return ((np.eye(3) if window is None else window) @ slant @ turn)[:2]
+
+
+def _angle(settings: Augment, rng: np.random.Generator) -> float:
+    limit = settings.rotate_limit
+    return rng.normal(0, settings.rotate_sd) if limit is None else rng.uniform(-limit, limit)
+
+
+def _window(shape: tuple[int, int], mask: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """The map [3, 3] that enlarges a window of the frame to the whole; the window holds the mask if it can."""
+    share = rng.uniform(0.7, 0.9)
+    corner = []
+    for axis, side in enumerate(shape):
+        low, high = 0.0, (1 - share) * side
+        held = np.flatnonzero(mask.any(axis=1 - axis)) if mask is not None else []
+        if len(held) and held[-1] + 1 - held[0] <= share * side:
+            low, high = max(low, held[-1] + 1 - share * side), min(high, float(held[0]))
+        corner.append(rng.uniform(low, high))
+    return np.array([[1 / share, 0, -corner[1] / share], [0, 1 / share, -corner[0] / share], [0, 0, 1]])
 
 
 @cache
@@ -70,20 +122,31 @@ def _gamma_table(exponent: float) -> np.ndarray:
     return np.clip(255 * (np.arange(256) / 255) ** exponent + 0.5, 0, 255).astype(np.uint8)
 
 
+PIXELWISE = {
+    "clahe", "brightness", "brightness_limit", "contrast", "contrast_range", "clahe_too", "distort", "noise",
+    "dropout", "dropout_count", "dropout_side",
+}  # fmt: skip
+
+
 @cache
-def _albumentations(clahe: float, brightness: float, contrast: float, distort: float, noise: float):
-    """The albumentations pipeline of these probabilities, None where all are 0."""
-    if not any((clahe, brightness, contrast, distort, noise)):
+def _albumentations(settings: str):
+    """The albumentations pipeline of these settings (JSON), None where all probabilities are 0."""
+    chosen = Augment.model_validate_json(settings)
+    if not any((chosen.clahe, chosen.brightness, chosen.contrast, chosen.distort, chosen.noise, chosen.dropout)):
         return None
     import albumentations as A
 
+    low, high = chosen.contrast_range
+    contrast = A.RandomBrightnessContrast(0, (low - 1, high - 1), p=1)
     equalise = A.CLAHE(clip_limit=(2, 2), tile_grid_size=(8, 8), p=1)
     bends = [A.ElasticTransform(alpha=20, sigma=5, p=1), A.GridDistortion(p=1), A.OpticalDistortion(p=1)]
+    side = (chosen.dropout_side, chosen.dropout_side)
     steps = [
-        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0, p=brightness),
-        A.OneOf([A.RandomBrightnessContrast(0, 0.2, p=1), equalise], p=contrast),
-        A.CLAHE(clip_limit=(2, 2), tile_grid_size=(8, 8), p=clahe),
-        A.OneOf(bends, p=distort),
-        A.GaussNoise(std_range=(0.0, 8 / 255), p=noise),
+        A.RandomBrightnessContrast(chosen.brightness_limit, 0, p=chosen.brightness),
+        A.OneOf([contrast, equalise] if chosen.clahe_too else [contrast], p=chosen.contrast),
+        A.CLAHE(clip_limit=(2, 2), tile_grid_size=(8, 8), p=chosen.clahe),
+        A.OneOf(bends, p=chosen.distort),
+        A.GaussNoise(std_range=(0.0, 8 / 255), p=chosen.noise),
+        A.CoarseDropout(chosen.dropout_count, side, side, fill=0, fill_mask=None, p=chosen.dropout),
     ]
     return A.Compose([step for step in steps if step.p > 0])

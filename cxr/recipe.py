@@ -2,13 +2,38 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cxr.config import Strict, load
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths, as_meant, home
+
+Member = TypeVar("Member", bound=Strict)  # a stage's settings of one network, with `view`, `training`, `weights`
+
+
+class Small(Strict):
+    """A trial in small: every member with smaller views and few steps; it shows that all runs, and learns little."""
+
+    size: int = Field(default=64, ge=32, multiple_of=32)
+    """Side of the largest member's view; the others keep their proportion to it, in steps of 32."""
+    batch: PositiveInt = 4
+    epochs: PositiveInt = 1
+    epoch_batches: PositiveInt | None = 1
+    """Most batches of an epoch."""
+    minutes: PositiveFloat | None = None
+    """Most minutes of one training."""
+    steps: PositiveInt = 20
+    """Most steps that a head of stage 3 trains for."""
+
+    def cut(self, member: Member, largest: int) -> Member:
+        """A member in small, `largest` being the side of its stage's largest view."""
+        training = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
+        training |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
+        view, training = member.view.scaled(self.size / largest), member.training.model_copy(update=training)
+        return member.model_copy(update={"view": view, "training": training})
 
 
 class Recipe(Strict):
@@ -28,6 +53,7 @@ class Recipe(Strict):
     seed: int = 1
     weights: str | None = None
     """Start weights of every member, in place of those that the members name."""
+    small: Small | None = None
     stage0: str
     stage1: list[str]
     stage2: list[str]
@@ -44,19 +70,34 @@ class Recipe(Strict):
     def trained(self) -> list[int]:
         return list(range(self.folds)) if self.train_folds is None else sorted(set(self.train_folds))
 
+    def smoke(self) -> "Recipe":
+        """The recipe as a trial that shows in minutes that all of it runs, and learns nothing."""
+        update = {"prepared_size": 128, "folds": 2, "subfolds": 2, "train_folds": None, "stage0": "smoke"}
+        return self.model_copy(update=update | {"name": f"{self.name}-smoke", "small": Small(), "made_for": "cpu"})
+
     def folds_of(self, asked: int | None) -> list[int]:
         """The folds to train: the one asked for, or all that the recipe trains."""
         if asked is not None and asked not in range(self.folds):
             raise UsageError(f"--fold {asked}: recipe {self.name} has the folds 0 to {self.folds - 1}")
         return self.trained if asked is None else [asked]
 
+    def adapted(self, members: dict[str, Member]) -> dict[str, Member]:
+        """A stage's members by name, with the recipe's start weights and, for a trial in small, cut to it."""
+        if self.weights:
+            members = {name: each.model_copy(update={"weights": self.weights}) for name, each in members.items()}
+        if self.small is None:
+            return members
+        largest = max((each.view.largest for each in members.values()), default=1)
+        return {name: self.small.cut(each, largest) for name, each in members.items()}
+
     def paths(self, data: Path) -> Paths:
         return Paths(data.resolve(), self.name, self.prepared_size)
 
 
 def read(path: Path) -> Recipe:
-    """A recipe from its file; its name is the file's."""
-    return load(path, Recipe, name=path.stem)
+    """A recipe from its file, whose name it has; its smoke trial where SMOKE=1 (run_all.sh --smoke) is set."""
+    found = load(path, Recipe, name=path.stem)
+    return found.smoke() if os.environ.get("SMOKE") == "1" else found
 
 
 def find(name: str) -> Path:
@@ -70,6 +111,8 @@ def find(name: str) -> Path:
 def chosen(say: bool = True) -> tuple[Recipe, Paths]:
     """Recipe and paths of this command: RECIPE and DATA, or what the last run used (which it then says)."""
     last = read_json(home() / "artifacts" / "last.json") or {}
+    if last.get("smoke") and not os.environ.get("RECIPE"):
+        os.environ.setdefault("SMOKE", "1")
     name, data = (os.environ.get(key) or last.get(key.lower()) for key in ("RECIPE", "DATA"))
     if not name or not data:
         raise UsageError("no run yet, so nothing to take up; run: bash run_all.sh (or set DATA= and RECIPE=)")
@@ -85,4 +128,5 @@ def chosen(say: bool = True) -> tuple[Recipe, Paths]:
 def remember(recipe: Path, data: Path) -> None:
     """Note the choice of a run, and its folder of start weights, for stages that are rerun alone."""
     choice = {"recipe": str(recipe), "data": str(data), "weights": os.environ.get("WEIGHTS")}
+    choice["smoke"] = os.environ.get("SMOKE") == "1"
     write_json(home() / "artifacts" / "last.json", choice)

@@ -1,13 +1,63 @@
 """Which images stand in which batch of an epoch."""
 
+from typing import Annotated, Literal
+
 import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+
+from cxr.config import Strict
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-def batches_of(image_ids: list[str], order: np.ndarray, size: int) -> list[list[str]]:
-    """Batches of `size` in the order given; a shorter last one is dropped, as it would upset batch norm."""
+class Sampling(Strict):
+    """Which images an epoch shows, and how many positives a batch holds; by default all, as they come."""
+
+    positive_share: Share | list[Share] | None = None
+    """Share of positives in each batch; several: from the first to the last over the training, by `path`."""
+    path: Literal["parts", "linear"] = "parts"
+    """parts: as many equal parts of the epochs as there are shares (first place); linear: evenly between them."""
+    positives_only: bool = False
+    drop_negatives: float = Field(default=0.0, ge=0, lt=1)
+    """Probability with which a negative is left out of an epoch, drawn anew each epoch."""
+    negatives_per_positive: NonNegativeFloat | None = None
+    """An epoch's negatives, drawn anew each epoch: this many times the positives, and extra_negatives more."""
+    extra_negatives: NonNegativeInt = 0
+
+    def share(self, epoch: int, epochs: int) -> float | None:
+        """Share of positives in the batches of an epoch (from 0) of `epochs`."""
+        if not isinstance(self.positive_share, list):
+            return self.positive_share
+        if self.path == "parts":
+            return self.positive_share[min(epoch * len(self.positive_share) // epochs, len(self.positive_share) - 1)]
+        places = np.linspace(0, max(epochs - 1, 1), len(self.positive_share))
+        return float(np.interp(epoch, places, self.positive_share))
+
+
+def order(sampling: Sampling, positive: np.ndarray, epoch: int, epochs: int, batch: int, rng) -> np.ndarray:
+    """Rows of an epoch in their order, int [m], of images that are positive or not, bool [n]."""
+    rows = _shown(sampling, positive, rng)
+    share = sampling.share(epoch, epochs)
+    return rng.permutation(rows) if share is None else rows[with_share(positive[rows], share, batch, rng)]
+
+
+def _shown(sampling: Sampling, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The rows that an epoch draws from."""
+    yes, no = np.flatnonzero(positive), np.flatnonzero(~positive)
+    if sampling.positives_only:
+        return yes
+    no = no[rng.random(len(no)) >= sampling.drop_negatives]
+    if sampling.negatives_per_positive is not None:
+        wanted = round(len(yes) * sampling.negatives_per_positive) + sampling.extra_negatives
+        no = rng.permutation(no)[:wanted]
+    return np.sort(np.concatenate([yes, no]))
+
+
+def batches_of(image_ids: list[str], order: np.ndarray, size: int, most: int | None = None) -> list[list[str]]:
+    """Batches of `size` in this order, at most `most`; a shorter last one is dropped, as it would upset batch norm."""
     ids = [image_ids[row] for row in order]
     full = max(len(ids) // size, 1) * size
-    return [ids[start : start + size] for start in range(0, min(full, len(ids)), size)]
+    return [ids[start : start + size] for start in range(0, min(full, len(ids)), size)][:most]
 
 
 def with_share(positive: np.ndarray, share: float, batch: int, rng: np.random.Generator) -> np.ndarray:

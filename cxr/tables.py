@@ -29,7 +29,9 @@ BOXES: Schema = {
 
 PREDICTIONS: Schema = {"image_id": "str", "split": "str", "prob": "float"}
 STACKED: Schema = {"image_id": "str", "split": "str", "prob": "float", "positive": "bool"}
-MAP_INDEX: Schema = {"image_id": "str", "row": "int"}
+MAP_INDEX: Schema = {"image_id": "str", "row": "int", "prob": "float"}
+"""prob: of a pneumothorax, by the segmenter's own label head; null where it has none."""
+
 SUBMISSION: Schema = {"ImageId": "str", "EncodedPixels": "str"}
 REJECTED: Schema = {"path": "str", "reason": "str"}
 

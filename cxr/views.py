@@ -26,6 +26,18 @@ class View(Strict):
     """Sides of the random rectangle as shares of the frame (the rank-47 solution: 749 x 949 of 1024)."""
     jitter: float = 0.0
     """In training: each edge of the box moves by up to this share of the box's extent."""
+    frame: int | None = Field(default=None, ge=32, multiple_of=32)
+    """Inference sees its part stretched to this side; training sees random squares of `size` out of it."""
+
+    @property
+    def largest(self) -> int:
+        """Side of what inference sees."""
+        return self.frame or self.size
+
+    def scaled(self, factor: float) -> "View":
+        """The view with other sides, in steps of 32."""
+        sides = {"size": self.size, "frame": self.frame}
+        return self.model_copy(update={k: v and max(32, 32 * round(v * factor / 32)) for k, v in sides.items()})
 
 
 def key(*parts: int | str) -> np.random.Generator:
@@ -47,6 +59,15 @@ def region(view: View, box: Box, size: int) -> Box:
 
 def drawn_region(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
     """What the member sees of one training sample, on a canvas of `size`."""
+    seen = _drawn(view, box, size, rng)
+    if view.frame is None:
+        return seen
+    share = min(view.size / view.frame, 1.0)
+    x, y = seen.xmin + rng.random() * (1 - share) * seen.width, seen.ymin + rng.random() * (1 - share) * seen.height
+    return Box(x, y, x + share * seen.width, y + share * seen.height)
+
+
+def _drawn(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
     if view.crop == "box" and rng.random() < view.box_share:
         shifts = rng.uniform(-view.jitter, view.jitter, 4) * np.array([box.width, box.height] * 2)
         return Box(*(np.array(box) + shifts)).clipped(size, size)

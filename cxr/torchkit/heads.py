@@ -1,4 +1,7 @@
-"""The classifier's head on a backbone's tap; stage 1 trains it, and a segmenter may carry it as its label head."""
+"""What stands on a backbone: bottleneck features, and one logit from these.
+
+Stage 1 trains a head on its backbone; a segmenter may carry one as its label head.
+"""
 
 import torch
 from torch import nn
@@ -6,23 +9,34 @@ from torch import nn
 from cxr.training import HeadConfig
 
 
-class TapHead(nn.Module):
-    """Feature map [B, C, h, w] -> bottleneck features [B, width]; `classify` turns these into logits [B]."""
+class Head(nn.Module):
+    """Feature map [B, C, h, w] -> bottleneck features [B, D] by `body`; `classify` turns these into logits [B]."""
 
-    def __init__(self, channels: int, config: HeadConfig) -> None:
+    def __init__(self, body: nn.Module, features: int, dropout: float) -> None:
         super().__init__()
-        first, second, third = config.dropout
-        self.body = nn.Sequential(
-            nn.Dropout(first), *_block(channels, config.width), *_block(config.width, config.width), nn.Dropout(second)
-        )
-        self.pool = nn.AdaptiveMaxPool2d(1) if config.pool == "max" else nn.AdaptiveAvgPool2d(1)
-        self.dense = nn.Sequential(nn.Dropout(third), nn.Linear(config.width, 1))
+        self.body = body
+        self.dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, 1))
 
     def forward(self, tap: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.body(tap)).flatten(1)
+        return self.body(tap).flatten(1)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.dense(features).squeeze(1)
+
+
+def head(channels: int, side: int, config: HeadConfig) -> Head:
+    """The head of a kind, on a map of `channels` that is `side` wide (which only a flat head depends on)."""
+    first, second, third = config.dropout
+    width = {"tap": config.width, "flat": config.width, "pooled": channels}[config.kind]
+    pool = nn.AdaptiveMaxPool2d(1) if config.pool == "max" else nn.AdaptiveAvgPool2d(1)
+    bodies = {
+        "tap": lambda: (
+            nn.Dropout(first), *_block(channels, width), *_block(width, width), nn.Dropout(second), pool
+        ),
+        "pooled": lambda: (pool,),
+        "flat": lambda: (nn.Flatten(), nn.Linear(channels * side * side, width), nn.ReLU()),
+    }  # fmt: skip
+    return Head(nn.Sequential(*bodies[config.kind]()), width, third)
 
 
 def _block(channels: int, width: int) -> tuple[nn.Module, ...]:

@@ -13,8 +13,10 @@ from torch import nn
 from cxr.errors import UsageError
 from cxr.files import replacing
 from cxr.progress import Line, clock
-from cxr.torchkit import checkpoint
+from cxr.schedule import Place
+from cxr.torchkit import checkpoint, optimizing
 from cxr.torchkit.device import amp_dtype, autocast, move, seed
+from cxr.torchkit.keeping import Kept
 from cxr.torchkit.loading import Loader, TrainingData
 from cxr.training import Training
 
@@ -55,11 +57,13 @@ class Trainer:
         self.data, self.loss, self.watch, self.training = data, loss, watch, training
         self.folder, self.identity, self.on = folder, identity, on
         self.line = Line(label or folder.name)
-        self.optimizer = _optimizer(model, training)
-        self.scheduler = _scheduler(self.optimizer, training, self._steps(0))
+        self.optimizer = optimizing.optimizer(model, training)
+        self.plateau = optimizing.plateau(self.optimizer, training)
         self.scaler = torch.amp.GradScaler(on.type, enabled=training.amp and amp_dtype(on) == torch.float16)
-        self.average = _average(model, training)
-        self.best_weights: dict[str, torch.Tensor] | None = None
+        self.average = optimizing.average(model, training)
+        self.kept = Kept({"best": 1, "last": 0, "average": training.top}[training.keep])
+        backbone = getattr(model, "backbone", None)
+        self.body = [p for p in backbone.parameters() if p.requires_grad] if backbone is not None else []
         self.state = State()
 
     @property
@@ -74,22 +78,28 @@ class Trainer:
         while not self.state.done:
             self._epoch(loader)
             self._close_epoch()
-        self.judged.load_state_dict(self.best_weights or self.judged.state_dict())
+        self.judged.load_state_dict(self.kept.mean or self.judged.state_dict())
         self.model.load_state_dict(self.judged.state_dict())
         checkpoint.save_weights(self.folder / "weights.safetensors", self.model.state_dict())
         self._write_history()
         return self._metrics()
 
-    def _steps(self, epoch: int) -> int:
-        return -(-len(self.data.batches(epoch)) // self.training.accumulate)
+    def _train_mode(self) -> None:
+        """Dropout and batch norm as in training; the backbone learns, but not while the head trains alone."""
+        learns = self.state.epoch >= min(self.training.head_first, self.training.epochs - 1)
+        self.model.train()
+        for parameter in self.body:
+            parameter.requires_grad_(learns)
+        if self.body and not learns:
+            self.model.backbone.eval()
 
     def _epoch(self, loader: Loader) -> None:
-        self.model.train()
+        self._train_mode()
         batches = loader.epoch(self.state.epoch, first=self.state.batch)
         total, saved, mark = len(self.data.batches(self.state.epoch)), time.monotonic(), time.perf_counter()
         for batch in batches:
             waited = time.perf_counter() - mark
-            self._batch(batch, last=self.state.batch + 1 == total)
+            self._batch(batch, total)
             now = time.perf_counter()
             self.state.seconds += now - mark
             self.state.waited += waited if self.state.batch > 1 else 0.0  # the first waits for processes to start
@@ -99,8 +109,18 @@ class Trainer:
             if at_a_step and time.monotonic() - saved > 60 * self.training.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
+            if self._spent >= 1:
+                break
 
-    def _batch(self, batch: dict, last: bool) -> None:
+    @property
+    def _spent(self) -> float:
+        """Share of training.minutes that has gone; 0 without such a limit."""
+        return self.state.seconds / (60 * self.training.minutes) if self.training.minutes else 0.0
+
+    def _batch(self, batch: dict, total: int) -> None:
+        if self.training.schedule != "plateau":
+            place = Place(self.state.epoch, self.state.batch / total, self._spent)
+            optimizing.set_rate(self.optimizer, self.training, place)
         seed(self.training.seed, self.state.epoch, self.state.batch)
         with autocast(self.on, self.training.amp):
             loss = self.loss(self.model, move(batch, self.on))
@@ -113,21 +133,25 @@ class Trainer:
         self.state.batch += 1
         self.state.loss_sum += value
         self.state.images += len(next(iter(batch.values())))
-        if last or self.state.batch % self.training.accumulate == 0:
+        if self.state.batch == total or self.state.batch % self.training.accumulate == 0:
             self._step()
 
     def _step(self) -> None:
-        if self.training.clip:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
+        if self.training.clip or self.training.clip_value:
+            self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
-        if self.scheduler and self.training.schedule != "plateau":
-            self.scheduler.step()
         if self.average:
             self.average.update(self.model, step=self.state.step)
+
+    def _clip(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self.training.clip_value:
+            nn.utils.clip_grad_value_(self.model.parameters(), self.training.clip_value)
+        if self.training.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
 
     def _close_epoch(self) -> None:
         row = {"epoch": self.state.epoch + 1, "loss": self.state.loss_sum / max(self.state.batch, 1)}
@@ -136,20 +160,22 @@ class Trainer:
             self.judged.eval()
             row |= self.watch(self.judged)
             self._judge(row["score"])
+        elif self.training.keep == "average":
+            self.kept.offer(self.state.epoch, float(self.state.epoch), self.judged)  # nothing watched: the last few
         self.state.history.append(row)
         self.state.epoch, self.state.batch, self.state.loss_sum = self.state.epoch + 1, 0, 0.0
         stale = self.state.epoch - 1 - self.state.best_epoch
         stopped = bool(self.watch and self.training.early_stop and stale >= self.training.early_stop)
-        self.state.done = stopped or self.state.epoch >= self.training.epochs
+        self.state.done = stopped or self.state.epoch >= self.training.epochs or self._spent >= 1
         self._save()
 
     def _judge(self, score: float) -> None:
-        if self.scheduler and self.training.schedule == "plateau":
-            self.scheduler.step(score)
+        if self.plateau:
+            self.plateau.step(score)
         if score > self.state.best:
             self.state.best, self.state.best_epoch = score, self.state.epoch
-            if self.training.keep == "best":
-                self.best_weights = {k: v.detach().clone() for k, v in self.judged.state_dict().items()}
+        if self.kept.count:
+            self.kept.offer(self.state.epoch, score, self.judged)
 
     def _report(self, total: int) -> None:
         if self.state.step < TIMED:
@@ -170,8 +196,8 @@ class Trainer:
     def _save(self) -> None:
         parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
         state = {name: part.state_dict() for name, part in parts.items()} | {"identity": self.identity}
-        state |= {"loop": vars(self.state), "best_weights": self.best_weights}
-        state["scheduler"] = self.scheduler.state_dict() if self.scheduler else None
+        state |= {"loop": vars(self.state), "kept": self.kept.epochs}
+        state["plateau"] = self.plateau.state_dict() if self.plateau else None
         state["average"] = self.average.module.state_dict() if self.average else None
         checkpoint.save_state(self.folder / "checkpoint.pt", state)
 
@@ -181,11 +207,11 @@ class Trainer:
             return
         for name, part in {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}.items():
             part.load_state_dict(saved[name])
-        if self.scheduler:
-            self.scheduler.load_state_dict(saved["scheduler"])
+        if self.plateau:
+            self.plateau.load_state_dict(saved["plateau"])
         if self.average:
             self.average.module.load_state_dict(saved["average"])
-        self.best_weights = saved["best_weights"]
+        self.kept.epochs = saved["kept"]
         self.state = State(**saved["loop"])
         self.line.end(f"goes on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
 
@@ -195,12 +221,13 @@ class Trainer:
 
     def _metrics(self) -> dict:
         state = self.state
-        kept = state.best_epoch + 1 if self.best_weights else state.epoch
+        kept = [each["epoch"] + 1 for each in self.kept.epochs] or [state.epoch]
         rate = state.images / max(state.seconds, 1e-9)
         share = state.waited / max(state.seconds, 1e-9)
-        self.line.end(f"{state.epoch} epochs, kept {kept}, {rate:.1f} images/s, waited {share:.1%} for data")
+        which = ", ".join(map(str, kept))
+        self.line.end(f"{state.epoch} epochs, kept {which}, {rate:.1f} images/s, waited {share:.1%} for data")
         return {
-            "epochs": state.epoch, "kept_epoch": kept, "watched": state.best if self.watch else None,
+            "epochs": state.epoch, "kept_epochs": kept, "watched": state.best if self.watch else None,
             "images_per_second": round(rate, 2), "loader_wait": round(share, 4),
         }  # fmt: skip
 
@@ -208,31 +235,3 @@ class Trainer:
 def fit(*arguments, **named) -> dict:
     """Train a network to its end: see Trainer for the arguments, Trainer.fit for what it leaves."""
     return Trainer(*arguments, **named).fit()
-
-
-def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    extra = {"momentum": 0.9} if training.optimizer == "sgd" else {}
-    free = [p for p in model.parameters() if p.requires_grad]
-    return kinds[training.optimizer](free, lr=training.lr, weight_decay=training.weight_decay, **extra)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, training: Training, steps: int):
-    total = max(steps * training.epochs, 1)
-    match training.schedule:
-        case "plateau":
-            how = {"factor": training.plateau_factor, "patience": training.plateau_patience}
-            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", **how)
-        case "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
-        case "onecycle":
-            return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=training.lr, total_steps=total + 1)
-    return None
-
-
-def _average(model: nn.Module, training: Training):
-    if training.ema is None:
-        return None
-    from timm.utils import ModelEmaV3
-
-    return ModelEmaV3(model, decay=training.ema, use_warmup=True)

@@ -14,6 +14,7 @@ from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.loop import Trainer
+from cxr.torchkit.optimizing import optimizer
 from cxr.training import Training
 from cxr.views import key
 
@@ -36,10 +37,19 @@ class Toy:
         return {"image": image.astype(np.float32), "label": np.float32(label)}
 
 
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(144, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(image))
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
-    body = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
-    return nn.Sequential(*body, nn.Dropout(0.5), nn.Linear(144, 1))
+    return Network()
 
 
 def loss(model: nn.Module, batch: dict) -> torch.Tensor:
@@ -57,7 +67,7 @@ class Killed(Exception):
 
 def size_of(model: nn.Module) -> dict[str, float]:
     """A watched score that depends on the weights alone, and goes up and down."""
-    return {"score": float(torch.sin(50 * next(model.parameters()).detach().sum()))}
+    return {"score": float(torch.sin(50 * model.head[1].weight.detach().sum()))}
 
 
 def broken(folder: Path, at_step: int, watch=None, **settings) -> None:
@@ -81,7 +91,9 @@ def broken(folder: Path, at_step: int, watch=None, **settings) -> None:
         {},
         {"schedule": "onecycle", "ema": 0.9, "keep": "last"},
         {"schedule": "plateau", "clip": 0.5, "optimizer": "adamw"},
-        {"schedule": "cosine", "accumulate": 2, "optimizer": "sgd"},
+        {"schedule": "cosine", "accumulate": 2, "optimizer": "sgd", "cycles": 2},
+        {"schedule": "warmup", "warmup_epochs": 2, "lr_start": 0.01, "keep": "average", "top": 2, "optimizer": "radam"},
+        {"clip_value": 0.1, "optimizer": "nadam", "head_first": 2, "layer_decay": 0.1},
     ],
 )
 def test_a_broken_training_ends_as_an_unbroken_one(tmp_path, settings):
@@ -100,13 +112,58 @@ def test_the_best_watched_epoch_is_kept(tmp_path):
     weights, scores = [], iter([0.5, 0.9, 0.2, 0.4])
 
     def watch(model):
-        weights.append(model[0].weight.detach().clone())
+        weights.append(model.backbone[0].weight.detach().clone())
         return {"score": next(scores)}
 
     found = trainer(tmp_path, watch)
     metrics = found.fit()
-    assert metrics["kept_epoch"] == 2
-    assert torch.equal(found.model[0].weight, weights[1])
+    assert metrics["kept_epochs"] == [2]
+    assert torch.equal(found.model.backbone[0].weight, weights[1])
+
+
+def test_the_average_of_the_best_epochs_is_kept(tmp_path):
+    weights, scores = [], iter([0.5, 0.9, 0.2, 0.7])
+
+    def watch(model):
+        weights.append({name: value.detach().clone() for name, value in model.state_dict().items()})
+        return {"score": next(scores)}
+
+    found = trainer(tmp_path, watch, keep="average", top=2)
+    assert found.fit()["kept_epochs"] == [2, 4]
+    for name in ("head.1.weight", "backbone.1.running_mean"):
+        assert torch.allclose(found.model.state_dict()[name], (weights[1][name] + weights[3][name]) / 2)
+
+
+def test_the_head_trains_first_and_the_backbone_stays_as_it_is(tmp_path):
+    start = network().state_dict()
+    found = trainer(tmp_path, head_first=4, epochs=5)
+    epochs = []
+    found.watch = lambda model: epochs.append({k: v.clone() for k, v in model.state_dict().items()}) or {"score": 0.0}
+    found.fit()
+    for name, value in start.items():
+        assert torch.equal(epochs[3][name], value) == name.startswith("backbone"), name
+    assert not torch.equal(epochs[4]["backbone.0.weight"], start["backbone.0.weight"])
+
+
+def test_first_layers_learn_at_the_lowest_rate():
+    found = optimizer(network(), Training(epochs=1, batch=1, lr=1e-4, layer_decay=0.01))
+    rates = [group["lr"] for group in found.param_groups]
+    assert np.allclose(rates, [1e-4, 1e-6, 1e-5])  # the head, the convolution, batch norm
+    assert sum(len(group["params"]) for group in found.param_groups) == len(list(network().parameters()))
+
+
+def test_gradients_are_clipped_one_by_one(tmp_path):
+    found = trainer(tmp_path, clip_value=1e-3, optimizer="sgd")
+    found.loss = lambda model, batch: 1e6 * loss(model, batch)
+    found.optimizer.step = lambda: seen.extend(p.grad.abs().max().item() for p in found.model.parameters())
+    seen = []
+    found.fit()
+    assert max(seen) == pytest.approx(1e-3)
+
+
+def test_minutes_end_a_training_within_its_epoch(tmp_path):
+    metrics = trainer(tmp_path, minutes=1e-9, epochs=50).fit()
+    assert metrics["epochs"] == 1
 
 
 def test_early_stop_counts_epochs_without_a_better_score(tmp_path):

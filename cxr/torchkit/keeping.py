@@ -1,0 +1,37 @@
+"""Which of a training's weights are kept: of the best watched epoch, or the mean over the best few."""
+
+import torch
+from torch import nn
+
+Weights = dict[str, torch.Tensor]
+
+
+class Kept:
+    """The weights of the `count` best epochs so far; the first of two equals stays."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.epochs: list[dict] = []
+        """epoch, score, weights; best first"""
+
+    def offer(self, epoch: int, score: float, model: nn.Module) -> None:
+        """Keep the model's weights where they are among the best."""
+        if len(self.epochs) == self.count and not score > self.epochs[-1]["score"]:
+            return
+        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.epochs.append({"epoch": epoch, "score": score, "weights": weights})
+        self.epochs = sorted(self.epochs, key=lambda each: -each["score"])[: self.count]
+
+    @property
+    def mean(self) -> Weights | None:
+        """The mean of the kept weights, batch norm's statistics among them; None where none are kept."""
+        if not self.epochs:
+            return None
+        best, *others = [each["weights"] for each in self.epochs]
+        return {name: _mean(value, [each[name] for each in others]) for name, value in best.items()}
+
+
+def _mean(best: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+    if not others or not best.is_floating_point():
+        return best
+    return torch.stack([best, *others]).mean(0)
