@@ -35,6 +35,10 @@ class PhantomConfig(Strict):
     reader_jitter: float
 
 
+SMOKE = {"train": 24, "test": 8, "size": 256, "positive_share": 0.5}
+"""Of a trial that shows that everything runs: a dozen patients."""
+
+
 @cache
 def default_config() -> PhantomConfig:
     """The numbers of config.yaml."""

@@ -29,10 +29,10 @@ class BoxData:
 
     def batches(self, epoch: int) -> list[list[str]]:
         """`epoch_images` of the images, each as often as any other, but no image twice in a batch if it can be."""
-        rng, image_ids = key(self.seed, epoch), sorted(self.boxes)
+        rng, image_ids, training = key(self.seed, epoch), sorted(self.boxes), self.detector.training
         rounds = -(-self.detector.epoch_images // len(image_ids))
         order = np.concatenate([rng.permutation(len(image_ids)) for _ in range(rounds)])
-        return batches_of(image_ids, order[: self.detector.epoch_images], self.detector.training.batch)
+        return batches_of(image_ids, order[: self.detector.epoch_images], training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], box float32 [4] in its pixels."""

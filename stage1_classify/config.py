@@ -3,17 +3,22 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field, NonNegativeInt, model_validator
+
 from cxr.augment import Augment
 from cxr.config import Strict, load
 from cxr.paths import Paths
 from cxr.plan import Unit
 from cxr.recipe import Recipe
+from cxr.sampling import Sampling
 from cxr.training import HeadConfig, Training
 from cxr.views import View
-from cxr.weights import look_up
+from cxr.weights import KERAS, TORCH, look_up
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
+KERAS_BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "Xception", "VGG16")
+WEIGHT_FILES = {"timm": TORCH, "keras": KERAS}
 # Milliseconds to train on one image of 256 x 256 (2 cores, bfloat16): only their ratios are used.
 COST = {"mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76}
 
@@ -21,29 +26,59 @@ COST = {"mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120
 class ClassifierConfig(Strict):
     """One member of stage 1: a file of configs/."""
 
-    framework: Literal["timm"] = "timm"
+    framework: Literal["timm", "keras"] = "timm"
     """Which backend trains it: <framework>_backend.py, with the two functions fit and infer."""
     backbone: str
-    """A name of timm's."""
+    """A name of timm's or, with framework: keras, one of KERAS_BACKBONES."""
     backbone_args: dict[str, Any] = {}
+    """timm: more arguments of the backbone."""
     weights: str | None = None
     """Start weights: 'imagenet' asks the hub, another name is a file in WEIGHTS or weights/; none: random."""
     recalibrate: bool = False
-    """Set batch norm's statistics on the training images before the first step."""
+    """timm: set batch norm's statistics on the training images before the first step."""
+    freeze_backbone: bool = False
+    """Train the head alone."""
     mean: float = 0.449
     std: float = 0.226
     """Of the gray values in 0..1, as the start weights expect them (ImageNet's means over the colours)."""
     head: HeadConfig = HeadConfig()
     view: View
     augment: Augment = Augment()
-    balance: Literal["weight", "sampler", "none"] = "weight"
-    """Against few positives: weigh them in the loss, or draw them more often."""
-    positive_weight: float = 2.0
-    """balance: weight. The loss of a positive counts this many times."""
-    positive_share: float = 0.5
-    """balance: sampler. Share of positives in each batch."""
+    sampling: Sampling = Sampling()
+    positive_weight: float = 1.0
+    """The loss of a positive counts this many times."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Labels are moved this far towards 1/2: with .25 a positive is .875, a negative .125."""
     hflip_tta: bool = True
+    """Inference is the mean over the image and the mirrored image."""
+    tta_passes: NonNegativeInt = 0
+    """Inference is the mean over so many passes, each augmented as in training; 0: one plain pass."""
+    input: Literal["arrays", "tfrecord"] = "arrays"
+    """keras: tfrecord trains from the records of `python -m cxr.export --to tfrecord` through tf.data."""
     training: Training
+
+    @model_validator(mode="after")
+    def _fits_its_framework(self) -> "ClassifierConfig":
+        problem = _keras_problem(self) if self.framework == "keras" else _timm_problem(self)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+
+def _keras_problem(member: ClassifierConfig) -> str | None:
+    """What a Keras member asks for and cannot have."""
+    if member.backbone not in KERAS_BACKBONES:
+        return f"backbone: '{member.backbone}' is none of Keras's: {', '.join(KERAS_BACKBONES)}"
+    torch_only = {
+        "backbone_args": member.backbone_args, "recalibrate": member.recalibrate,
+        "training.layer_decay": member.training.layer_decay != 1.0,
+    }  # fmt: skip
+    asked = [key for key, value in torch_only.items() if value]
+    return f"{asked[0]}: only framework: timm has it" if asked else None
+
+
+def _timm_problem(member: ClassifierConfig) -> str | None:
+    return "input: tfrecord is read by framework: keras alone" if member.input == "tfrecord" else None
 
 
 class UnitConfig(Strict):
@@ -59,9 +94,9 @@ def read(name: str) -> ClassifierConfig:
     return load(CONFIGS / f"{name}.yaml", ClassifierConfig)
 
 
-def with_weights(recipe: Recipe, member: ClassifierConfig) -> ClassifierConfig:
-    """The member, started from the recipe's weights where the recipe names some."""
-    return member.model_copy(update={"weights": recipe.weights}) if recipe.weights else member
+def members(recipe: Recipe, names: list[str] | None = None) -> dict[str, ClassifierConfig]:
+    """The recipe's members, or those named, as the recipe trains them."""
+    return recipe.adapted({name: read(name) for name in names or recipe.stage1})
 
 
 def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Unit:
@@ -82,8 +117,8 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierC
 
 def units(recipe: Recipe, paths: Paths) -> list[Unit]:
     """Every unit of a recipe, in the order to run them."""
-    members = {name: with_weights(recipe, read(name)) for name in recipe.stage1}
-    return [unit(recipe, paths, name, fold, member) for name, member in members.items() for fold in recipe.trained]
+    found = members(recipe)
+    return [unit(recipe, paths, name, fold, member) for name, member in found.items() for fold in recipe.trained]
 
 
 def work(member: ClassifierConfig, images: float) -> float:
@@ -94,5 +129,5 @@ def work(member: ClassifierConfig, images: float) -> float:
 def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Path, ...]:
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
-    weights = look_up(member.weights) if member.weights else None
+    weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
     return (*files, paths.folds(recipe.folds), *boxes, *([weights] if weights else []))

@@ -7,7 +7,7 @@ import numpy as np
 from cxr.augment import augmented
 from cxr.geometry import Box, crop
 from cxr.prepared import Prepared
-from cxr.sampling import batches_of, with_share
+from cxr.sampling import batches_of, order
 from cxr.views import chest, drawn_region, key, region
 from stage1_classify.config import ClassifierConfig
 
@@ -29,22 +29,28 @@ class ClassifierData:
 
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches."""
-        rng, size = key(self.seed, epoch), self.member.training.batch
-        order = rng.permutation(len(self.image_ids))
-        if self.member.balance == "sampler":
-            order = with_share(self.prepared.labels(self.image_ids) > 0, self.member.positive_share, size, rng)
-        return batches_of(self.image_ids, order, size)
+        training, positive = self.member.training, self.prepared.labels(self.image_ids) > 0
+        rows = order(self.member.sampling, positive, epoch, training.epochs, training.batch, key(self.seed, epoch))
+        return batches_of(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], label float32."""
-        rng = key(self.seed, epoch, image_id)
-        seen = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
-        image = crop(self.prepared.image(image_id), seen, self.member.view.size)
-        image, _ = augmented(self.member.augment, image, None, rng)
-        return {"image": image[None], "label": np.float32(self.prepared.manifest.at[image_id, "label"])}
+        image = self._jittered(image_id, key(self.seed, epoch, image_id))
+        return {"image": image, "label": np.float32(self.prepared.manifest.at[image_id, "label"])}
 
-    def plain(self, image_id: str) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s] as inference sees it."""
-        size = self.prepared.size
-        seen = region(self.member.view, self.chest(image_id), size)
-        return {"image": crop(self.prepared.image(image_id), seen, self.member.view.size)[None]}
+    def seen(self, image_id: str, number: int = 0) -> dict[str, np.ndarray]:
+        """image uint8 [1, s, s] as a pass of inference sees it: 0 is the plain one, the others are augmented."""
+        if number:
+            return {"image": self._jittered(image_id, key(self.seed, "pass", number, image_id))}
+        part = region(self.member.view, self.chest(image_id), self.prepared.size)
+        return {"image": crop(self.prepared.image(image_id), part, self.member.view.largest)[None]}
+
+    @property
+    def passes(self) -> list[int]:
+        """Numbers of the passes of inference."""
+        return list(range(1, self.member.tta_passes + 1)) or [0]
+
+    def _jittered(self, image_id: str, rng: np.random.Generator) -> np.ndarray:
+        part = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
+        image = crop(self.prepared.image(image_id), part, self.member.view.size)
+        return augmented(self.member.augment, image, None, rng)[0][None]

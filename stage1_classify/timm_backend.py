@@ -1,8 +1,10 @@
-"""Classifiers in PyTorch: any timm backbone, tapped at a stride, with the tap-and-head of cxr.torchkit.heads.
+"""Classifiers in PyTorch: any timm backbone with a head of cxr.torchkit.heads.
 
-A backend offers two functions: fit(...) -> metrics, and infer(...) -> (prob, features).
+A backend offers three functions: check(member), before any work; fit(...) -> metrics; infer(...) -> (prob, features).
 """
 
+import difflib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from cxr.errors import UsageError
 from cxr.metrics import auc
 from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.device import autocast, device, move, seed
-from cxr.torchkit.heads import TapHead
+from cxr.torchkit.heads import head
 from cxr.torchkit.loading import in_order
 from cxr.torchkit.loop import Trainer
 from cxr.torchkit.weights import from_hub, load_fitting, parts, recalibrated
@@ -28,11 +30,24 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig, pretrained: bool = False) -> None:
         super().__init__()
         self.mean, self.std = 255 * config.mean, 255 * config.std
-        self.backbone = _backbone(config, pretrained)
-        self.head = TapHead(self.backbone.feature_info.channels()[-1], config.head)
+        self.tapped = config.head.kind == "tap"
+        self.backbone = (_tapped if self.tapped else _whole)(config, pretrained)
+        self.frozen = config.freeze_backbone
+        if self.frozen:
+            self.backbone.requires_grad_(False)
+        channels = self.backbone.feature_info.channels()[-1] if self.tapped else self.backbone.num_features
+        self.head = head(channels, config.view.size // 32, config.head)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone((image.float() - self.mean) / self.std)[-1])
+        gray = (image.float() - self.mean) / self.std
+        return self.head(self.backbone(gray)[-1] if self.tapped else self.backbone.forward_features(gray))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As nn.Module's, but a frozen backbone keeps its batch norm statistics too."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.head.classify(features)
@@ -44,11 +59,10 @@ def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str,
     seed(data.seed, fold)
     model = build(member)
     if member.recalibrate:
-        some = in_order(data.image_ids[: 16 * member.training.batch], data.plain, member.training.batch)
+        some = in_order(data.image_ids[: 16 * member.training.batch], data.seen, member.training.batch)
         recalibrated(model, (batch["image"] for batch in some))
-    weight = member.positive_weight if member.balance == "weight" else 1.0
     watch = _watch(data, watch_ids, on)
-    return Trainer(model, data, _loss(weight, on), member.training, folder, identity, on, watch, label).fit()
+    return Trainer(model, data, _loss(member, on), member.training, folder, identity, on, watch, label).fit()
 
 
 def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -58,34 +72,70 @@ def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.
     return _infer(model, data, image_ids, device())
 
 
+def check(member: ClassifierConfig) -> None:
+    """Raise UsageError, the key first, where the network cannot be made or its start weights do not fit."""
+    model = Classifier(member)
+    if member.weights not in (None, "imagenet"):
+        _load(model, member)
+
+
 def build(config: ClassifierConfig) -> Classifier:
     """A classifier with its start weights; says in one line where they are from."""
     if config.weights is None:
         return Classifier(config)
     if config.weights == "imagenet":
         return from_hub(lambda pretrained: Classifier(config, pretrained), config.backbone)
-    model, found = Classifier(config), parts(config.weights)
-    share = load_fitting(model.backbone, found["encoder"])
-    if share < 0.5:
-        raise UsageError(f"weights '{config.weights}' do not fit the backbone {config.backbone} ({share:.0%} found)")
-    head = load_fitting(model.head, found.get("head", {}))
+    model = Classifier(config)
+    head = _load(model, config)
     print(f"start weights: {config.weights} (backbone{', head' if head > 0.5 else ''})", flush=True)
     return model
 
 
-def _backbone(config: ClassifierConfig, pretrained: bool) -> nn.Module:
+def _load(model: Classifier, config: ClassifierConfig) -> float:
+    """Load the start weights into the backbone, and into the head as far as they fit: the share of it found."""
+    found = parts(config.weights)
+    share = load_fitting(model.backbone, found["encoder"])
+    if share < 0.5:
+        raise UsageError(
+            f"weights: '{config.weights}' do not fit the backbone {config.backbone} ({share:.0%} found); "
+            f"they would fit the network that they were trained with"
+        )
+    return load_fitting(model.head, found.get("head", {}))
+
+
+def _tapped(config: ClassifierConfig, pretrained: bool) -> nn.Module:
     """The backbone up to the tap, under timm's own names."""
+    try:
+        strides = _made(config.backbone, features_only=True).feature_info.reduction()
+        tap = strides.index(config.head.stride)
+        how = {"features_only": True, "out_indices": (tap,), "in_chans": 1, "pretrained": pretrained}
+        return _cut(_made(config.backbone, **how, **config.backbone_args))
+    except ValueError:
+        asked = config.head.stride
+        raise UsageError(f"head.stride: {config.backbone} has no stride {asked}; it has {strides}") from None
+    except (RuntimeError, AttributeError) as error:
+        other = "head: {kind: pooled} needs no tap"
+        raise UsageError(f"backbone: timm cannot tap '{config.backbone}' ({error}); {other}") from None
+
+
+def _whole(config: ClassifierConfig, pretrained: bool) -> nn.Module:
+    """The backbone up to its last feature map, without timm's pooling and classifier."""
+    how = {"num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": pretrained}
+    return _made(config.backbone, **how, **config.backbone_args)
+
+
+def _made(backbone: str, **how) -> nn.Module:
     import timm
 
     try:
-        strides = timm.create_model(config.backbone, features_only=True).feature_info.reduction()
-        tap = strides.index(config.head.stride)
-        how = {"features_only": True, "out_indices": (tap,), "in_chans": 1, "pretrained": pretrained}
-        return _cut(timm.create_model(config.backbone, **how, **config.backbone_args))
-    except ValueError:
-        raise UsageError(f"{config.backbone} has no stride {config.head.stride}; it has {strides}") from None
-    except (RuntimeError, AttributeError) as error:
-        raise UsageError(f"timm cannot tap backbone '{config.backbone}': {error}") from None
+        return timm.create_model(backbone, **how)
+    except RuntimeError as error:
+        if backbone in timm.list_models():
+            raise
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=3) or ["resnet34", "efficientnet_b4"]
+        raise UsageError(f"backbone: timm has no '{backbone}'; near it: {', '.join(near)}") from error
+    except TypeError as error:
+        raise UsageError(f"backbone_args: {backbone} does not take them: {error}") from None
 
 
 def _cut(backbone: nn.Module) -> nn.Module:
@@ -100,12 +150,13 @@ def _cut(backbone: nn.Module) -> nn.Module:
     return backbone.train()
 
 
-def _loss(positive_weight: float, on: torch.device):
-    weight = torch.tensor(positive_weight, device=on)
+def _loss(member: ClassifierConfig, on: torch.device):
+    weight, smoothing = torch.tensor(member.positive_weight, device=on), member.label_smoothing
 
     def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = model.classify(model(batch["image"])).float()
-        return F.binary_cross_entropy_with_logits(logits, batch["label"], pos_weight=weight)
+        target = batch["label"] * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     return loss
 
@@ -125,18 +176,23 @@ def _watch(data: ClassifierData, image_ids: list[str], on: torch.device):
     return score
 
 
-@torch.inference_mode()
 def _infer(model: nn.Module, data: ClassifierData, image_ids: list[str], on: torch.device):
-    """Means over the image and, with TTA, the mirrored image: of the logits, and of the features."""
+    """Means over the passes, and over the image and the mirrored image: of the logits, and of the features."""
     model.to(on, memory_format=torch.channels_last).eval()
-    probs, features = [], []
-    for batch in in_order(image_ids, data.plain, 2 * data.member.training.batch):
+    passes = [_pass(model, data, image_ids, on, number) for number in data.passes]
+    logits, features = (np.mean(part, axis=0) for part in zip(*passes, strict=True))
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), features
+
+
+@torch.inference_mode()
+def _pass(model: nn.Module, data: ClassifierData, image_ids: list[str], on: torch.device, number: int):
+    """Logits float32 [N] and features float32 [N, D] of one pass."""
+    logits, features = [], []
+    for batch in in_order(image_ids, partial(data.seen, number=number), 2 * data.member.training.batch):
         images = move(batch, on)["image"]
         views = [images, images.flip(-1)] if data.member.hflip_tta else [images]
         with autocast(on, data.member.training.amp):
-            found = [model(view) for view in views]
-        mean = torch.stack(found).float().mean(0)
-        logits = torch.stack([model.classify(each.float()) for each in found]).mean(0)
-        probs.append(torch.sigmoid(logits).cpu().numpy())
-        features.append(mean.cpu().numpy())
-    return np.concatenate(probs), np.concatenate(features)
+            found = [model(view).float() for view in views]
+        logits.append(torch.stack([model.classify(each) for each in found]).mean(0).cpu().numpy())
+        features.append(torch.stack(found).mean(0).cpu().numpy())
+    return np.concatenate(logits), np.concatenate(features)

@@ -5,6 +5,7 @@ python -m stage1_classify.train --member effb4_crop --fold 0 [--training.epochs 
 
 import argparse
 import importlib
+import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from cxr.plan import Unit, run
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from stage1_classify import config
+from stage1_classify.frameworks import own
 
 
 def main() -> None:
@@ -27,8 +29,8 @@ def main() -> None:
     parser.add_argument("--fold", type=int, help="the fold to hold out; all that the recipe trains by default")
     asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
-    for name in [asked.member] if asked.member else recipe.stage1:
-        member = config.with_weights(recipe, config.read(name))
+    members = config.members(recipe, [asked.member] if asked.member else None)
+    for name, member in own(members, "stage1_classify.train", sys.argv[1:]):
         member = from_command_line(member, overrides, f"{parser.prog} --member {name}")
         for fold in recipe.folds_of(asked.fold):
             unit = config.unit(recipe, paths, name, fold, member)
@@ -50,7 +52,8 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     prob, features = backend.infer(data, image_ids, unit.folder)
     _write(unit, prepared, image_ids, prob, features)
     metrics["auc"] = auc(prepared.labels(held_out), prob[: len(held_out)])
-    (unit.folder / "checkpoint.pt").unlink(missing_ok=True)
+    for checkpoint in unit.folder.glob("checkpoint.*"):
+        checkpoint.unlink()
 
 
 def _write(unit: Unit, prepared: Prepared, image_ids: list[str], prob: np.ndarray, features: np.ndarray) -> None:

@@ -1,11 +1,16 @@
 """Stage 1: networks, examples, and the files that stage 3 reads."""
 
+import subprocess
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from cxr import tables
+from cxr.augment import Augment
+from cxr.config import load
 from cxr.errors import UsageError
 from cxr.geometry import Box
 from cxr.paths import Paths
@@ -13,7 +18,9 @@ from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from cxr.training import HeadConfig
 from stage1_classify import config, timm_backend, train
+from stage1_classify.check import check
 from stage1_classify.data import ClassifierData
+from stage1_classify.frameworks import own
 
 RECIPE = Recipe(
     name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=["smoke"], stage2=[],
@@ -53,7 +60,7 @@ def test_one_batch_can_be_overfitted():
     torch.manual_seed(0)
     model = timm_backend.build(member)
     batch = {"image": torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8), "label": torch.tensor([0.0, 1, 0, 1])}
-    step, loss = torch.optim.Adam(model.parameters(), 0.01), timm_backend._loss(1.0, torch.device("cpu"))
+    step, loss = torch.optim.Adam(model.parameters(), 0.01), timm_backend._loss(member, torch.device("cpu"))
     for _ in range(30):
         value = loss(model, batch)
         step.zero_grad()
@@ -63,11 +70,72 @@ def test_one_batch_can_be_overfitted():
 
 
 def test_positive_weight_counts_positives_more():
-    member = config.read("smoke")
+    once, twice = (loss_of(positive_weight=weight) for weight in (1.0, 2.0))
+    assert twice == pytest.approx(2 * once)
+
+
+def test_label_smoothing_moves_the_labels_towards_a_half():
+    """With .25 a positive of probability p costs -(.875 log p + .125 log(1 - p))."""
+    p = np.exp(-loss_of())
+    assert loss_of(label_smoothing=0.25) == pytest.approx(-(0.875 * np.log(p) + 0.125 * np.log(1 - p)), rel=1e-5)
+
+
+def loss_of(**settings) -> float:
+    """Loss of two equal positives under a network that is the same each time."""
+    member = config.read("smoke").model_copy(update=settings)
+    torch.manual_seed(0)
     model = timm_backend.build(member).eval()
     batch = {"image": torch.zeros(2, 1, 64, 64, dtype=torch.uint8), "label": torch.ones(2)}
-    once, twice = (timm_backend._loss(weight, torch.device("cpu"))(model, batch) for weight in (1.0, 2.0))
-    assert twice.item() == pytest.approx(2 * once.item())
+    return timm_backend._loss(member, torch.device("cpu"))(model, batch).item()
+
+
+@pytest.mark.parametrize(("kind", "backbone", "width"), [("pooled", "resnet34", 512), ("flat", "resnet34", 24)])
+def test_other_heads_at_64_pixels(kind, backbone, width):
+    head = HeadConfig(kind=kind, width=24, dropout=(0, 0, 0.5))
+    model = timm_backend.build(config.read("smoke").model_copy(update={"head": head, "backbone": backbone}))
+    features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
+    assert features.shape == (2, width)
+    model.classify(features).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_frozen_backbone_stays_as_it_is():
+    model = timm_backend.build(config.read("smoke").model_copy(update={"freeze_backbone": True})).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    model.classify(model(torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8))).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    assert all(p.grad is None for p in model.backbone.parameters())
+
+
+def test_augmented_passes_are_averaged(data):
+    member = data.member.model_copy(update={"tta_passes": 3, "augment": Augment(hflip=0.5, gamma={0.5: 1, 2.0: 1})})
+    data, ids = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1), data.image_ids[:3]
+    model = timm_backend.build(member).eval()
+    passes = []
+    for number in (1, 2, 3):
+        images = torch.from_numpy(np.stack([data.seen(image_id, number)["image"] for image_id in ids]))
+        with torch.inference_mode():
+            both = [model.classify(model(view)) for view in (images, images.flip(-1))]
+        passes.append(torch.stack(both).mean(0))
+    expected = torch.sigmoid(torch.stack(passes).mean(0)).numpy()
+    plain = ClassifierData(data.prepared, data.boxes, member.model_copy(update={"tta_passes": 0}), ids, 1)
+    found, _ = timm_backend._infer(model, data, ids, torch.device("cpu"))
+    assert np.allclose(found, expected, atol=0.01)  # bfloat16 where the machine has it
+    assert not np.allclose(timm_backend._infer(model, plain, ids, torch.device("cpu"))[0], expected, atol=1e-4)
+
+
+def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
+    def refused(text: str) -> str:
+        rest = "view: {size: 64, crop: full}\ntraining: {epochs: 1, batch: 2, lr: 0.1}\n"
+        (tmp_path / "mine.yaml").write_text(text + rest)
+        with pytest.raises(UsageError) as caught:
+            load(tmp_path / "mine.yaml", config.ClassifierConfig)
+        assert "mine.yaml" in str(caught.value)
+        return str(caught.value)
+
+    assert "recalibrate" in refused("framework: keras\nbackbone: VGG16\nrecalibrate: true\n")
+    assert "EfficientNetB4" in refused("framework: keras\nbackbone: resnet34\n")
+    assert "tfrecord" in refused("backbone: resnet34\ninput: tfrecord\n")
 
 
 def test_examples_are_keyed_and_carry_their_label(data):
@@ -145,7 +213,24 @@ def test_offline_hub_is_said_and_training_starts_from_random_weights(monkeypatch
     assert "cannot be fetched" in capsys.readouterr().out
 
 
-def test_a_stride_that_the_backbone_lacks_is_refused():
-    member = config.read("smoke").model_copy(update={"head": HeadConfig(stride=64)})
-    with pytest.raises(UsageError, match="has no stride 64"):
-        timm_backend.build(member)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backbone": "resnet43"}, r"smoke\.yaml: backbone: .*near it: .*resnet34"),
+        ({"head": HeadConfig(stride=64)}, r"smoke\.yaml: head\.stride: .*it has \[2, 4, 8, 16, 32\]"),
+        ({"backbone_args": {"pads": 1}}, r"smoke\.yaml: backbone_args: "),
+        ({"weights": "phantom_mnv2", "backbone": "resnet18"}, r"smoke\.yaml: weights: 'phantom_mnv2' do not fit"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_any_work(settings, said):
+    with pytest.raises(UsageError, match=said):
+        check("smoke", config.read("smoke").model_copy(update=settings))
+
+
+def test_a_stage_hands_members_of_another_framework_to_another_process(monkeypatch):
+    torchs, kerass = config.read("smoke"), config.read("smoke").model_copy(update={"framework": "keras"})
+    called = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: called.append(command) or SimpleNamespace(returncode=0))
+    members = {"a": torchs, "b": kerass, "c": torchs}
+    assert [name for name, _ in own(members, "m", ["--fold", "1"])] == ["a", "c"]
+    assert [command[1:] for command in called] == [["-m", "m", "--member", "b", "--fold", "1"]]

@@ -1,0 +1,22 @@
+"""One framework a process: TensorFlow and PyTorch in one process crash."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from cxr.paths import ROOT
+from stage1_classify.config import ClassifierConfig
+
+
+def own(
+    members: dict[str, ClassifierConfig], module: str, arguments: list[str]
+) -> Iterator[tuple[str, ClassifierConfig]]:
+    """The members of the first one's framework, for this process; `module` gets each of the others in one of its own."""
+    for name, member in members.items():
+        if member.framework == next(iter(members.values())).framework:
+            yield name, member
+        else:
+            command = [sys.executable, "-m", module, "--member", name, *arguments]
+            code = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if code:
+                sys.exit(code)
