@@ -1,6 +1,6 @@
 """Which recipe and which data a run is of; printed as shell exports for run_all.sh, explained on stderr.
 
-[DATA=<folder>] python -m pipeline.choose [recipes/<name>.yaml]
+[DATA=<folder>] python -m pipeline.choose [recipes/<name>.yaml] [--smoke]
 """
 
 import difflib
@@ -15,7 +15,8 @@ from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, as_meant, home
 
-USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml]
+USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml] [--smoke]
+  --smoke  a trial in minutes: the recipe's members at their smallest, few steps, a dozen phantom patients
   DATA     a folder in the Kaggle layout; without it data/, and phantoms where that is empty
   WEIGHTS  a folder with start weights, <name>.safetensors
   FORCE=1  does again what is up to date"""
@@ -23,8 +24,8 @@ ON_PHANTOMS, ON_DATA = "phantom", "dw_hwang"  # the recipes taken when none is n
 
 
 def phantoms() -> Path:
-    """Where the phantoms that the project makes itself lie."""
-    return home() / "artifacts" / "generated" / "phantom"
+    """Where the phantoms that the project makes itself lie: those of a smoke trial are fewer."""
+    return home() / "artifacts" / "generated" / ("smoke" if os.environ.get("SMOKE") == "1" else "phantom")
 
 
 def main() -> None:
@@ -33,6 +34,9 @@ def main() -> None:
         print(USAGE, file=sys.stderr)
         print("exit 0")
         return
+    if "--smoke" in arguments:
+        arguments.remove("--smoke")
+        os.environ["SMOKE"] = "1"
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         raise UsageError(f"not understood: {shlex.join(arguments)}\n{USAGE}")
     settings = choose(arguments[0] if arguments else None)
@@ -48,6 +52,7 @@ def choose(asked: str | None) -> dict[str, str]:
     print(f"{why}\nrecipe {recipe.name}: {recipe.about}", file=sys.stderr)
     settings = {"RECIPE": str(path), "DATA": str(data), "RUN_BEGAN": str(int(time.time()))}
     settings |= {name: str(as_meant(os.environ[name])) for name in ("WEIGHTS", "CXR_HOME") if os.environ.get(name)}
+    settings |= {"SMOKE": "1"} if os.environ.get("SMOKE") == "1" else {}
     os.environ |= settings
     recipes.remember(path, data)
     return settings
@@ -60,9 +65,10 @@ def choose_data() -> tuple[Path, str]:
         if not folder.is_dir() and folder != phantoms():
             raise UsageError(f"DATA={os.environ['DATA']}: there is no folder {folder}")
         return folder, f"data: {folder}"
-    if holds_data(ROOT / "data"):
+    if holds_data(ROOT / "data") and os.environ.get("SMOKE") != "1":
         return (ROOT / "data").resolve(), "data: data/"
-    return phantoms(), f"no data in data/: running on phantoms, in {phantoms()} (DATA=<folder> points to other data)"
+    why = "a smoke trial" if os.environ.get("SMOKE") == "1" else "no data in data/"
+    return phantoms(), f"{why}: running on phantoms, in {phantoms()} (DATA=<folder> points to other data)"
 
 
 def holds_data(folder: Path) -> bool:

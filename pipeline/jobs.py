@@ -127,7 +127,8 @@ def check(process: subprocess.Popen, name: str, command: tuple[str, ...]) -> Non
 
 def by_hand(command: tuple[str, ...]) -> str:
     """The shell command of a unit."""
-    settings = [f"{key}={os.environ[key]}" for key in ("RECIPE", "DATA", "WEIGHTS", "CXR_HOME") if os.environ.get(key)]
+    keys = ("RECIPE", "DATA", "WEIGHTS", "SMOKE", "CXR_HOME")
+    settings = [f"{key}={os.environ[key]}" for key in keys if os.environ.get(key)]
     python = os.path.relpath(sys.executable, ROOT) if Path(sys.executable).is_relative_to(ROOT) else sys.executable
     return f"cd {shlex.quote(str(ROOT))} && " + shlex.join(["env", *settings, python, "-m", *command])
 

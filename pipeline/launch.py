@@ -13,15 +13,17 @@ from cxr.errors import UsageError, run_main
 from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.recipe import Recipe, chosen
-from phantom.config import default_config
+from phantom.config import SMOKE, default_config
 from pipeline import closing, jobs, plan
 from pipeline.choose import phantoms
 from pipeline.devices import gpus
 from pipeline.stages import ROOMS, units
 
+CHECKED = ("stage1", "stage2")  # have a module check
+
 
 def main() -> None:
-    steps = {"phantom": make_phantoms, "prepare": prepare, "plan": plan.show, "table": closing.show}
+    steps = {"phantom": make_phantoms, "prepare": prepare, "plan": make_plan, "table": closing.show}
     if len(sys.argv) != 2 or sys.argv[1] not in (*steps, *ROOMS):
         raise UsageError(f"usage: python -m pipeline.launch {'|'.join([*steps, *ROOMS])}")
     signal.signal(signal.SIGTERM, _stop)
@@ -38,6 +40,9 @@ def main() -> None:
 
 def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
     """Run the units of a stage that are not up to date."""
+    if recipe.small:  # units of seconds: starting a process for each would take longer than all of them
+        jobs.call(stage, (f"{ROOMS[stage]}.train",))
+        return
     names = list(ROOMS)
     later = [unit for name in names[names.index(stage) + 1 :] for unit in units(name, recipe, paths)]
     found = units(stage, recipe, paths)
@@ -46,19 +51,28 @@ def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
 
 
 def make_phantoms(recipe: Recipe, paths: Paths) -> None:
-    """The project's own phantoms, where the run is on them and they are not there or phantom/config.yaml changed."""
+    """The project's own phantoms, where the run is on them and they are not there or were made otherwise."""
     if paths.data != phantoms():
         print("phantoms: not needed")
         return
     folder = paths.data
     folder.parent.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder.parent):
-        settings = default_config().model_dump(mode="json")
+        own = SMOKE if os.environ.get("SMOKE") == "1" else {}
+        settings = default_config().model_dump(mode="json") | own
         if (read_json(folder / "phantom.json") or {}).get("config") == settings:
             print(f"phantoms: up to date in {folder}")
             return
         shutil.rmtree(folder, ignore_errors=True)
-        jobs.call("phantoms", ("phantom.make", str(folder)))
+        options = [part for key, value in own.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        jobs.call("phantoms", ("phantom.make", str(folder), *options))
+
+
+def make_plan(recipe: Recipe, paths: Paths) -> None:
+    """Say what is to be done, and ask the stages that train members whether these can be made at all."""
+    for stage in plan.show(recipe, paths):
+        if stage in CHECKED:
+            jobs.call(f"check of {stage}", (f"{ROOMS[stage]}.check",))
 
 
 def prepare(recipe: Recipe, paths: Paths) -> None:

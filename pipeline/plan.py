@@ -12,13 +12,13 @@ from pipeline import devices
 from pipeline.stages import every_unit, to_run
 
 
-def show(recipe: Recipe, paths: Paths) -> None:
-    """Print the plan; UsageError where it cannot fit on the disk."""
+def show(recipe: Recipe, paths: Paths) -> list[str]:
+    """Print the plan, and return the stages that have work to do; UsageError where it cannot fit on the disk."""
     stages = every_unit(recipe, paths)
     stale = {id(unit) for unit in to_run([unit for units in stages.values() for unit in units], paths)}
     if not stale:
         print(f"plan: up to date ({sum(map(len, stages.values()))} units)")
-        return
+        return []
     print(f"plan: recipe {recipe.name} on {paths.dataset}, results in {paths.run}")
     for stage, units in stages.items():
         print(line(stage, units, stale))
@@ -26,6 +26,7 @@ def show(recipe: Recipe, paths: Paths) -> None:
     if warning := too_much(recipe):
         print(warning)
     fits([unit for units in stages.values() for unit in units if id(unit) in stale], paths)
+    return [stage for stage, units in stages.items() if any(id(unit) in stale for unit in units)]
 
 
 def line(stage: str, units: list[Unit], stale: set[int]) -> str:
