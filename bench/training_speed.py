@@ -33,7 +33,7 @@ def networks() -> dict:
     """The small recipes' networks and their losses, from random weights."""
     found = {}
     member = classify.read("mnv2_crop").model_copy(update={"weights": None})
-    found["mnv2_crop"] = (timm_backend.build(member), timm_backend._loss(1.0, device()))
+    found["mnv2_crop"] = (timm_backend.build(member), timm_backend._loss(member, device()))
     for name in ("unet_mnv2_crop", "unetpp_mnv2_full"):
         member = segment.read(name).model_copy(update={"weights": None})
         found[name] = (models.build(member), SegmenterLoss(member))

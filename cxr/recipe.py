@@ -15,7 +15,7 @@ Member = TypeVar("Member", bound=Strict)  # a stage's settings of one network, w
 
 
 class Small(Strict):
-    """A trial in small: every member with smaller views and few steps; it shows that all runs, and learns little."""
+    """A trial in small: every member from random weights, with smaller views and few steps; it learns little."""
 
     size: int = Field(default=64, ge=32, multiple_of=32)
     """Side of the largest member's view; the others keep their proportion to it, in steps of 32."""
@@ -33,7 +33,7 @@ class Small(Strict):
         training = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
         training |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
         view, training = member.view.scaled(self.size / largest), member.training.model_copy(update=training)
-        return member.model_copy(update={"view": view, "training": training})
+        return member.model_copy(update={"view": view, "training": training, "weights": None})
 
 
 class Recipe(Strict):
@@ -83,12 +83,12 @@ class Recipe(Strict):
 
     def adapted(self, members: dict[str, Member]) -> dict[str, Member]:
         """A stage's members by name, with the recipe's start weights and, for a trial in small, cut to it."""
+        if self.small:
+            largest = max((each.view.largest for each in members.values()), default=1)
+            members = {name: self.small.cut(each, largest) for name, each in members.items()}
         if self.weights:
             members = {name: each.model_copy(update={"weights": self.weights}) for name, each in members.items()}
-        if self.small is None:
-            return members
-        largest = max((each.view.largest for each in members.values()), default=1)
-        return {name: self.small.cut(each, largest) for name, each in members.items()}
+        return members
 
     def paths(self, data: Path) -> Paths:
         return Paths(data.resolve(), self.name, self.prepared_size)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr import recipe
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import ROOT
@@ -16,7 +17,7 @@ from pipeline import choose
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No choice in the environment, an empty data/."""
-    for name in ("RECIPE", "DATA", "WEIGHTS", "RUN_BEGAN"):
+    for name in ("RECIPE", "DATA", "WEIGHTS", "RUN_BEGAN", "SMOKE"):
         monkeypatch.setenv(name, "")  # noted, so that what choose() sets is taken back
     monkeypatch.setenv("INVOKED_FROM", str(tmp_path))
     monkeypatch.setattr(choose, "ROOT", tmp_path / "project")
@@ -77,6 +78,19 @@ def test_an_unknown_recipe_names_the_nearest():
         choose.choose_recipe("recipes/realsmall.yaml")
 
 
+def test_a_smoke_trial_is_on_phantoms_of_its_own_though_there_is_data(bare, monkeypatch, home):
+    (bare / "project" / "data" / "train-rle.csv").touch()
+    monkeypatch.setenv("SMOKE", "1")
+    settings = choose.choose("recipes/nguyen.yaml")
+    assert settings["DATA"] == str(home / "artifacts" / "generated" / "smoke")
+    assert settings["SMOKE"] == "1"
+    found = recipe.read(Path(settings["RECIPE"]))
+    assert (found.name, found.folds, found.prepared_size, found.stage0) == ("nguyen-smoke", 2, 128, "smoke")
+    for name in ("RECIPE", "DATA", "SMOKE"):
+        monkeypatch.delenv(name)
+    assert recipe.chosen()[0].name == "nguyen-smoke"  # a stage that is rerun alone takes the trial up
+
+
 def test_data_that_does_not_exist(monkeypatch):
     monkeypatch.setenv("DATA", "nowhere")
     with pytest.raises(UsageError, match="DATA=nowhere"):
@@ -105,16 +119,18 @@ def test_a_data_folder_that_moved_keeps_its_results(bare, home):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["a", "b"], 2), (["--fast"], 2), (["no_such"], 2), (["--help"], 0), (["smoke"], 0)]
+    ("arguments", "code"),
+    [(["a", "b"], 2), (["--fast"], 2), (["no_such"], 2), (["--help"], 0), (["smoke"], 0), (["nguyen", "--smoke"], 0)],
 )
 def test_exit_codes_and_exports(arguments, code, home):
     command = [sys.executable, "-m", "pipeline.choose", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    if arguments == ["smoke"]:
+    if code == 0 and arguments != ["--help"]:
         words = shlex.split(done.stdout)
         assert words[0] == "export"
-        assert f"RECIPE={ROOT / 'recipes' / 'smoke.yaml'}" in words
+        assert f"RECIPE={ROOT / 'recipes' / f'{arguments[0]}.yaml'}" in words
+        assert ("SMOKE=1" in words) == ("--smoke" in arguments)
     else:
         assert done.stdout.strip() == ("exit 0" if code == 0 else "")

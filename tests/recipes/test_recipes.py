@@ -1,0 +1,46 @@
+"""Every published system runs whole: its members at 64 x 64, one step, two folds, a dozen phantom patients."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr.paths import ROOT
+from cxr.recipe import read
+from cxr.runs import metrics
+from pipeline.stages import units
+from stage2_segment import train as segment
+from stage3_stack import table
+from stage3_stack import train as stack
+
+SYSTEMS = ("dw_hwang", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
+
+
+@pytest.fixture(params=SYSTEMS)
+def run(request, prepared_home: Path, monkeypatch: pytest.MonkeyPatch):
+    """Recipe and paths of a system's trial."""
+    path = ROOT / "recipes" / f"{request.param}.yaml"
+    monkeypatch.setenv("RECIPE", str(path))
+    recipe = read(path)
+    return recipe, recipe.paths(prepared_home / "smoke")
+
+
+def test_a_published_system_runs_whole(run, monkeypatch, capsys):
+    recipe, paths = run
+    if recipe.stage1:  # in a process of its own, as there are Keras members
+        subprocess.run([sys.executable, "-m", "stage1_classify.train"], cwd=ROOT, check=True)
+    for command in (segment.main, stack.main, table.main):
+        monkeypatch.setattr(sys, "argv", ["trial"])
+        command()
+    for stage in ("stage1", "stage2", "stage3"):
+        assert all(unit.current for unit in units(stage, recipe, paths)), stage
+    found = metrics(paths.stage3)["held_out"]
+    assert found["images"] == 24
+    assert 0 <= found["stack"]["auc"] <= 1
+    if recipe.stage2:
+        assert 0 <= found["kaggle_dice"] <= 1
+        submission = pd.read_csv(paths.submission, dtype=str)
+        assert len(submission) == submission["ImageId"].nunique() == 8
+    assert f"# {recipe.name} on smoke" in capsys.readouterr().out
