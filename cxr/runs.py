@@ -21,7 +21,10 @@ from cxr.files import read_json, write_json
 from cxr.paths import ROOT
 
 NOTED = 1 << 20  # bytes from which on a file's digest is noted beside it
-PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "scikit-learn", "lightgbm")
+PACKAGES = (
+    "torch", "torchvision", "timm", "segmentation-models-pytorch", "tensorflow", "keras", "efficientnet",
+    "numpy", "scikit-learn", "lightgbm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,11 @@ def _content_digest(path: Path) -> str:
 
 @cache
 def source_digest(room: str) -> str:
-    """Hash of the Python files of `room` and of cxr."""
+    """Hash of the Python files of `room` and of cxr, but for cxr's commands of their own, which no stage imports."""
     found = hashlib.sha256()
     for path in sorted([*(ROOT / "cxr").rglob("*.py"), *(ROOT / room).rglob("*.py")]):
+        if room != path.parent.name and (path.parent / "__main__.py").is_file():
+            continue
         found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return found.hexdigest()
 

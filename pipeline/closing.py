@@ -16,6 +16,7 @@ from pipeline.stages import every_unit
 def show(recipe: Recipe, paths: Paths) -> None:
     """Print the closing table and what to know about the run."""
     jobs.call("table", ("stage3_stack.table",))
+    jobs.call("pictures", ("pipeline.pictures",))
     print()
     for label, path in files(paths).items():
         print(f"{label:<12} {path}")
@@ -30,7 +31,8 @@ def files(paths: Paths) -> dict[str, Path]:
     pictures = sorted(paths.boxes.parent.glob(f"{paths.dataset}*.[pj][np]g"))
     places = {
         "submission": paths.submission, "results": next(paths.run.rglob("results.md"), paths.run / "results.md"),
-        "boxes": paths.boxes, "overview": next(iter(pictures), Path()), "left out": paths.prepared / "rejected.csv",
+        "pictures": paths.run / "pictures" / "overlays.png", "boxes": paths.boxes,
+        "overview": next(iter(pictures), Path()), "left out": paths.prepared / "rejected.csv",
     }  # fmt: skip
     return {label: path for label, path in places.items() if path.is_file()}
 

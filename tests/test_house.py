@@ -18,7 +18,9 @@ from pipeline.installed import PIN, pins
 from pipeline.stages import ROOMS
 
 ROOMS_OF_CODE = ("cxr", "phantom", "pipeline", "bench", "weights", *ROOMS.values())
-FRAMEWORKS = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "tensorflow", "keras", "efficientnet"}
+TORCH = {"torch", "torchvision", "timm", "segmentation_models_pytorch"}
+TENSORFLOW = {"tensorflow", "keras", "efficientnet"}
+FRAMEWORKS = TORCH | TENSORFLOW
 FILES = sorted(path for room in ROOMS_OF_CODE for path in (ROOT / room).rglob("*.py"))
 CI = ROOT / ".ci" / "run"
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -69,10 +71,28 @@ def test_the_pipeline_knows_of_a_stage_its_config_alone(path):
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(ROOT / "cxr")], ids=identify)
-def test_cxr_has_frameworks_in_torchkit_only(path):
-    if path.parent.name != "torchkit":
-        assert not {name.split(".")[0] for name in imported(path)} & FRAMEWORKS
+def test_cxr_has_frameworks_in_their_kits_only(path):
+    own = {"torchkit": TORCH, "tfkit": TENSORFLOW}.get(path.parent.name, set())
+    assert {name.split(".")[0] for name in imported(path)} & FRAMEWORKS <= own
+    if not own:
         assert not any(name.startswith("cxr.torchkit") for name in imported(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_no_stage_imports_a_command_of_cxr(path):
+    """So that a change in one does not make finished runs stale (cxr.runs.source_digest)."""
+    commands = {folder.parent.name for folder in (ROOT / "cxr").glob("*/__main__.py")}
+    if path.relative_to(ROOT).parts[0] in (*ROOMS.values(), "pipeline"):
+        assert not {f"cxr.{name}" for name in commands} & {".".join(n.split(".")[:2]) for n in imported(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_a_file_has_one_framework(path):
+    kits = {"torchkit": TORCH, "tfkit": TENSORFLOW}
+    used = {name.split(".")[0] for name in imported(path)}
+    for kit, own in kits.items():
+        used |= own if any(name.startswith(f"cxr.{kit}") for name in imported(path)) else set()
+    assert not (used & TORCH and used & TENSORFLOW)
 
 
 @pytest.mark.parametrize("room", [*ROOMS.values(), "pipeline", "phantom"])

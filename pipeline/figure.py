@@ -1,0 +1,18 @@
+"""What all pictures of a run share: the palette, and an empty figure."""
+
+# Colours that the colour-blind, too, tell apart: Okabe and Ito, Color Universal Design, 2008.
+BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442",
+)  # fmt: skip
+
+
+def new_figure(width: float, height: float, title: str):
+    """An empty figure of this size in inches, with its title and the note that all pictures bear."""
+    from matplotlib.figure import Figure  # takes a third of a second; without pyplot it needs no display
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    footer = 0.25 / height
+    figure.get_layout_engine().set(rect=(0, footer, 1, 1 - footer))
+    figure.suptitle(title, fontsize=11)
+    figure.text(0.995, footer / 4, "Research use only.", fontsize=7, color="#555555", ha="right")
+    return figure
