@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,7 +67,9 @@ def _explain(error: dict, model: type[BaseModel], source: str) -> str:
 def _fields(model: type[BaseModel], parents: list[str]) -> list[str]:
     for name in parents:
         field = model.model_fields.get(name)
-        if field is None or not hasattr(field.annotation, "model_fields"):
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]  # X, or X | None
+        inner = [kind for kind in kinds if hasattr(kind, "model_fields")]
+        if not inner:
             return []
-        model = field.annotation
+        model = inner[0]
     return list(model.model_fields)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -12,8 +13,9 @@ from cxr.geometry import Box, resize
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
+from stage3_stack.config import map_folder, read, stacked_maps
 
-AREA_SIDE = 1024  # areas in decision.json are pixels of an image of this side
+MASK_STACK = "mask stack"
 
 
 @dataclass
@@ -33,7 +35,9 @@ class Known:
     stacked: float | None = None
     gate: float | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
-    """Probability 0..255 of each segmenter, at its own size."""
+    """Probability 0..255 of each segmenter and of the mask stack, at its own size."""
+    heads: list[float] = field(default_factory=list)
+    """Probability of a pneumothorax by the segmenters' own label heads, of those that have one."""
     final: np.ndarray | None = None
     """Mask on the canvas, bool."""
     missing: list[str] = field(default_factory=list)
@@ -113,14 +117,17 @@ def _add_maps(known: Known, recipe: Recipe, paths: Paths) -> None:
     if known.split != "test" and known.fold not in recipe.trained:
         known.missing.append("maps (only held-out and test images have some)")
         return
-    for member in recipe.stage2:
-        is_test = known.split == "test"
-        folder = paths.run / "stage2" / member / "test" if is_test else paths.unit(2, member, known.fold)
+    fold = None if known.split == "test" else known.fold
+    folders = {member: map_folder(paths, member, fold) for member in recipe.stage2}
+    if recipe.stage2 and read(recipe).masks == "stacker":
+        folders[MASK_STACK] = stacked_maps(paths)
+    for member, folder in folders.items():
         row = _row(folder / "index.parquet", tables.MAP_INDEX, known.image_id)
         if row is None or not (folder / "maps.npy").is_file():
             known.missing.append(f"map of {member}")
-        else:
-            known.maps[member] = np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]])
+            continue
+        known.maps[member] = np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]])
+        known.heads += [float(row["prob"])] if np.isfinite(row["prob"]) else []
 
 
 def _add_final(known: Known, prepared: Prepared, paths: Paths) -> None:
@@ -147,9 +154,24 @@ def _decision(known: Known, prepared: Prepared, paths: Paths) -> dict | None:
 
 def decided(known: Known, decision: dict) -> np.ndarray:
     """The final mask on the canvas, by decision.json's own words."""
-    size = max(found.shape[0] for found in known.maps.values())
-    mean = np.mean([resize(found.astype(np.float32), size, size) for found in known.maps.values()], axis=0) / 255
-    enough = (mean > decision["top"]).sum() >= decision["least_area"] * (size / AREA_SIDE) ** 2
-    if not enough or known.stacked < decision["gate"]:
+    found = deciding(known)
+    pixel = (found.shape[0] / decision["reference_size"]) ** 2  # areas are of an image of that side
+    enough = (found > decision["top"]).sum() >= decision["least_area"] * pixel
+    passes = known.stacked >= decision["gate"] and (not known.heads or np.mean(known.heads) >= decision["label_gate"])
+    if not enough or not passes:
         return np.zeros_like(known.canvas, bool)
-    return resize(mean, *known.canvas.shape) > decision["bottom"]
+    found = np.where(_large_parts(found > decision["bottom"], decision["least_component"] * pixel), found, 0)
+    return resize(found, *known.canvas.shape) > decision["bottom"]
+
+
+def deciding(known: Known) -> np.ndarray:
+    """The map that the final mask comes from, float32 of 0..1: the mask stack's, or the segmenters' mean."""
+    maps = [known.maps[MASK_STACK]] if MASK_STACK in known.maps else list(known.maps.values())
+    size = max(found.shape[0] for found in maps)
+    return np.mean([resize(found.astype(np.float32), size, size) for found in maps], axis=0) / 255
+
+
+def _large_parts(mask: np.ndarray, least: float) -> np.ndarray:
+    """The mask without its connected parts of fewer than `least` pixels."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return mask & (stats[:, cv2.CC_STAT_AREA] >= least)[parts]

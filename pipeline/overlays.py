@@ -12,7 +12,7 @@ from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from pipeline.figure import SKY, YELLOW, new_figure
-from pipeline.known import Known, gather
+from pipeline.known import MASK_STACK, Known, deciding, gather
 
 TRUTH, FOUND = YELLOW, SKY
 TRIED = 12  # images looked at for a false positive or negative: each is read whole
@@ -125,9 +125,9 @@ def _mean_map(axis, example: Example) -> None:
     known = example.known
     if not known.maps:
         return _show(axis, known.canvas, "no map")
-    maps = [resize(found.astype(np.float32), *known.canvas.shape) for found in known.maps.values()]
-    mean = np.mean(maps, axis=0) / 255
-    _show(axis, known.canvas, f"mean map of {len(maps)}, highest {mean.max():.2f}")
+    mean = resize(deciding(known), *known.canvas.shape)
+    kind = MASK_STACK if MASK_STACK in known.maps else f"mean map of {len(known.maps)}"
+    _show(axis, known.canvas, f"{kind}, highest {mean.max():.2f}")
     _tint(axis, np.clip(mean, 0, 1) * 0.8)
     _outline(axis, known.truth)
 

@@ -25,7 +25,7 @@ def logistic_logit(state: State, part: Part) -> np.ndarray:
 
 
 def fit_lightgbm(part: Part, config: LightgbmConfig, seed: int) -> State:
-    """Gradient-boosted trees on principal components, age, sex and view; kept as LightGBM's own text."""
+    """Gradient-boosted trees on the columns that are asked for and there; kept as LightGBM's own text."""
     import lightgbm
 
     settings = {
@@ -33,9 +33,10 @@ def fit_lightgbm(part: Part, config: LightgbmConfig, seed: int) -> State:
         "min_data_in_leaf": config.least_rows, "deterministic": True, "force_row_wise": True,
         "num_threads": 1, "verbose": -1,
     }  # fmt: skip
-    data = lightgbm.Dataset(_columns(part), part.labels, params={"verbose": -1})
+    names = [name for name in config.columns if name == "pca" or name in part.columns]
+    data = lightgbm.Dataset(_columns(part, names), part.labels, params={"verbose": -1})
     text = lightgbm.train(settings, data, config.trees).model_to_string()
-    return {"text": np.frombuffer(text.encode(), np.uint8)}
+    return {"text": np.frombuffer(text.encode(), np.uint8), "columns": np.array(names)}
 
 
 def lightgbm_logit(state: State, part: Part) -> np.ndarray:
@@ -43,8 +44,8 @@ def lightgbm_logit(state: State, part: Part) -> np.ndarray:
     import lightgbm
 
     booster = lightgbm.Booster(model_str=state["text"].tobytes().decode())
-    return np.asarray(booster.predict(_columns(part), raw_score=True, num_threads=1))
+    return np.asarray(booster.predict(_columns(part, state["columns"].tolist()), raw_score=True, num_threads=1))
 
 
-def _columns(part: Part) -> np.ndarray:
-    return np.concatenate([part.components, part.header], axis=1)
+def _columns(part: Part, names: list[str]) -> np.ndarray:
+    return np.concatenate([part.components if name == "pca" else part.columns[name] for name in names], axis=1)

@@ -10,8 +10,10 @@ from cxr import metrics
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.prepared import Prepared
+from stage3_stack.columns import Columns
 from stage3_stack.config import UnitConfig
-from stage3_stack.data import STAGE1, FoldRows, read_fold, sigmoid
+from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold, sigmoid
+from stage3_stack.masks import fold_of
 from stage3_stack.stack import KINDS, FoldStack, fit_fold
 
 
@@ -20,7 +22,7 @@ class Combined:
     """What the stacks say; tables are indexed by image_id, with a column for each member and each stacker."""
 
     held_out: pd.DataFrame
-    """split, fold, subfold, label and probabilities by the models that did not see the image"""
+    """split, fold, subfold, label and probabilities by the models that did not see the image; in folds.csv's order"""
     others: pd.DataFrame
     """split and probabilities, mean over folds, of unlabelled and test images"""
     stacks: dict[int, FoldStack]
@@ -31,20 +33,24 @@ def member(name: str) -> str:
     return f"member {name}"
 
 
-def combine(paths: Paths, prepared: Prepared, unit: UnitConfig) -> Combined:
+def members(unit: UnitConfig) -> list[str]:
+    """The classifiers or, in a recipe without any, the segmenters' maps."""
+    return unit.members or [MAPS]
+
+
+def combine(paths: Paths, prepared: Prepared, unit: UnitConfig, columns: Columns) -> Combined:
     """Train the stacks of all folds, one fold in memory at a time."""
-    if not unit.members:
-        return _without_classifiers(prepared, unit)
     tables, stacks = [], {}
     for fold in unit.trained:
-        rows = read_fold(paths, prepared, unit.members, fold)
+        rows = read_fold(paths, prepared, unit.members, fold, columns)
         with threadpool_limits(1):  # many small problems; and the same numbers whatever the machine's cores
             stacks[fold] = fit_fold(rows, unit.config, unit.seed)
         _tell(stacks[fold], rows)
-        tables.append(_table(rows, stacks[fold], unit.members))
+        tables.append(_table(rows, stacks[fold], members(unit)))
     table = pd.concat(tables)
     held_out = table["split"] == "train"
-    return Combined(table[held_out].set_index("image_id"), _average(table[~held_out], len(tables)), stacks)
+    held = table[held_out].set_index("image_id").loc[fold_of(prepared, unit.trained).index]
+    return Combined(held, _average(table[~held_out], len(tables)), stacks)
 
 
 def _tell(stack: FoldStack, rows: FoldRows) -> None:
@@ -55,10 +61,10 @@ def _tell(stack: FoldStack, rows: FoldRows) -> None:
         )
 
 
-def _table(rows: FoldRows, stack: FoldStack, members: list[str]) -> pd.DataFrame:
+def _table(rows: FoldRows, stack: FoldStack, names: list[str]) -> pd.DataFrame:
     columns = {"image_id": rows.image_ids, "split": rows.split, "fold": rows.fold, "subfold": rows.subfold}
     columns |= {"label": rows.labels}
-    columns |= {member(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(members)}
+    columns |= {member(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(names)}
     return pd.DataFrame(columns | stack.probs)
 
 
@@ -70,13 +76,6 @@ def _average(table: pd.DataFrame, folds: int) -> pd.DataFrame:
         raise UsageError(f"{missing.index[0]} is predicted by {missing.iloc[0]} of {folds} folds; run {STAGE1} again")
     means = groups[[name for name in table.columns if name in KINDS or name.startswith("member ")]].mean()
     return means.assign(split=groups["split"].first())
-
-
-def _without_classifiers(prepared: Prepared, unit: UnitConfig) -> Combined:
-    folds = prepared.folds[prepared.folds["fold"].isin(unit.trained)].drop(columns="image_id")
-    held_out = folds.assign(split="train", label=prepared.labels(folds.index.tolist()))
-    others = prepared.manifest.loc[prepared.manifest["split"] != "train", ["split"]]
-    return Combined(held_out, others, {})
 
 
 def groups(held_out: pd.DataFrame) -> tuple[str, np.ndarray]:

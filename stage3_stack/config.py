@@ -1,12 +1,13 @@
-"""Settings of stage 3, and its unit of work; all that the pipeline imports of it."""
+"""Settings of stage 3, and its units of work; all that the pipeline imports of it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from cxr import kaggle
 from cxr.config import Strict, load
+from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.plan import Unit
 from cxr.recipe import Recipe
@@ -14,9 +15,12 @@ from cxr.recipe import Recipe
 ROOM = "stage3_stack"
 STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 CONFIGS = Path(__file__).parent / "configs"
+MASK_COST = 0.15  # seconds that an image of 256 x 256 costs in the mask stacker's training, on two cores
 
 Stacker = Literal["dense", "mean", "logistic", "lightgbm", "auto"]
+Column = Literal["pca", "header", "box", "masks"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class DenseConfig(Strict):
@@ -33,8 +37,11 @@ class DenseConfig(Strict):
 
 
 class LightgbmConfig(Strict):
-    """The baseline of gradient-boosted trees on principal components, age, sex and view."""
+    """The stacker of gradient-boosted trees."""
 
+    columns: list[Column] = Field(["pca", "header", "box", "masks"], min_length=1)
+    """What it sees. pca: the components that the dense head has; header: age, sex, view; box: place and size of the
+    chest box, where there are boxes; masks: statistics of the segmenters' mean map, where there are segmenters."""
     trees: PositiveInt = 100
     leaves: int = Field(7, ge=2)
     lr: PositiveFloat = 0.05
@@ -42,8 +49,42 @@ class LightgbmConfig(Strict):
     """Rows in a leaf."""
 
 
+class MaskStackerConfig(Strict):
+    """The rank-47 solution's net over the members' maps and the image, added to the logit of their mean."""
+
+    width: PositiveInt = 32
+    layers: PositiveInt = 3
+    """3x3 convolutions of this width, with ReLU, before the last one of 1x1."""
+    steps: PositiveInt = 2000
+    batch: PositiveInt = 4
+    lr: PositiveFloat = 3e-4
+    positive_share: float = Field(0.5, gt=0, lt=1)
+    """Share of images with a pneumothorax in each batch."""
+
+
+class ZoneConfig(Strict):
+    """The probabilities between which an image is called inconclusive: low and high, or the accuracy to reach."""
+
+    low: Probability | None = None
+    high: Probability | None = None
+    accuracy: Probability | None = None
+    """Takes the narrowest zone with this accuracy on the rest, chosen nested as the thresholds are."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ZoneConfig":
+        edges = (self.low, self.high)
+        if (None in edges) == (self.accuracy is None) or (self.accuracy is not None and edges != (None, None)):
+            raise ValueError("give either low and high, or accuracy alone")
+        if self.accuracy is None and self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high})")
+        return self
+
+
 class GridConfig(Strict):
-    """Every decision that is tried; scores are probabilities, areas pixels of a 1024x1024 image."""
+    """Every decision that is tried; scores are probabilities, areas pixels of a square image of reference_size.
+
+    With one value in each list nothing is chosen: published thresholds as they are.
+    """
 
     tops: list[Share] = Field(min_length=1)
     """A mask is drawn only where enough pixels score above this."""
@@ -51,8 +92,14 @@ class GridConfig(Strict):
     """How many pixels that is."""
     bottoms: list[Share] = Field(min_length=1)
     """The mask is then the pixels that score above this."""
-    gates: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    gates: list[Probability] = Field(min_length=1)
     """And only where the stacked classifier's probability reaches this."""
+    label_gates: list[Probability] = Field([0.0], min_length=1)
+    """And only where the mean probability of the segmenters' own label heads reaches this; 0 asks nothing of them."""
+    least_components: list[NonNegativeFloat] = Field([0.0], min_length=1)
+    """Connected parts of the mask with fewer pixels are dropped one by one."""
+    reference_size: PositiveInt = 1024
+    """Side of the image whose pixels the areas are."""
 
 
 class Config(Strict):
@@ -64,7 +111,22 @@ class Config(Strict):
     """Training rows of either class below which a head is not trained, and gives the members' mean logit."""
     dense: DenseConfig
     lightgbm: LightgbmConfig = LightgbmConfig()
+    masks: Literal["mean", "stacker"] = "mean"
+    """The map that the final masks come from: the members' mean, or the mask stacker's."""
+    mask_stacker: MaskStackerConfig = MaskStackerConfig()
     grid: GridConfig
+    zone: ZoneConfig | None = None
+    """The inconclusive zone; it changes no mask, the table tells what it sets aside."""
+
+
+class MaskUnitConfig(Strict):
+    """All settings that the stacked maps depend on."""
+
+    stacker: MaskStackerConfig
+    segmenters: list[str]
+    folds: int
+    trained: list[int]
+    seed: int
 
 
 class UnitConfig(Strict):
@@ -79,13 +141,33 @@ class UnitConfig(Strict):
 
 
 def read(recipe: Recipe) -> Config:
-    """The settings that a recipe names."""
-    return load(CONFIGS / f"{recipe.stage3}.yaml", Config)
+    """The settings that a recipe names, made small where the recipe is.
+
+    Raises UsageError where they do not fit the recipe's members.
+    """
+    path = CONFIGS / f"{recipe.stage3}.yaml"
+    config = load(path, Config)
+    if not recipe.stage1 and not recipe.stage2:
+        raise UsageError(f"recipe {recipe.name}: stage1 and stage2 are both empty, so stage 3 has nothing to stack")
+    if config.masks == "stacker" and not recipe.stage2:
+        raise UsageError(f"{path}: key 'masks': stacker needs segmenters, and recipe {recipe.name} has none; say mean")
+    return config if recipe.small is None else _small(config, recipe.small.steps)
+
+
+def _small(config: Config, steps: int) -> Config:
+    few = {name: _at_most(getattr(config, name), steps) for name in ("dense", "mask_stacker")}
+    return config.model_copy(update=few | {"least_per_class": min(config.least_per_class, 2)})
+
+
+def _at_most(head: Strict, steps: int) -> Strict:
+    return head.model_copy(update={"steps": min(head.steps, steps)})
 
 
 def units(recipe: Recipe, paths: Paths) -> list[Unit]:
-    """The one unit of stage 3."""
-    return [unit(recipe, paths, read(recipe))]
+    """The mask stack, where one is asked for, and the stack."""
+    config = read(recipe)
+    stacked = [mask_unit(recipe, paths, config)] if config.masks == "stacker" else []
+    return [*stacked, unit(recipe, paths, config)]
 
 
 def unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
@@ -94,10 +176,28 @@ def unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
         config=config, members=recipe.stage1, segmenters=recipe.stage2,
         folds=recipe.folds, trained=recipe.trained, seed=recipe.seed,
     )  # fmt: skip
-    inputs = (*_stage1(recipe, paths), *_stage2(recipe, paths), *_data(recipe, paths))
+    inputs = (*_stage1(recipe, paths), *_stage2(recipe, paths), *_data(recipe, paths), *_optional(paths, config))
     return Unit(
         name="stage 3", room=ROOM, command=("stage3_stack.train",), folder=paths.stage3, config=settings,
         inputs=inputs, work=20.0 + 5.0 * len(recipe.trained), disk=20 << 20,
+    )  # fmt: skip
+
+
+def mask_unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
+    """The nets over the segmenters' maps, and the maps that they write."""
+    settings = MaskUnitConfig(
+        stacker=config.mask_stacker, segmenters=recipe.stage2,
+        folds=recipe.folds, trained=recipe.trained, seed=recipe.seed,
+    )  # fmt: skip
+    pictures = [paths.prepared / name for name in ("index.parquet", "pixels.npy", "masks.npy")]
+    tables = [paths.prepared / "manifest.parquet", paths.folds(recipe.folds)]
+    side = recipe.small.size if recipe.small else recipe.prepared_size // 2  # members often see half the size
+    nets = len(recipe.trained) if len(recipe.trained) > 1 else recipe.subfolds
+    return Unit(
+        name="stage 3 mask stack", room=ROOM, command=("stage3_stack.mask_train",), folder=stacked_maps(paths),
+        config=settings, inputs=(*_stage2(recipe, paths), *pictures, *tables), gpu=True,
+        work=MASK_COST * nets * config.mask_stacker.steps * config.mask_stacker.batch * (side / 256) ** 2,
+        disk=paths.prepared_images * side**2,
     )  # fmt: skip
 
 
@@ -114,6 +214,18 @@ def _stage2(recipe: Recipe, paths: Paths) -> list[Path]:
 def _data(recipe: Recipe, paths: Paths) -> list[Path]:
     given = [sample(paths.data), test_truth(paths.data)]
     return [paths.prepared / "manifest.parquet", paths.folds(recipe.folds), *filter(None, given)]
+
+
+def _optional(paths: Paths, config: Config) -> list[Path]:
+    """The mask stacker's maps and the chest boxes, where they are used."""
+    stacked = [stacked_maps(paths) / name for name in ("maps.npy", "index.parquet")]
+    boxes = "box" in config.lightgbm.columns and paths.boxes.is_file()
+    return [*(stacked if config.masks == "stacker" else []), *([paths.boxes] if boxes else [])]
+
+
+def stacked_maps(paths: Paths) -> Path:
+    """Where the mask stacker's maps lie, of held-out and of test images together."""
+    return paths.stage3 / "maps"
 
 
 def map_folder(paths: Paths, member: str, fold: int | None) -> Path:

@@ -1,6 +1,6 @@
-"""Stage 1's predictions and features of one fold, joined by image_id."""
+"""Stage 1's predictions and features of one fold, joined by image_id; or what the maps say in their place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,11 @@ from cxr import tables
 from cxr.errors import DataError, UsageError
 from cxr.paths import Paths
 from cxr.prepared import Prepared
+from stage3_stack.columns import Columns
 
+MAPS = "maps"
+"""The one member of a recipe without classifiers: what the segmenters' maps say."""
 STAGE1 = "stage 1 (cd stage1_classify && bash run.sh)"
-CODES = {"sex": ("F", "M"), "view": ("AP", "PA")}
 
 
 @dataclass(frozen=True)
@@ -28,35 +30,58 @@ class FoldRows:
     """float64 [n, members]"""
     features: np.ndarray
     """float32 [n, sum of the members' widths]"""
-    header: np.ndarray
-    """float64 [n, 3]: age, sex (0 F, 1 M), view (0 AP, 1 PA); NaN where unknown"""
     labels: np.ndarray
     """float64 [n] of 0 or 1; NaN but for held-out rows"""
     subfold: np.ndarray
     """int [n]; -1 but for held-out rows"""
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """float64 [n, c] by name (columns.py), NaN where unknown"""
 
     @property
     def held_out(self) -> np.ndarray:
         return self.subfold >= 0
 
 
-def read_fold(paths: Paths, prepared: Prepared, members: list[str], fold: int) -> FoldRows:
+def read_fold(paths: Paths, prepared: Prepared, members: list[str], fold: int, columns: Columns) -> FoldRows:
     """Rows of a fold, held-out ones first; every member must have predicted the same images.
 
-    Raises UsageError where a file or a row is missing, or where a member predicted an image as
-    held-out that its fold was trained on.
+    Without members the rows are those that have maps, and the maps' statistics stand for the features.
+    Raises UsageError where a file or a row is missing, or where a member predicted an image as held-out that
+    its fold was trained on.
     """
+    if not members:
+        return _of_maps(prepared, fold, columns)
     folders = [paths.unit(1, member, fold) for member in members]
     predictions = [_predictions(folder) for folder in folders]
     ids = _rows(predictions[0], prepared.folds, fold, folders[0])
     logits = np.stack([_logits(*pair, ids) for pair in zip(predictions, folders, strict=True)], axis=1)
     features = np.concatenate([_features(folder, ids) for folder in folders], axis=1)
-    held_out = predictions[0].loc[ids, "split"].to_numpy(str) == "train"
+    split = predictions[0].loc[ids, "split"].to_numpy(str)
+    return _known(prepared, columns, fold, ids, split, logits, features)
+
+
+def _known(
+    prepared: Prepared, columns: Columns, fold: int, ids: np.ndarray, split: np.ndarray,
+    logits: np.ndarray, features: np.ndarray,
+) -> FoldRows:  # fmt: skip
+    """The rows with labels, subfolds and columns."""
+    held_out = split == "train"
     labels, subfold = np.full(len(ids), np.nan), np.full(len(ids), -1)
     labels[held_out] = prepared.labels(ids[held_out].tolist())
     subfold[held_out] = prepared.folds.loc[ids[held_out], "subfold"]
-    split = predictions[0].loc[ids, "split"].to_numpy(str)
-    return FoldRows(fold, ids, split, logits, features, header(prepared.manifest.loc[ids]), labels, subfold)
+    found = {name: table.reindex(ids).to_numpy(float) for name, table in columns.items()}
+    return FoldRows(fold, ids, split, logits, features, labels, subfold, found)
+
+
+def _of_maps(prepared: Prepared, fold: int, columns: Columns) -> FoldRows:
+    """A fold's held-out and the test images; the logit is the label heads' or, without any, the map's score."""
+    held_out = prepared.folds.index[prepared.folds["fold"] == fold]
+    ids = np.array([*sorted(held_out), *sorted(prepared.ids("test"))], dtype=str)
+    found = columns["masks"].reindex(ids)
+    prob = found["head"].fillna(found["top"])
+    features = found.drop(columns="head").to_numpy(np.float32)
+    split = prepared.manifest.loc[ids, "split"].to_numpy(str)
+    return _known(prepared, columns, fold, ids, split, logit(prob)[:, None], features)
 
 
 def _predictions(folder: Path) -> pd.DataFrame:
@@ -100,14 +125,6 @@ def _features(folder: Path, ids: np.ndarray) -> np.ndarray:
     if not np.isfinite(features).all():
         raise DataError(f"{path}: a feature is not a number")
     return features
-
-
-def header(manifest: pd.DataFrame) -> np.ndarray:
-    """Age, sex and view of images as numbers, [n, 3]; NaN where the DICOM says nothing."""
-    columns = [manifest["age"].to_numpy(float)]
-    for name, (zero, one) in CODES.items():
-        columns.append(manifest[name].map({zero: 0.0, one: 1.0}).to_numpy(float))
-    return np.stack(columns, axis=1)
 
 
 def logit(prob: np.ndarray) -> np.ndarray:

@@ -20,10 +20,10 @@ class Part:
     """float64 [n, members]"""
     components: np.ndarray
     """float32 [n, c]: principal components of the bottleneck features"""
-    header: np.ndarray
-    """float64 [n, 3]: age, sex, view"""
     labels: np.ndarray
     """float64 [n] of 0 or 1, NaN where unknown"""
+    columns: dict[str, np.ndarray]
+    """float64 [n, c] by name: header, box, masks, as far as they are there; NaN where unknown"""
 
     @property
     def mean_logit(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From mean maps to final masks, image by image, on several threads; nothing larger than an image is held."""
+"""From maps to final masks, image by image, on several threads; nothing larger than an image is held."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from cxr import rle
 from cxr.geometry import Letterbox, resize
+from cxr.paths import Paths
 from cxr.prepared import Prepared
-from stage3_stack.maps import MeanMap
-from stage3_stack.thresholds import Counts, counted, level
+from stage3_stack.components import kept, pieces, pruned
+from stage3_stack.config import UnitConfig
+from stage3_stack.maps import MeanMap, read_maps, read_stacked
+from stage3_stack.thresholds import Counts, Cut, Decision, counted, level
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,71 @@ class Images:
     """Of each image: the maps of the fold that it was held out from, or the test's."""
 
 
-def count(images: Images, truth: Callable[[str], np.ndarray | None]) -> Counts:
-    """What decisions depend on, of each image; `truth(image_id)` is a canvas mask of any size, None where empty."""
+@dataclass(frozen=True)
+class Seen:
+    """Images with their maps, and what these hold."""
+
+    images: Images
+    counts: Counts
+
+    def __getitem__(self, rows: np.ndarray) -> "Seen":
+        ids, maps = ([value for value, chosen in zip(values, rows, strict=True) if chosen] for values in self._lists)
+        return Seen(Images(ids, maps), self.counts[rows])
+
+    @property
+    def _lists(self) -> tuple[list, list]:
+        return self.images.ids, self.images.maps
+
+
+def see_held_out(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str, tried: list[Cut]) -> Seen:
+    """The held-out images of the trained folds, in the order of folds.csv; kind: mean, or the mask stacker's maps."""
+    images = held_out(paths, unit.segmenters, fold_of(prepared, unit.trained), kind)
+    return Seen(images, count(images, lambda image_id: canvas_truth(prepared, image_id), tried))
+
+
+def see_test(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str, tried: list[Cut]) -> Seen:
+    """The test images, in the manifest's order."""
+    ids = prepared.ids("test")
+    maps = read_stacked(paths, ids) if kind == "stacker" else read_maps(paths, unit.segmenters, None, ids)
+    images = Images(ids, [maps] * len(ids))
+    return Seen(images, count(images, lambda _image_id: None, tried))
+
+
+def fold_of(prepared: Prepared, trained: list[int]) -> pd.Series:
+    """Fold of each image of the trained folds, by image_id."""
+    return prepared.folds.loc[prepared.folds["fold"].isin(trained), "fold"]
+
+
+def held_out(paths: Paths, segmenters: list[str], folds: pd.Series, kind: str = "mean") -> Images:
+    """Images, each with the maps of the fold that it was held out from; folds: by image_id."""
+    ids = folds.index.tolist()
+    if kind == "stacker":
+        return Images(ids, [read_stacked(paths, ids)] * len(ids))
+    groups = folds.groupby(folds).groups.items()
+    maps = {fold: read_maps(paths, segmenters, int(fold), own.tolist()) for fold, own in groups}
+    return Images(ids, [maps[fold] for fold in folds])
+
+
+def count(images: Images, truth: Callable[[str], np.ndarray | None], tried: list[Cut]) -> Counts:
+    """What decisions depend on, of each image; `truth(image_id)` is a canvas mask of any size, None where empty.
+
+    tried: the cuts that drop connected parts, which are counted one by one.
+    """
     size = max((maps.size for maps in images.maps), default=0)
 
-    def one(image: tuple[str, MeanMap]) -> tuple[np.ndarray, np.ndarray, int]:
-        drawn = truth(image[0])
-        drawn = None if drawn is None else on_canvas(drawn, size)
-        above, overlap = counted(_mean(image, size), drawn)
-        return above, overlap, 0 if drawn is None else int(drawn.sum())
+    def one(image: tuple[str, MeanMap]) -> tuple:
+        mask = truth(image[0])
+        mask = None if mask is None else on_canvas(mask, size)
+        mean = _mean(image, size)
+        area = 0 if mask is None else int(mask.sum())
+        return *counted(mean, mask), area, image[1].head(image[0]), pieces(mean), kept(mean, mask, tried)
 
     found = list(_threaded(one, zip(images.ids, images.maps, strict=True)))
     above, overlap = (np.array([row[k] for row in found], np.int32).reshape(-1, 256) for k in (0, 1))
-    return Counts(above, overlap, np.array([row[2] for row in found], np.int64), size)
+    truths, number = (np.array([row[k] for row in found], np.int64) for k in (2, 4))
+    stays = np.array([row[5] for row in found], np.int64).reshape(len(found), len(tried), 2)
+    by_cut = {cut: stays[:, place] for place, cut in enumerate(tried)}
+    return Counts(above, overlap, truths, np.array([row[3] for row in found], float), number, by_cut, size)
 
 
 def canvas_truth(prepared: Prepared, image_id: str) -> np.ndarray | None:
@@ -61,13 +117,13 @@ class Areas:
     overlap: np.ndarray
 
 
-def measure(images: Images, drawn: np.ndarray, bottoms: np.ndarray, prepared: Prepared, truth: dict[str, str]) -> Areas:
-    """Areas of final masks in the originals' pixels: above `bottoms` [n] where `drawn` [n], else empty.
+def measure(images: Images, drawn: np.ndarray, cuts: list[Cut], prepared: Prepared, truth: dict[str, str]) -> Areas:
+    """Areas of final masks in the originals' pixels: under each image's cut where `drawn` [n], else empty.
 
     truth: RLE of the hand-drawn mask by image_id. Only images that get a mask are brought back to full size.
     """
 
-    def one(image: tuple[str, MeanMap, bool, float]) -> tuple[int, int, int]:
+    def one(image: tuple[str, MeanMap, bool, Cut]) -> tuple[int, int, int]:
         box, code = prepared.letterbox(image[0]), truth[image[0]]
         area = int(np.diff(rle.runs(code), axis=1).sum())
         if not image[2]:
@@ -76,22 +132,25 @@ def measure(images: Images, drawn: np.ndarray, bottoms: np.ndarray, prepared: Pr
         inside = int((found & rle.decode(code, box.height, box.width)).sum()) if area else 0
         return area, int(found.sum()), inside
 
-    rows = _threaded(one, zip(images.ids, images.maps, drawn.tolist(), bottoms.tolist(), strict=True))
+    rows = _threaded(one, zip(images.ids, images.maps, drawn.tolist(), cuts, strict=True))
     return Areas(*np.array(list(rows), np.int64).reshape(-1, 3).T)
 
 
-def final_mask(mean: np.ndarray, box: Letterbox, bottom: float) -> np.ndarray:
-    """Pixels above `bottom` in the original, bool [height, width]; the map is enlarged first, so edges are smooth."""
-    return box.restore(mean) > level(bottom)
+def final_mask(mean: np.ndarray, box: Letterbox, cut: Cut) -> np.ndarray:
+    """The mask in the original, bool [height, width]; the map is enlarged first, so edges are smooth.
+
+    Connected parts are dropped before, on the map's canvas, where they were when the decision was chosen.
+    """
+    return box.restore(pruned(mean, cut)) > level(cut.bottom)
 
 
-def codes(images: Images, drawn: np.ndarray, bottom: float, prepared: Prepared) -> dict[str, str]:
+def codes(images: Images, drawn: np.ndarray, decision: Decision, prepared: Prepared) -> dict[str, str]:
     """RLE of each image's final mask in the original's pixels."""
 
     def one(image: tuple[str, MeanMap, bool]) -> str:
         if not image[2]:
             return rle.EMPTY
-        return rle.encode(final_mask(image[1].mean(image[0]), prepared.letterbox(image[0]), bottom))
+        return rle.encode(final_mask(image[1].mean(image[0]), prepared.letterbox(image[0]), decision.cut))
 
     rows = _threaded(one, zip(images.ids, images.maps, drawn.tolist(), strict=True))
     return dict(zip(images.ids, rows, strict=True))

@@ -10,13 +10,12 @@ from cxr.errors import UsageError, run_main
 from cxr.files import replacing
 from cxr.paths import Paths
 from cxr.prepared import Prepared
-from stage3_stack import decide, score, submit
+from stage3_stack import columns, decide, score, submit
 from stage3_stack.config import STEP, UnitConfig, read, unit
-from stage3_stack.data import read_fold
-from stage3_stack.maps import read_maps
-from stage3_stack.masks import Images, codes, count
+from stage3_stack.data import STAGE1, read_fold
+from stage3_stack.masks import Seen, codes, see_test
 from stage3_stack.stack import FoldStack, Head, load, predict_new, save
-from stage3_stack.thresholds import Counts, Decision, drawn
+from stage3_stack.thresholds import Decision, cuts, drawn, passes
 
 
 def main() -> None:
@@ -25,28 +24,43 @@ def main() -> None:
     config = unit(chosen, paths, read(chosen)).config
     prepared = Prepared(paths.prepared, config.folds)
     decision = decide.read_test(paths.stage3 / "decision.json")
-    others = predicted(paths, prepared, config)
-    if config.members:
-        path = paths.stage3 / "stacked.parquet"
-        stacked = tables.read(path, tables.STACKED, STEP).set_index("image_id")
-        write_stacked(paths, stacked[stacked["split"] == "train"], others, decision)
-    submission(paths, prepared, config, others, decision)
+    mean, final = _seen(paths, prepared, config, decision)
+    beside = columns.gather(paths, prepared, config.config.lightgbm.columns, [mean] if mean else [])
+    others = predicted(paths, prepared, config, beside)
+    stacked = tables.read(paths.stage3 / "stacked.parquet", tables.STACKED, STEP).set_index("image_id")
+    write_stacked(paths, stacked[stacked["split"] == "train"], others, decision, final)
+    submission(paths, prepared, tests(prepared, others), final, decision)
 
 
-def predicted(paths: Paths, prepared: Prepared, config: UnitConfig) -> pd.DataFrame:
+def _seen(paths: Paths, prepared: Prepared, config: UnitConfig, decision: Decision) -> tuple[Seen | None, Seen | None]:
+    """The test images with the members' mean maps, and with those that the masks come from."""
+    if not config.segmenters:
+        return None, None
+    mean = see_test(paths, prepared, config, "mean", cuts(decision))
+    stacked = config.config.masks == "stacker"
+    return mean, see_test(paths, prepared, config, "stacker", cuts(decision)) if stacked else mean
+
+
+def predicted(paths: Paths, prepared: Prepared, config: UnitConfig, beside: columns.Columns) -> pd.DataFrame:
     """split and prob, by image_id, of the images without a label: mean over folds of the saved heads'."""
-    if not config.members:
-        others = prepared.manifest.loc[prepared.manifest["split"] != "train", ["split"]]
-        return others.assign(prob=1.0)
     kind, heads = read_heads(paths.stage3 / "heads.npz")
     tables_ = []
     for fold in config.trained:
-        rows = read_fold(paths, prepared, config.members, fold)
+        rows = read_fold(paths, prepared, config.members, fold, beside)
         new = ~rows.held_out
         prob = predict_new(rows, heads[fold], kind, new)
         tables_.append(pd.DataFrame({"split": rows.split[new], "prob": prob}, index=rows.image_ids[new]))
     groups = pd.concat(tables_).groupby(level=0)
     return pd.DataFrame({"split": groups["split"].first(), "prob": groups["prob"].mean()})
+
+
+def tests(prepared: Prepared, others: pd.DataFrame) -> pd.DataFrame:
+    """The test images, in the manifest's order; UsageError where one has no probability."""
+    ids = prepared.ids("test")
+    missing = [image_id for image_id in ids if image_id not in others.index]
+    if missing:
+        raise UsageError(f"test image {missing[0]} and {len(missing) - 1} more are not predicted; run {STAGE1} again")
+    return others.loc[ids]
 
 
 def write_heads(path: Path, stacks: dict[int, FoldStack], kind: str) -> None:
@@ -65,30 +79,34 @@ def read_heads(path: Path) -> tuple[str, dict[int, dict[int, Head]]]:
     return kind, load(arrays, kind)
 
 
-def write_stacked(paths: Paths, held: pd.DataFrame, others: pd.DataFrame, decision: Decision) -> None:
-    """Write stacked.parquet: held-out rows as they were judged, all others by the test's gate."""
-    table = pd.concat([held, others.assign(positive=others["prob"] >= decision.gate)])
+def write_stacked(
+    paths: Paths, held: pd.DataFrame, others: pd.DataFrame, decision: Decision, seen: Seen | None
+) -> None:
+    """Write stacked.parquet: held-out rows as they were judged, all others by the test's gates.
+
+    seen: the test images with their maps, for the gate on label heads; an image without maps has but one gate.
+    """
+    positive = others["prob"].to_numpy() >= decision.gate
+    if seen is not None:
+        known = others.index.get_indexer(seen.images.ids)
+        positive[known] = passes(decision, seen.counts, others["prob"].to_numpy()[known])
+    table = pd.concat([held, others.assign(positive=positive)])
     table = table.rename_axis("image_id").reset_index()
     tables.write(table, paths.stage3 / "stacked.parquet", tables.STACKED)
 
 
 def submission(
-    paths: Paths, prepared: Prepared, config: UnitConfig, others: pd.DataFrame, decision: Decision
-) -> tuple[Images | None, Counts | None]:
-    """Write submission.csv and say what is in it; returns the test images and what their maps hold."""
-    if not config.segmenters:
+    paths: Paths, prepared: Prepared, test: pd.DataFrame, seen: Seen | None, decision: Decision
+) -> None:
+    """Write submission.csv of the test images [n] and say what is in it."""
+    if seen is None:
         print("stage 3: the recipe has no segmenters, so there are no masks to submit")
-        return None, None
-    test = others[others["split"] == "test"]
-    maps = read_maps(paths, config.segmenters, None, test.index.tolist())
-    images = Images(test.index.tolist(), [maps] * len(test))
-    counts = count(images, lambda _image_id: None)
-    keep = drawn(decision, counts, test["prob"].to_numpy())
-    sample = submit.read_sample(paths.data, images.ids)
-    masks = codes(images, keep, decision.bottom, prepared)
-    unread = submit.write(paths.submission, sample, masks, score.sizes(prepared, images.ids))
+        return
+    keep = drawn(decision, seen.counts, test["prob"].to_numpy())
+    sample = submit.read_sample(paths.data, seen.images.ids)
+    masks = codes(seen.images, keep, decision, prepared)
+    unread = submit.write(paths.submission, sample, masks, score.sizes(prepared, seen.images.ids))
     _tell(paths.submission, sample, masks, unread)
-    return images, counts
 
 
 def _tell(path: Path, sample: submit.Sample, masks: dict[str, str], unread: list[str]) -> None:

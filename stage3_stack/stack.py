@@ -92,7 +92,8 @@ def _fewest(labels: np.ndarray) -> int:
 def _part(rows: FoldRows, chosen: np.ndarray, reducer: State) -> Part:
     features = rows.features[chosen]
     components = reduced(reducer, features) if reducer else features[:, :0]
-    return Part(rows.logits[chosen], components, rows.header[chosen], rows.labels[chosen])
+    columns = {name: values[chosen] for name, values in rows.columns.items()}
+    return Part(rows.logits[chosen], components, rows.labels[chosen], columns)
 
 
 def _calibrate(rows: FoldRows, kind: str, left_out: int, inner: dict[tuple[int, int], Head]) -> tuple[float, float]:

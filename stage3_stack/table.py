@@ -11,11 +11,13 @@ from cxr.metrics import THIRDS, shown
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from stage3_stack.config import STEP
+from stage3_stack.data import MAPS
 
 NAMES = {
     "mean": "mean of the members' logits", "logistic": "logistic stack of the logits",
-    "lightgbm": "LightGBM: features, age, sex, view", "dense": "dense head on their features",
+    "lightgbm": "LightGBM", "dense": "dense head on their features",
 }  # fmt: skip
+SEEN = {"pca": "features", "header": "age, sex, view", "box": "box", "masks": "maps"}
 BOXES = {
     "found boxes, mean IoU": "iou_mean",
     "found boxes, 5th percentile": "iou_p5",
@@ -68,7 +70,7 @@ def rendered(results: dict) -> str:
     columns = [results["held_out"], results["test"]]
     columns = [column for column in columns if column is not None]
     header = [("", *_titles(results)), ("images (with a pneumothorax)", *map(_described, columns))]
-    rows = [*_boxes(results["boxes"], len(columns)), *_classifiers(results, columns), *_masks(columns)]
+    rows = [*_boxes(results["boxes"], len(columns)), *_classifiers(results, columns), *_masks(results, columns)]
     return _aligned([*header, *rows])
 
 
@@ -89,13 +91,14 @@ def _boxes(found: dict, columns: int) -> list[Row]:
 
 
 def _classifiers(results: dict, columns: list[dict]) -> list[Row]:
-    if not results["stacker"]["used"]:
-        return []
     used, asked = results["stacker"]["used"], results["stacker"]["asked"]
     rows = [("**Is there a pneumothorax?** AUC", *("",) * len(columns))]
     for name in columns[0]["members"]:
-        rows.append((f"classifier {name}", *(shown(c["members"][name]["auc"]) for c in columns)))
+        title = "the segmenters' maps" if name == MAPS else f"classifier {name}"
+        rows.append((title, *(shown(c["members"][name]["auc"]) for c in columns)))
     for kind, name in NAMES.items():
+        seen = [SEEN[column] for column in results["stacker"]["lightgbm_columns"]]
+        name += f": {', '.join(seen)}" if kind == "lightgbm" else ""
         mark = "" if kind != used else " ← in use" + (" (chosen by auto)" if asked == "auto" else "")
         rows.append((name + mark, *(shown(c["stackers"][kind]["auc"]) for c in columns)))
     for third, name in enumerate(THIRDS):
@@ -104,10 +107,17 @@ def _classifiers(results: dict, columns: list[dict]) -> list[Row]:
     rows.append(("its members' mean, log-loss", *(shown(c["stackers"]["mean"]["log_loss"]) for c in columns)))
     for name in ("sensitivity", "specificity"):
         rows.append((f"at the gate, {name}", *(shown(c[name]) for c in columns)))
-    return rows
+    return rows + _zone(columns)
 
 
-def _masks(columns: list[dict]) -> list[Row]:
+def _zone(columns: list[dict]) -> list[Row]:
+    if "zone" not in columns[0]:
+        return []
+    names = {"set_aside": "inconclusive zone, share set aside", "accuracy": "accuracy on the rest"}
+    return [(name, *(shown(column["zone"][key]) for column in columns)) for key, name in names.items()]
+
+
+def _masks(results: dict, columns: list[dict]) -> list[Row]:
     if "kaggle_dice" not in columns[0]:
         return []
     names = {
@@ -121,7 +131,19 @@ def _masks(columns: list[dict]) -> list[Row]:
     rows += [(name, *(shown(column[key]) for column in columns)) for key, name in names.items()]
     for third, name in enumerate(THIRDS):
         rows.append((f"{name} lesions only", *(shown(c["positives_dice_by_third"][third]) for c in columns)))
-    return rows
+    return rows + _plain_mean(results["plain_mean"], columns)
+
+
+def _plain_mean(found: dict | None, columns: list[dict]) -> list[Row]:
+    """What the mean map scores, beside the mask stacker in use."""
+    if found is None:
+        return []
+    parts = [found[part] for part in ("held_out", "test")][: len(columns)]
+    names = {
+        "kaggle_dice": "the members' mean map in place of the mask stacker",
+        "positives_dice": "the same, images with a pneumothorax only",
+    }
+    return [(name, *(shown(part[key]) for part in parts)) for key, name in names.items()]
 
 
 def _aligned(rows: list[Row]) -> str:

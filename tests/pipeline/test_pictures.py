@@ -13,7 +13,10 @@ from cxr.paths import ROOT
 from cxr.prepared import Prepared
 from pipeline import curves, overlays, pictures
 
-DECISION = {"top": 0.5, "least_area": 1, "bottom": 0.5, "gate": 0.5}
+DECISION = {
+    "top": 0.5, "least_area": 1, "bottom": 0.5, "gate": 0.5, "label_gate": 0, "least_component": 0,
+    "reference_size": 1024,
+}  # fmt: skip
 NAMES = ["class_balance.png", "overlays.png", "curves.png"]
 
 

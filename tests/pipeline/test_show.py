@@ -1,5 +1,7 @@
 """The picture of one image: with nothing but prepared data, with everything, and for ids that are not clear."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,7 +54,7 @@ def fill(recipe, paths) -> None:
     found[0, 4:12, 4:12] = 200
     for member in recipe.stage2:
         for folder, image_id in ((paths.unit(2, member, 0), IDS[0]), (paths.run / "stage2" / member / "test", IDS[3])):
-            index = pd.DataFrame({"image_id": [image_id], "row": 0})
+            index = pd.DataFrame({"image_id": [image_id], "row": 0, "prob": np.nan})
             tables.write(index, folder / "index.parquet", tables.MAP_INDEX)
             np.save(folder / "maps.npy", found)
     for member in recipe.stage1:
@@ -60,7 +62,8 @@ def fill(recipe, paths) -> None:
         tables.write(rows, paths.unit(1, member, 0) / "predictions.parquet", tables.PREDICTIONS)
     stacked = rows.assign(positive=[True, False])
     tables.write(stacked, paths.stage3 / "stacked.parquet", tables.STACKED)
-    decision = {"top": 0.5, "least_area": 100, "bottom": 0.4, "gate": 0.5}
+    decision = {"top": 0.5, "least_area": 100, "bottom": 0.4, "gate": 0.5, "label_gate": 0.0, "least_component": 0}
+    decision |= {"reference_size": 1024}
     write_json(paths.stage3 / "decision.json", {"test": decision, "held_out": {"nested_by": "fold", "0": decision}})
     submission = pd.DataFrame({"ImageId": [IDS[3]], "EncodedPixels": ["-1"]})
     tables.write(submission, paths.submission, tables.SUBMISSION)
@@ -91,8 +94,28 @@ def test_a_held_out_image_with_everything(recipe, paths, tmp_path):
 def test_the_gate_empties_the_mask(recipe, paths):
     fill(recipe, paths)
     found = known.gather(IDS[0], recipe, paths)
+    decision = {"top": 0.5, "least_area": 100, "bottom": 0.4, "gate": 0.5, "label_gate": 0.7, "least_component": 0}
+    decision |= {"reference_size": 32}
+    assert not known.decided(found, decision).any()  # 64 pixels of 32 x 32 are fewer than 100
+    decision["least_area"] = 60
+    assert known.decided(found, decision).any()
+    found.heads = [0.6]
+    assert not known.decided(found, decision).any()  # the label head says no
+    found.heads = [0.8]
+    assert not known.decided(found, decision | {"least_component": 65}).any()
     found.stacked = 0.4
-    assert not known.decided(found, {"top": 0.5, "least_area": 100, "bottom": 0.4, "gate": 0.5}).any()
+    assert not known.decided(found, decision).any()
+
+
+def test_the_mask_stacks_map_decides_where_there_is_one(recipe, paths, monkeypatch):
+    fill(recipe, paths)
+    monkeypatch.setattr(known, "read", lambda _: SimpleNamespace(masks="stacker"))
+    index = pd.DataFrame({"image_id": [IDS[0]], "row": 0, "prob": np.nan})
+    tables.write(index, paths.stage3 / "maps" / "index.parquet", tables.MAP_INDEX)
+    np.save(paths.stage3 / "maps" / "maps.npy", np.zeros((1, 32, 32), np.uint8))
+    found = known.gather(IDS[0], recipe, paths)
+    assert list(found.maps) == [*recipe.stage2, known.MASK_STACK]
+    assert not found.final.any()
 
 
 def test_a_test_image_shows_what_was_submitted_and_the_phantoms_truth(recipe, paths):

@@ -3,13 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from cxr import metrics, rle, tables
 from cxr.errors import UsageError
 from cxr.geometry import resize
 from cxr.prepared import Prepared
 from stage3_stack.maps import read_maps
-from stage3_stack.masks import Images, canvas_truth, codes, count, measure, on_canvas
+from stage3_stack.masks import Images, canvas_truth, codes, count, final_mask, measure, on_canvas
+from stage3_stack.thresholds import PLAIN, Cut
 from tests.stage3_stack.toy_world import SIZE, World
 
 
@@ -38,10 +40,11 @@ def test_maps_of_different_sizes_are_averaged_at_the_largest(made: World):
 
 def test_counts_and_final_masks_are_those_of_each_image(made: World):
     prepared, images = opened(made)
-    counts = count(images, lambda image_id: canvas_truth(prepared, image_id))
+    counts = count(images, lambda image_id: canvas_truth(prepared, image_id), [])
     drawn = np.arange(len(images.ids)) % 3 > 0
     bottoms = np.where(np.arange(len(images.ids)) % 2, 0.3, 0.6)
-    areas = measure(images, drawn, bottoms, prepared, prepared.manifest["rle"].to_dict())
+    cuts = [Cut(bottom, 0, 1024) for bottom in bottoms]
+    areas = measure(images, drawn, cuts, prepared, prepared.manifest["rle"].to_dict())
     for k, image_id in enumerate(images.ids):
         mean, truth = images.maps[k].mean(image_id), made.truth[image_id]
         assert counts.above[k, 100] == (mean > 100).sum()
@@ -57,12 +60,38 @@ def test_counts_and_final_masks_are_those_of_each_image(made: World):
 def test_codes_are_the_masks_in_the_originals_pixels(made: World):
     prepared, images = opened(made)
     drawn = np.arange(len(images.ids)) % 2 == 0
-    found = codes(images, drawn, 0.4, prepared)
+    found = codes(images, drawn, PLAIN._replace(bottom=0.4), prepared)
     assert list(found) == images.ids
     for k, image_id in enumerate(images.ids[:8]):
         box = prepared.letterbox(image_id)
         full = (box.restore(images.maps[k].mean(image_id)) > 0.4 * 255) & drawn[k]
         np.testing.assert_array_equal(rle.decode(found[image_id], box.height, box.width), full)
+
+
+def test_parts_that_a_cut_drops_are_not_in_the_final_mask(made: World):
+    prepared, images = opened(made)
+    cut, changed = Cut(0.4, 120, SIZE), 0
+    stays = count(images, lambda image_id: canvas_truth(prepared, image_id), [cut]).kept[cut]
+    for k, image_id in enumerate(images.ids):
+        mean, box = images.maps[k].mean(image_id), prepared.letterbox(image_id)
+        numbers, number = ndimage.label(mean > 102, np.ones((3, 3)))
+        large = [n for n in range(1, number + 1) if (numbers == n).sum() >= 120]
+        inside = np.isin(numbers, large) & (prepared.mask(image_id) > 0)
+        assert stays[k].tolist() == [np.isin(numbers, large).sum(), inside.sum()]
+        full = final_mask(mean, box, cut)
+        assert full.any() == bool(large)
+        assert not full[~(box.restore(mean) > 102)].any()
+        changed += len(large) < number
+    assert changed > 5
+
+
+def test_the_label_heads_mean_is_over_the_members_that_have_one(made: World):
+    _, images = opened(made)
+    index = pd.read_parquet(made.paths.unit(2, "v", 0) / "index.parquet").set_index("image_id")
+    counts = count(images, lambda _image_id: None, [])
+    np.testing.assert_array_equal(counts.head, index.loc[images.ids, "prob"])
+    alone = read_maps(made.paths, ["u"], 0, images.ids)
+    assert np.isnan(alone.head(images.ids[0]))
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])

@@ -26,15 +26,15 @@ def rows(seed: int = 0, positives: int = 18, shift: float = 1.0) -> FoldRows:
     features[:, 0] += 2 * shift * labels
     subfold = np.where(np.arange(count) < HELD, np.arange(count) % SUBFOLDS, -1)
     split = np.where(subfold >= 0, "train", "test")
-    header = np.stack([draw.uniform(20, 80, count), np.full(count, np.nan), np.ones(count)], axis=1)
+    columns = {"header": np.stack([draw.uniform(20, 80, count), np.full(count, np.nan), np.ones(count)], axis=1)}
     known = np.where(subfold >= 0, labels, np.nan)
-    return FoldRows(0, np.arange(count).astype(str), split, logits, features, header, known, subfold)
+    return FoldRows(0, np.arange(count).astype(str), split, logits, features, known, subfold, columns)
 
 
 def part(fold: FoldRows, components: int = 4) -> Part:
     held = fold.held_out
     reducer = fit_reducer(fold.features[held], components, 0)
-    return Part(fold.logits[held], reduced(reducer, fold.features[held]), fold.header[held], fold.labels[held])
+    return Part(fold.logits[held], reduced(reducer, fold.features[held]), fold.labels[held], {})
 
 
 @pytest.fixture(scope="module")

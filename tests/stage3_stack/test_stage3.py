@@ -9,7 +9,7 @@ import pytest
 from cxr import metrics, rle, runs, tables
 from cxr.errors import DataError, UsageError
 from cxr.prepared import Prepared
-from stage3_stack import predict, table, train
+from stage3_stack import columns, predict, table, train
 from stage3_stack.combine import combine, member, pick
 from stage3_stack.data import read_fold
 from stage3_stack.stack import KINDS
@@ -22,6 +22,10 @@ def submitted(world: World) -> pd.DataFrame:
 
 def stacked(world: World) -> pd.DataFrame:
     return tables.read(world.paths.stage3 / "stacked.parquet", tables.STACKED, "").set_index("image_id")
+
+
+def beside(world: World, prepared: Prepared) -> columns.Columns:
+    return columns.gather(world.paths, prepared, ["pca", "header"], [])
 
 
 def test_every_image_gets_a_probability_and_the_test_a_mask(made: World):
@@ -57,7 +61,7 @@ def test_no_mask_below_the_gate(made: World):
 
 def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
     record = json.loads((made.paths.stage3 / "decision.json").read_text())
-    assert "Only this decision is nested" in record["note"]
+    assert "Only this decision and the zone are nested" in record["note"]
     assert record["held_out"]["nested_by"] == "fold"
     folds = Prepared(made.paths.prepared, 2).folds["fold"]
     held = stacked(made).query("split == 'train'")
@@ -69,8 +73,8 @@ def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
 
 def test_test_images_get_the_mean_over_folds(made: World):
     prepared = Prepared(made.paths.prepared, 2)
-    combined = combine(made.paths, prepared, unit_config(made))
-    each = [read_fold(made.paths, prepared, ["a", "b"], fold) for fold in (0, 1)]
+    combined = combine(made.paths, prepared, unit_config(made), beside(made, prepared))
+    each = [read_fold(made.paths, prepared, ["a", "b"], fold, {}) for fold in (0, 1)]
     name = "ID_003"
     for kind in KINDS:
         probs = [combined.stacks[rows.fold].probs[kind][rows.image_ids.tolist().index(name)] for rows in each]
@@ -83,10 +87,10 @@ def test_test_images_get_the_mean_over_folds(made: World):
 
 def test_rows_are_joined_by_image_and_not_by_place(finished: World):
     prepared = Prepared(finished.paths.prepared, 2)
-    before = read_fold(finished.paths, prepared, ["a", "b"], 0)
+    before = read_fold(finished.paths, prepared, ["a", "b"], 0, {})
     path = finished.paths.unit(1, "b", 0) / "predictions.parquet"
     tables.write(pd.read_parquet(path).iloc[::-1], path, tables.PREDICTIONS)
-    after = read_fold(finished.paths, prepared, ["a", "b"], 0)
+    after = read_fold(finished.paths, prepared, ["a", "b"], 0, {})
     for name in ("image_ids", "logits", "features", "labels", "subfold"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
@@ -179,9 +183,10 @@ def test_a_recipe_may_lack_classifiers_or_segmenters(finished: World, members, s
     figures = train.make(finished.paths, config)
     assert finished.paths.submission.exists() == bool(segmenters)
     assert ("kaggle_dice" in figures["test"]) == bool(segmenters)
-    assert ("stack" in figures["test"]) == bool(members)
+    assert figures["held_out"]["stack"]["auc"] > 0.6
+    assert list(figures["test"]["members"]) == (members or ["maps"])
     text = table.rendered(figures | {"boxes": {"held_out": {}, "test": {}}})
-    assert ("Is there" in text, "Where is it" in text) == (bool(members), bool(segmenters))
+    assert ("segmenters' maps" in text, "Where is it" in text) == (not members, bool(segmenters))
 
 
 def test_without_the_tests_truth_there_is_one_column(finished: World):
@@ -228,6 +233,9 @@ def test_before_any_run_the_table_names_stage_3(home, monkeypatch):
 def test_the_figures_are_kept_with_the_settings_that_made_them(made: World):
     record = json.loads((made.paths.stage3 / "run.json").read_text())
     assert record["config"]["config"]["dense"]["steps"] == int(QUICK[1])
-    assert record["metrics"]["stacker"] == {"asked": "dense", "used": "dense"}
+    assert record["metrics"]["stacker"] | {"lightgbm_columns": []} == {
+        "asked": "dense", "used": "dense", "lightgbm_columns": [],
+    }  # fmt: skip
+    assert record["metrics"]["stacker"]["lightgbm_columns"] == ["pca", "header", "masks"]  # there is no box file
     assert "u/test/maps.npy" in record["inputs"]
     assert small_config().stacker == "dense"

@@ -148,12 +148,15 @@ def _stage2(world: World, manifest: pd.DataFrame, draw) -> None:
         for fold in world.recipe.trained:
             rows = predicted(world, manifest, fold)
             rows = rows[rows["split"] == "train"].sample(frac=1, random_state=fold)
-            write_maps(world, world.paths.unit(2, member, fold), rows, size, draw)
-        write_maps(world, world.paths.run / "stage2" / member / "test", tests, size, draw)
+            write_maps(world, world.paths.unit(2, member, fold), rows, size, draw, head=member == "v")
+        write_maps(world, world.paths.run / "stage2" / member / "test", tests, size, draw, head=member == "v")
 
 
-def write_maps(world: World, folder: Path, rows: pd.DataFrame, size: int, draw) -> None:
-    """Maps that show the truth, too weak or too strong, and something now and then where nothing is."""
+def write_maps(world: World, folder: Path, rows: pd.DataFrame, size: int, draw, head: bool = False) -> None:
+    """Maps that show the truth, too weak or too strong, and something now and then where nothing is.
+
+    With a head also a probability, which tells more than half the truth.
+    """
     maps = []
     for row in rows.itertuples():
         box = Letterbox(row.height, row.width, SIZE)
@@ -164,7 +167,10 @@ def write_maps(world: World, folder: Path, rows: pd.DataFrame, size: int, draw) 
         maps.append(np.clip(resize(canvas + draw.uniform(0, 30, canvas.shape), size, size), 0, 255).astype(np.uint8))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "maps.npy", np.array(maps))
-    index = pd.DataFrame({"image_id": rows["image_id"], "row": np.arange(len(rows))})
+    label = np.array([world.truth[name].any() for name in rows["image_id"]], float)
+    noise = np.random.default_rng(len(rows)).normal(0, 0.15, len(rows))
+    prob = np.clip(0.3 + 0.4 * label + noise, 0, 1) if head else np.nan
+    index = pd.DataFrame({"image_id": rows["image_id"], "row": np.arange(len(rows)), "prob": prob})
     tables.write(index.sample(frac=1, random_state=1), folder / "index.parquet", tables.MAP_INDEX)
 
 

@@ -1,0 +1,60 @@
+"""The mask stacker's network: a small convolutional net over the members' maps and the image (rank-47 solution)."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from segmentation_models_pytorch.losses import DiceLoss
+from torch import nn
+from torch.nn import functional as F
+
+from cxr.torchkit.device import autocast, move
+from cxr.torchkit.loading import in_order
+from stage3_stack.config import MaskStackerConfig
+from stage3_stack.mask_data import MaskData
+
+DICE = DiceLoss("binary", smooth=1.0)  # over the whole batch, so that empty masks count little in it
+
+
+class MaskNet(nn.Module):
+    """maps uint8 [B, members, s, s], image uint8 [B, 1, s, s] -> logits [B, 1, s, s].
+
+    The last layer starts at zero, so that an untrained net gives the members' mean map.
+    """
+
+    def __init__(self, members: int, config: MaskStackerConfig) -> None:
+        super().__init__()
+        widths = [members + 1] + [config.width] * config.layers
+        body = [(nn.Conv2d(*pair, 3, padding=1), nn.ReLU()) for pair in pairwise(widths)]
+        self.body = nn.Sequential(*(layer for block in body for layer in block))
+        self.last = nn.Conv2d(config.width, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, maps: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        maps, image = maps.float() / 255, image.float() / 255
+        mean = torch.logit(maps.mean(dim=1, keepdim=True), eps=1 / 510)  # half a level: 0 and 255 stay finite
+        return mean + self.last(self.body(torch.cat([maps, image], dim=1)))
+
+
+def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Binary cross entropy and soft Dice, summed."""
+    logits, mask = model(batch["maps"], batch["image"]).float(), batch["mask"].float()
+    return F.binary_cross_entropy_with_logits(logits, mask) + DICE(logits, mask)
+
+
+def stacked(nets: list[nn.Module], data: MaskData, image_ids: list[str], on: torch.device) -> Iterator[np.ndarray]:
+    """Map of each image, uint8 [s, s], in the order given: the mean over the nets."""
+    for net in nets:
+        net.to(on, memory_format=torch.channels_last).eval()
+    for batch in in_order(image_ids, data.plain, 2 * data.stacker.batch):
+        yield from _mean(nets, move(batch, on), on)
+
+
+@torch.inference_mode()
+def _mean(nets: list[nn.Module], batch: dict[str, torch.Tensor], on: torch.device) -> np.ndarray:
+    with autocast(on, amp=True):
+        logits = [net(batch["maps"], batch["image"])[:, 0].float() for net in nets]
+    mean = torch.stack([torch.sigmoid(values) for values in logits]).mean(dim=0)
+    return (mean * 255).round().to(torch.uint8).cpu().numpy()

@@ -1,0 +1,37 @@
+"""Settings: an unknown key is answered with the file, the key, and the nearest right one, at any depth."""
+
+from pathlib import Path
+
+import pytest
+
+from cxr.config import Strict, load
+from cxr.errors import UsageError
+
+
+class Inner(Strict):
+    width: int = 1
+
+
+class Outer(Strict):
+    depth: int
+    inner: Inner = Inner()
+    other: Inner | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("depht: 1", "unknown key 'depht'; did you mean 'depth'?"),
+        ("depth: 1\ninner: {widht: 2}", "unknown key 'inner.widht'; did you mean 'width'?"),
+        ("depth: 1\nother: {hue: 2}", "unknown key 'other.hue'; known keys: width"),
+        ("depth: deep", "key 'depth'"),
+        ("- 1", "expected 'key: value' lines"),
+        ("depth: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "mine.yaml", Outer)
+    assert said in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
