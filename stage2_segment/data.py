@@ -7,7 +7,7 @@ import numpy as np
 from cxr.augment import augmented
 from cxr.geometry import Box, crop, resize, uncrop
 from cxr.prepared import Prepared
-from cxr.sampling import batches_of, with_share
+from cxr.sampling import batches_of, order
 from cxr.views import chest, drawn_region, key, region
 from stage2_segment.config import SegmenterConfig
 
@@ -29,11 +29,9 @@ class SegmenterData:
 
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches, each with its share of positives; negatives are drawn anew each epoch."""
-        rng, size = key(self.seed, epoch), self.member.training.batch
-        order = rng.permutation(len(self.image_ids))
-        if self.member.positive_share is not None:
-            order = with_share(self.prepared.labels(self.image_ids) > 0, self.member.positive_share, size, rng)
-        return batches_of(self.image_ids, order, size)
+        training, positive = self.member.training, self.prepared.labels(self.image_ids) > 0
+        rows = order(self.member.sampling, positive, epoch, training.epochs, training.batch, key(self.seed, epoch))
+        return batches_of(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32."""
@@ -47,19 +45,19 @@ class SegmenterData:
         return {"image": image[None], "mask": mask[None], "label": label}
 
     def plain(self, image_id: str) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s] as inference sees it."""
-        return {"image": crop(self.prepared.image(image_id), self.seen(image_id), self.member.view.size)[None]}
+        """image uint8 [1, f, f] as inference sees it; f is view.largest."""
+        return {"image": crop(self.prepared.image(image_id), self.seen(image_id), self.member.view.largest)[None]}
 
     def seen(self, image_id: str) -> Box:
         """What inference sees, on the canvas."""
         return region(self.member.view, self.chest(image_id), self.prepared.size)
 
     def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
-        """A map of the view [s, s] pasted back into the full frame, at the member's size."""
-        size = self.member.view.size
+        """A map of the view [f, f] pasted back into the full frame [f, f]."""
+        size = self.member.view.largest
         return uncrop(patch, self.seen(image_id).scaled(size / self.prepared.size), size)
 
     def truth(self, image_id: str) -> np.ndarray:
-        """The full-frame mask at the member's size, bool [s, s]."""
-        size = self.member.view.size
+        """The full-frame mask at the size of the member's maps, bool [f, f]."""
+        size = self.member.view.largest
         return resize(self.prepared.mask(image_id) * np.uint8(255), size, size) > 127

@@ -25,8 +25,9 @@ def main() -> None:
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
+    found = config.members(recipe, asked.member)
     for name in [asked.member] if asked.member else recipe.stage2:
-        member = config.with_weights(recipe, config.read(name))
+        member = found[name]
         make(recipe, paths, name, from_command_line(member, overrides, f"{parser.prog} --member {name}"))
 
 
@@ -67,14 +68,15 @@ def write_maps(folder: Path, models: list, data, image_ids: list[str], on) -> No
     """Write maps.npy and its index, one image at a time, so that memory does not grow with the data."""
     from stage2_segment.infer import maps
 
-    size = data.member.view.size
+    size, probs = data.member.view.largest, []
     with replacing(folder / "maps.npy") as temporary:
         shape = (len(image_ids), size, size)
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, found in enumerate(maps(models, data, image_ids, on)):
+        for row, (found, prob) in enumerate(maps(models, data, image_ids, on)):
             rows[row] = found
+            probs.append(prob)
         rows.flush()
-    index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids))})
+    index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids)), "prob": probs})
     tables.write(index, folder / "index.parquet", tables.MAP_INDEX)
 
 

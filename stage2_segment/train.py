@@ -4,9 +4,11 @@ python -m stage2_segment.train --member unet_effb4_crop --fold 0 [--training.epo
 """
 
 import argparse
+from pathlib import Path
 
 from cxr.config import from_command_line
-from cxr.errors import run_main
+from cxr.errors import DataError, run_main
+from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.plan import Unit, run
 from cxr.prepared import Prepared
@@ -21,46 +23,73 @@ def main() -> None:
     parser.add_argument("--fold", type=int, help="train this fold alone; by default all, and then the test maps")
     asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
-    for name in [asked.member] if asked.member else recipe.stage2:
-        member = config.with_weights(recipe, config.read(name))
-        member = from_command_line(member, overrides, f"{parser.prog} --member {name}")
+    found = config.members(recipe, asked.member)
+    for name in [asked.member] if asked.member else list(found):
+        found[name] = from_command_line(found[name], overrides, f"{parser.prog} --member {name}")
         for fold in recipe.folds_of(asked.fold):
-            unit = config.unit(recipe, paths, name, fold, member)
-            run(unit, lambda identity, metrics, unit=unit: train(unit, recipe, paths, identity, metrics))
-        if asked.fold is None:
-            predict.make(recipe, paths, name, member)
+            _after_its_formers(recipe, paths, found, name, fold)
+        if asked.fold is None and name not in config.only_formers(recipe):
+            predict.make(recipe, paths, name, found[name])
+
+
+def _after_its_formers(recipe: Recipe, paths: Paths, found: dict, name: str, fold: int) -> None:
+    """Train a member on a fold; before it, where that is not done, those that it starts from."""
+    for former in config.formers(name, found[name]):
+        member = found.get(former) or config.members(recipe, former)[former]
+        _once(_unit(recipe, paths, former, fold, member), recipe, paths)
+    _make(_unit(recipe, paths, name, fold, found[name]), recipe, paths)
+
+
+def _unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: config.SegmenterConfig) -> Unit:
+    return config.unit(recipe, paths, name, fold, member, maps=name not in config.only_formers(recipe))
+
+
+def _make(unit: Unit, recipe: Recipe, paths: Paths) -> None:
+    run(unit, lambda identity, metrics: train(unit, recipe, paths, identity, metrics))
+
+
+def _once(former: Unit, recipe: Recipe, paths: Paths) -> None:
+    """Train what another member starts from where that is not done; FORCE=1 is for the member that was asked for."""
+    if (read_json(former.folder / "run.json") or {}).get("fingerprint") != former.identity.hash:
+        _make(former, recipe, paths)
 
 
 def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
     """Fit the unit's model, from its checkpoint where there is one, and write its held-out maps."""
     from cxr.torchkit.device import device, seed
     from cxr.torchkit.loop import fit
-    from stage2_segment.infer import watch
     from stage2_segment.losses import SegmenterLoss
+    from stage2_segment.watch import watch
 
     member, fold = unit.config.member, unit.config.fold
     prepared = Prepared(paths.prepared, recipe.folds)
     train_ids, watch_ids, held_out = prepared.split_fold(fold)
+    if member.sampling.positives_only and not prepared.labels(train_ids).any():
+        raise DataError(f"{unit.name}: it trains on positives only, and {paths.folds(recipe.folds)} leaves it none")
     data = open_data(prepared, paths, member, train_ids, recipe.seed)
     seed(recipe.seed, fold)
-    model, on = _start(member, data), device()
+    former = config.former_weights(paths, member, fold) if member.start_from else None
+    model, on = _start(member, data, former), device()
     metrics |= fit(
         model, data, SegmenterLoss(member), member.training, unit.folder, identity, on,
         watch(data, watch_ids, on), label=unit.name,
     )  # fmt: skip
-    write_maps(unit.folder, [model], data, held_out, on)
+    if unit.config.maps:
+        write_maps(unit.folder, [model], data, held_out, on)
     (unit.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _start(member: config.SegmenterConfig, data):
+def _start(member: config.SegmenterConfig, data, former: Path | None):
     from cxr.torchkit.loading import in_order
     from cxr.torchkit.weights import recalibrated
     from stage2_segment.models import build
 
-    model = build(member)
-    if member.recalibrate:
+    model = build(member, former)
+    if member.recalibrate or model.unset_norm:
         some = data.image_ids[: 16 * member.training.batch]
+        model.frozen_norm = False
         recalibrated(model, (batch["image"] for batch in in_order(some, data.plain, member.training.batch)))
+        model.frozen_norm = member.freeze_norm
     return model
 
 

@@ -1,122 +1,42 @@
-"""Stage 2: networks, losses, examples, and the full-frame maps."""
+"""Stage 2: examples, the watched score, and the full-frame maps."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from cxr import tables
-from cxr.errors import UsageError
-from cxr.geometry import Box
-from cxr.paths import Paths
+from cxr.errors import DataError
+from cxr.files import read_json, write_json
+from cxr.paths import ROOT
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe
-from cxr.training import HeadConfig
-from stage2_segment import config, infer, models, predict, train
-from stage2_segment.data import SegmenterData
-from stage2_segment.losses import SegmenterLoss
+from cxr.sampling import Sampling
+from cxr.views import View
+from stage2_segment import config, infer, predict, train, watch
 
-RECIPE = Recipe(
-    name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=[], stage2=["smoke"],
-    stage3="smoke",
-)  # fmt: skip
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def paths(prepared_paths) -> Paths:
-    return prepared_paths
+def with_member(data, **changes):
+    """The data as another member sees them."""
+    return type(data)(data.prepared, data.boxes, data.member.model_copy(update=changes), data.image_ids, data.seed)
 
 
-@pytest.fixture
-def data(paths) -> SegmenterData:
-    prepared = Prepared(paths.prepared, 2)
-    ids = prepared.folds["image_id"].tolist()
-    return SegmenterData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read("smoke"), ids, 1)
+class Constant(torch.nn.Module):
+    """Says the same of every pixel and every image."""
 
+    def __init__(self, logit: float, label: float | None = None):
+        super().__init__()
+        self.logit, self.label = logit, label
 
-def member_of(name: str) -> config.SegmenterConfig:
-    return config.read(name).model_copy(update={"weights": None})
-
-
-NETWORKS = ["unet_mnv2_crop", "unetpp_mnv2_full", "start_unet", "unet_effb4_crop", "unetpp_xception_crop"]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_network_at_64_pixels(name):
-    model = models.build(member_of(name))
-    batch = {
-        "image": torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8),
-        "mask": torch.randint(0, 2, (2, 1, 64, 64), dtype=torch.uint8), "label": torch.tensor([0.0, 1]),
-    }  # fmt: skip
-    logits, label = model(batch["image"])
-    assert logits.shape == (2, 1, 64, 64)
-    assert torch.isfinite(logits).all()
-    assert (label is None) == (name != "start_unet")
-    SegmenterLoss(member_of(name))(model, batch).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
-
-
-def test_one_batch_can_be_overfitted():
-    torch.manual_seed(0)
-    member = member_of("smoke")
-    model, loss = models.build(member), SegmenterLoss(member)
-    mask = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
-    mask[0, :, 10:40, 10:30] = 1
-    noise = torch.randint(0, 80, (2, 1, 64, 64), dtype=torch.uint8)
-    batch = {"image": noise + 100 * mask, "mask": mask, "label": torch.tensor([1.0, 0])}
-    step = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(60):
-        value = loss(model, batch)
-        step.zero_grad()
-        value.backward()
-        step.step()
-    assert value.item() < 0.2
-
-
-def test_losses_against_their_formulas():
-    member = member_of("smoke").model_copy(update={"loss": config.LossConfig(bce=0, dice=2, focal=0)})
-    logits, mask = torch.tensor([[[[4.0, -4], [0, 1]]]]), torch.tensor([[[[1, 0], [0, 1]]]])
-    prob = torch.sigmoid(logits)
-    expected = 2 * (1 - (2 * (prob * mask).sum() + 2) / (prob.sum() + mask.sum() + 2))
-    found = SegmenterLoss(member)(lambda _: (logits, None), {"image": None, "mask": mask})
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
-    focal = member.model_copy(update={"loss": config.LossConfig(bce=0, dice=0, focal=1, focal_gamma=2.0)})
-    p = torch.where(mask > 0, prob, 1 - prob)
-    found = SegmenterLoss(focal)(lambda _: (logits, None), {"image": None, "mask": mask})
-    assert found.item() == pytest.approx((-((1 - p) ** 2) * p.log()).mean().item(), rel=1e-4)
-
-
-def test_frozen_encoder_stays_as_it_is():
-    model = models.build(member_of("smoke").model_copy(update={"freeze_encoder": True})).train()
-    before = {k: v.clone() for k, v in model.net.encoder.state_dict().items()}
-    model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))[0].sum().backward()
-    assert all(torch.equal(v, before[k]) for k, v in model.net.encoder.state_dict().items())
-    assert all(p.grad is None for p in model.net.encoder.parameters())
-    assert all(p.grad is not None for p in model.net.decoder.parameters())
-
-
-def test_a_pair_that_the_library_lacks_is_refused():
-    with pytest.raises(UsageError, match=r"encoder 'nonsense' cannot be paired with unetplusplus"):
-        models.build(member_of("smoke").model_copy(update={"architecture": "unetplusplus", "encoder": "nonsense"}))
-
-
-def test_start_weights_carry_encoder_decoder_and_label_head(tmp_path, monkeypatch):
-    from weights.pack import packed
-
-    monkeypatch.setenv("WEIGHTS", str(tmp_path))
-    member = member_of("smoke").model_copy(update={"label_head": config.LabelHead(head=HeadConfig(width=8))})
-    donor = models.build(member)
-    from cxr.files import write_json
-    from cxr.torchkit.checkpoint import save_weights
-
-    save_weights(tmp_path / "weights.safetensors", donor.state_dict())
-    write_json(tmp_path / "run.json", {"config": {"member": {"architecture": "unet"}}})
-    from safetensors.numpy import save_file
-
-    save_file(packed(tmp_path), tmp_path / "mine.safetensors")
-    model = models.build(member.model_copy(update={"weights": "mine"}))
-    for name, value in donor.state_dict().items():
-        assert torch.allclose(value.float(), model.state_dict()[name].float(), atol=1e-3), name
+    def forward(self, image):
+        label = None if self.label is None else torch.full((len(image),), self.label)
+        return torch.full(image.shape, self.logit), label
 
 
 def test_mask_follows_the_crop(data):
@@ -136,41 +56,162 @@ def test_maps_return_to_the_full_frame(data):
     assert not data.truth("1.2.2").any()
 
 
+def test_a_frame_is_cut_in_training_and_seen_whole_at_inference(data):
+    cut = with_member(data, view=View(size=32, frame=64, crop="full"))
+    canvas = data.prepared.image("1.2.0")
+    sample = cut.sample("1.2.0", 0)
+    assert sample["image"].shape == sample["mask"].shape == (1, 32, 32)
+    assert (cut.plain("1.2.0")["image"][0] == canvas).all()
+    assert cut.truth("1.2.0").shape == (64, 64)
+    found = list(infer.maps([Constant(20.0)], cut, ["1.2.0"], CPU))
+    assert found[0][0].shape == (64, 64)
+    assert (found[0][0] == 255).all()
+
+
+def test_positives_only_and_a_share_in_parts(data):
+    positives = set(np.array(data.image_ids)[data.prepared.labels(data.image_ids) > 0])
+    only = with_member(data, sampling=Sampling(positives_only=True))
+    assert {image_id for batch in only.batches(0) for image_id in batch} == positives
+    parts = with_member(data, sampling=Sampling(positive_share=[0.75, 0.25]))
+    shares = [np.mean([each in positives for batch in parts.batches(epoch) for each in batch]) for epoch in (0, 1)]
+    assert shares == [0.75, 0.25]
+
+
+def test_label_probabilities_and_maps_are_the_mean_over_folds(data):
+    ids = data.image_ids[:2]
+    found = list(infer.maps([Constant(-20.0, -20.0), Constant(20.0, 0.0)], data, ids, CPU))
+    assert (found[0][0][8:56, 4:60] == 128).all()
+    assert [prob for _, prob in found] == pytest.approx([0.25, 0.25])
+    assert np.isnan([prob for _, prob in infer.maps([Constant(0.0)], data, ids, CPU)]).all()
+
+
+def scored(data, monkeypatch, found: list[np.ndarray], ids: list[str]) -> dict:
+    monkeypatch.setattr(watch, "maps", lambda models, data, image_ids, on: iter([(each, 0.5) for each in found]))
+    return watch.watch(data, ids, CPU)(None)
+
+
 def test_watched_score_is_the_kaggle_dice(data, monkeypatch):
     ids = ["1.2.0", "1.2.2"]
-    perfect = {i: (data.truth(i) * 255).astype(np.uint8) for i in ids}
-    monkeypatch.setattr(infer, "maps", lambda models, data, image_ids, on: iter(perfect[i] for i in image_ids))
-    assert infer.watch(data, ids, CPU)(None)["score"] == 1.0
-    monkeypatch.setattr(infer, "maps", lambda models, data, image_ids, on: iter([np.zeros((64, 64), np.uint8)] * 2))
-    assert infer.watch(data, ids, CPU)(None)["score"] == 0.5  # empty everywhere: right for the negative alone
+    perfect = [(data.truth(i) * 255).astype(np.uint8) for i in ids]
+    assert scored(data, monkeypatch, perfect, ids) == {"score": 1, "positives_dice": 1, "positives_iou": 1}
+    empty = [np.zeros((64, 64), np.uint8)] * 2  # right for the negative alone
+    assert scored(data, monkeypatch, empty, ids) == {"score": 0.5, "positives_dice": 0, "positives_iou": 0}
+    assert scored(data, monkeypatch, empty[:1], ids[1:]) == {"score": 1}  # no positive is watched
+    assert watch.watch(data, [], CPU) is None
 
 
-def test_units_write_what_the_contract_says(paths):
-    member = config.read("smoke")
+def test_a_member_of_positives_only_is_judged_by_them(data, monkeypatch):
+    """A map that is .6 all over: everywhere drawn or nowhere; the negative prefers nowhere, the positive everywhere."""
+    ids, found = ["1.2.0", "1.2.2"], [np.full((64, 64), 153, np.uint8)] * 2
+    share = data.truth("1.2.0").mean()
+    hit = 2 * share / (1 + share)
+    assert scored(data, monkeypatch, found, ids)["score"] == 0.5
+    only = with_member(data, sampling=Sampling(positives_only=True))
+    metrics = scored(only, monkeypatch, found, ids)
+    assert metrics["score"] == metrics["positives_dice"] == pytest.approx(hit)
+    assert metrics["positives_iou"] == pytest.approx(share)
+
+
+def test_a_least_area_empties_small_masks():
+    truth, found = np.array([0, 400]), np.array([[0, 0, 0], [300, 300, 300]])
+    kept = watch.scores(truth, found, found * 0 + 200, frame=10**6, positives_only=False)
+    assert kept["score"] == pytest.approx((1 + 2 * 200 / 700) / 2)
+    noise = watch.scores(np.array([0]), np.array([[50, 50, 50]]), np.zeros((1, 3)), frame=10**4, positives_only=False)
+    assert noise == {"score": 0 if watch.LEAST_AREAS.max() * 10**4 <= 50 else 1}
+
+
+def made(unit, recipe, paths) -> None:
+    train.run(unit, lambda identity, metrics: train.train(unit, recipe, paths, identity, metrics))
+
+
+def test_units_write_what_the_contract_says(recipe, paths, member):
+    settings = member("smoke", label_head={"head": {"kind": "pooled"}, "weight": 0.1})
     for fold in range(2):
-        unit = config.unit(RECIPE, paths, "smoke", fold, member)
-        train.run(unit, lambda identity, metrics, unit=unit: train.train(unit, RECIPE, paths, identity, metrics))
+        unit = config.unit(recipe, paths, "smoke", fold, settings)
+        made(unit, recipe, paths)
         index = tables.read(unit.folder / "index.parquet", tables.MAP_INDEX, "")
         maps = np.load(unit.folder / "maps.npy", allow_pickle=False)
         folds = Prepared(paths.prepared, 2).folds
         assert set(index["image_id"]) == set(folds.index[folds["fold"] == fold])
-        assert maps.shape == (len(index), 64, 64)
+        assert index["prob"].between(0, 1).all()
+        assert maps.shape == (len(index), 32, 32)
         assert maps.dtype == np.uint8
-    unit = config.test_unit(RECIPE, paths, "smoke", member)
-    train.run(unit, lambda _identity, _metrics: predict.predict(unit, "smoke", RECIPE, paths))
-    assert np.load(unit.folder / "maps.npy").shape == (3, 64, 64)
-    assert all(each.current for each in config.units(RECIPE, paths))
+    assert {"score", "positives_dice", "positives_iou"} <= set(pd.read_csv(unit.folder / "history.csv").columns)
+    unit = config.test_unit(recipe, paths, "smoke", settings)
+    train.run(unit, lambda _identity, _metrics: predict.predict(unit, "smoke", recipe, paths))
+    assert np.load(unit.folder / "maps.npy").shape == (3, 32, 32)
+    assert all(each.current for each in config.units(recipe, paths))
 
 
-def test_test_maps_are_the_mean_over_folds(data):
-    class Constant(torch.nn.Module):
-        def __init__(self, logit):
-            super().__init__()
-            self.logit = logit
+def test_positives_only_without_any_is_the_datas_fault(recipe, paths, member, monkeypatch):
+    settings = member("smoke", sampling={"positives_only": True})
+    monkeypatch.setattr(Prepared, "labels", lambda self, ids: np.zeros(len(ids), np.float32))
+    with pytest.raises(DataError, match="stage 2 smoke fold 0: it trains on positives only"):
+        made(config.unit(recipe, paths, "smoke", 0, settings), recipe, paths)
 
-        def forward(self, image):
-            return torch.full(image.shape, self.logit), None
 
-    ids = data.image_ids[:2]
-    found = list(infer.maps([Constant(-20.0), Constant(20.0)], data, ids, CPU))
-    assert (found[0][8:56, 4:60] == 128).all()
+def test_frozen_norm_of_a_random_start_takes_the_training_images_statistics(data, member):
+    model = train._start(member("m", freeze_norm=True), data, None)
+    first = next(module for module in model.encoder.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert first.running_mean.any()
+    kept = first.running_mean.clone()
+    model.train()(torch.zeros(2, 1, 64, 64, dtype=torch.uint8))
+    assert torch.equal(first.running_mean, kept)
+
+
+@pytest.fixture
+def command(recipe, paths, member, monkeypatch):
+    """A function that runs stage2_segment.train, on a recipe of one member that starts from another."""
+    member("first", freeze_encoder=True)
+    member("second", start_from="first", freeze_encoder=True, view={"size": 64, "crop": "full"})
+    chosen = recipe.model_copy(update={"stage2": ["second"]})
+    monkeypatch.setattr(train, "chosen", lambda: (chosen, paths))
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        train.main()
+
+    return run
+
+
+def test_a_member_goes_on_from_its_formers_weights(command, paths, capsys):
+    command("--member", "second", "--fold", "1")
+    first, second = (paths.unit(2, name, 1) for name in ("first", "second"))
+    assert not (first / "maps.npy").exists()
+    assert np.load(second / "maps.npy").shape[1:] == (64, 64)
+    assert "start weights: first, fold1 (100%)" in capsys.readouterr().out
+    ours, theirs = (load_file(folder / "weights.safetensors") for folder in (second, first))
+    frozen = [name for name in ours if name.startswith("net.encoder") and ours[name].dtype.kind == "f"]
+    assert frozen  # what neither trains is handed on as it was
+    assert all((ours[name] == theirs[name]).all() for name in frozen)
+
+
+def test_formers_are_trained_again_only_where_they_have_to_be(command, paths, capsys, monkeypatch):
+    command("--fold", "0")
+    capsys.readouterr()
+    command("--fold", "0")
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["stage 2 first fold 0: up to date", "stage 2 second fold 0: up to date"]
+    before = (paths.unit(2, "first", 0) / "run.json").stat().st_mtime_ns
+    monkeypatch.setenv("FORCE", "1")
+    command("--member", "second", "--fold", "0")
+    assert (paths.unit(2, "first", 0) / "run.json").stat().st_mtime_ns == before
+    monkeypatch.delenv("FORCE")
+    command("--member", "first", "--fold", "0", "--training.lr", "0.002")
+    capsys.readouterr()
+    command("--member", "second", "--fold", "0")
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "stage 2 second fold 0: up to date"  # the former is, to the bit, what it was before the trial
+    assert read_json(paths.unit(2, "first", 0) / "run.json")["config"]["member"]["training"]["lr"] == 0.001
+
+
+def test_a_wrong_member_ends_the_check_with_exit_code_2(recipe, paths, tmp_path):
+    wrong = recipe.model_copy(update={"stage2": ["nosuch"]}).model_dump(mode="json", exclude={"name"})
+    write_json(tmp_path / "a recipe.yaml", wrong)
+    environment = {"DATA": str(paths.data), "RECIPE": str(tmp_path / "a recipe.yaml")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stage2_segment.check"], cwd=ROOT, env=os.environ | environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nosuch.yaml does not exist" in done.stderr
