@@ -56,6 +56,8 @@ def from_command_line(config: Config, arguments: list[str], prog: str) -> Config
 def _explain(error: dict, model: type[BaseModel], source: str) -> str:
     *parents, key = [str(part) for part in error["loc"]] or [""]
     where = ".".join([*parents, key])
+    if not where:  # of the whole: the message begins with the key itself
+        return f"{source}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] != "extra_forbidden":
         return f"{source}: key '{where}': {error['msg']}"
     known = _fields(model, parents)

@@ -65,7 +65,7 @@ class Prepared:
 
     def image(self, image_id: str) -> np.ndarray:
         """Canvas of an image, uint8 [size, size]."""
-        return np.asarray(self.pixels[self._rows[image_id][0]])
+        return np.array(self.pixels[self._rows[image_id][0]])
 
     def mask(self, image_id: str) -> np.ndarray:
         """Canvas of the hand-drawn mask, uint8 [size, size] of 0 or 1; all 0 where there is none."""

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from cxr.config import Strict
 
@@ -23,6 +23,16 @@ class Sampling(Strict):
     negatives_per_positive: NonNegativeFloat | None = None
     """An epoch's negatives, drawn anew each epoch: this many times the positives, and extra_negatives more."""
     extra_negatives: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _positives_only_is_alone(self) -> "Sampling":
+        of_negatives = ("positive_share", "drop_negatives", "negatives_per_positive", "extra_negatives")
+        asked = [name for name in of_negatives if getattr(self, name)]
+        if self.positives_only and asked:
+            raise ValueError(f"positives_only leaves no negatives for {asked[0]}")
+        if self.extra_negatives and self.negatives_per_positive is None:
+            raise ValueError("extra_negatives needs negatives_per_positive")
+        return self
 
     def share(self, epoch: int, epochs: int) -> float | None:
         """Share of positives in the batches of an epoch (from 0) of `epochs`."""

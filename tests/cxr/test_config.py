@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
 from cxr.config import Strict, load
 from cxr.errors import UsageError
@@ -17,6 +18,12 @@ class Outer(Strict):
     inner: Inner = Inner()
     other: Inner | None = None
 
+    @model_validator(mode="after")
+    def _not_both(self) -> "Outer":
+        if self.depth > 9:
+            raise ValueError("depth: 9 at most")
+        return self
+
 
 @pytest.mark.parametrize(
     ("text", "said"),
@@ -24,6 +31,7 @@ class Outer(Strict):
         ("depht: 1", "unknown key 'depht'; did you mean 'depth'?"),
         ("depth: 1\ninner: {widht: 2}", "unknown key 'inner.widht'; did you mean 'width'?"),
         ("depth: 1\nother: {hue: 2}", "unknown key 'other.hue'; known keys: width"),
+        ("depth: 10", "mine.yaml: depth: 9 at most"),
         ("depth: deep", "key 'depth'"),
         ("- 1", "expected 'key: value' lines"),
         ("depth: [", "not valid YAML"),

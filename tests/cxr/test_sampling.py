@@ -65,6 +65,13 @@ def test_negatives_are_as_many_as_asked_for_and_drawn_anew():
     assert len(rows(negatives_per_positive=1, extra_negatives=1000)) == 40  # no more than there are
 
 
+def test_settings_that_cannot_go_together_are_refused():
+    with pytest.raises(ValidationError, match="no negatives for drop_negatives"):
+        Sampling(positives_only=True, drop_negatives=0.5)
+    with pytest.raises(ValidationError, match="needs negatives_per_positive"):
+        Sampling(extra_negatives=1000)
+
+
 def test_shares_are_between_0_and_1():
     for wrong in (0.0, 1.0, [0.5, 1.5]):
         with pytest.raises(ValidationError):
