@@ -20,7 +20,11 @@ CONFIGS = Path(__file__).parent / "configs"
 KERAS_BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "Xception", "VGG16")
 WEIGHT_FILES = {"timm": TORCH, "keras": KERAS}
 # Milliseconds to train on one image of 256 x 256 (2 cores, bfloat16): only their ratios are used.
-COST = {"mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76}
+COST = {
+    "mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76,
+    "EfficientNetB4": 365, "Xception": 271, "VGG16": 180,
+}  # fmt: skip
+WIDEST = 2560  # features of a pooled head: as many as the backbone has channels, of EfficientNet-B7 so many
 
 
 class ClassifierConfig(Strict):
@@ -110,7 +114,7 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierC
         config=UnitConfig(member=member, fold=fold, seed=recipe.seed),
         inputs=_inputs(recipe, paths, member),
         work=work(member, images * (recipe.folds - 1) / recipe.folds),
-        disk=int(images * 4 * member.head.width + 80e6),
+        disk=int(images * 4 * (WIDEST if member.head.kind == "pooled" else member.head.width) + 80e6),
         gpu=True,
     )
 
@@ -130,4 +134,5 @@ def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Pat
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
     weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
-    return (*files, paths.folds(recipe.folds), *boxes, *([weights] if weights else []))
+    records = sorted(paths.artifacts.glob("export/tfrecord/train-*.tfrec")) if member.input == "tfrecord" else []
+    return (*files, paths.folds(recipe.folds), *boxes, *records, *([weights] if weights else []))

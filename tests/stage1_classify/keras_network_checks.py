@@ -1,0 +1,174 @@
+"""Keras networks, their start weights, their answers, and the files that stage 3 reads.
+
+Each function is a check that test_keras.py names; run by keras_cases.main in a process of its own.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cxr import tables
+from cxr.prepared import Prepared
+from cxr.recipe import Recipe
+from stage1_classify import config, keras_backend, keras_models, keras_steps, keras_weights
+from stage1_classify import train as step
+from stage3_stack.data import read_fold
+from tests.stage1_classify.keras_cases import data_of, fit, folder, images, member, paths, refused, stored
+
+RECIPE = Recipe(
+    name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=["smoke"], stage2=[],
+    stage3="smoke",
+)  # fmt: skip
+
+
+def backbones_and_heads_at_64_pixels() -> None:
+    heads = {
+        ("EfficientNetB0", "tap", 16): (8, 672),  # block6a expands 112 channels by 6, then strides
+        ("EfficientNetB0", "pooled", 32): (1280, 1280),
+        ("Xception", "tap", 16): (8, 1024),
+        ("VGG16", "flat", 32): (8, 512),
+    }
+    for (name, kind, stride), (width, channels) in heads.items():
+        head = {"kind": kind, "stride": stride, "width": 8, "dropout": (0, 0, 0)}
+        model = keras_models.network(member(backbone=name, head=head, view={"size": 64, "crop": "full"}))
+        found = model(images(), training=False)
+        assert found["features"].shape == (2, width), name
+        assert found["logit"].shape == (2, 1)
+        assert np.isfinite(found["logit"]).all()
+        assert keras_models.parts(model)[0].output.shape[-1] == channels, name
+
+
+def parameters_are_the_published_ones() -> None:
+    assert keras_backend.parameters(config.read("reyvaz_b2_1024")) == 7_769_971
+
+
+def gray_stands_for_three_equal_colours() -> None:
+    one = member(mean=0.25, std=0.5)
+    backbone, _ = keras_models.parts(keras_models.network(one))
+    shown = keras.Model(backbone.input, backbone.get_layer("colours").output)
+    assert np.allclose(shown(np.full((1, 4, 4, 1), 255, np.uint8)), 1.5)
+    assert shown(images()).shape == (2, 64, 64, 3)
+
+
+def a_stride_that_is_not_there_is_refused() -> None:
+    refused("has no stride 7", keras_models.network, member(head={"stride": 7}))
+
+
+def features_and_the_last_layer_give_the_probability() -> None:
+    to = folder()
+    one = member(hflip_tta=True, tta_passes=2)
+    fit(one, to)
+    data = data_of(one)
+    first, _ = keras_backend.infer(data, data.image_ids, to)
+    prob, features = keras_backend.infer(data, data.image_ids, to)
+    assert np.allclose(first, prob, atol=1e-5)  # as trained, and as read from its file
+    assert (prob.dtype, features.dtype, features.shape) == (np.float32, np.float32, (12, 4))
+    *_, kernel, bias = stored(to)
+    assert np.allclose(1 / (1 + np.exp(-(features @ kernel[:, 0] + bias))), prob, atol=1e-5)
+
+
+def mirrored_view_counts_as_much() -> None:
+    one = member(hflip_tta=True)
+    asked = []
+
+    def answer(batch):
+        asked.append(batch)
+        return batch[:, 0, 0, 0].astype(np.float32), batch[:, 0, 0]
+
+    data = data_of(one)
+    _, features = keras_backend._infer(data, data.image_ids[:3], answer)
+    seen = np.stack([data.seen(image_id)["image"][0] for image_id in data.image_ids[:3]]).astype(float)
+    assert np.allclose(features[:, 0], (seen[:, 0, 0] + seen[:, 0, -1]) / 2)
+    assert len(asked) == 2
+
+
+def loss_weighs_and_smooths() -> None:
+    logit, label = np.array([0.3, -1.2, 2.0], np.float32), np.array([1, 0, 1], np.float32)
+    found = keras_steps.losses(member(positive_weight=2, label_smoothing=0.25), label, logit)
+    target, prob = np.array([0.875, 0.125, 0.875]), 1 / (1 + np.exp(-logit))
+    assert np.allclose(found, -2 * target * np.log(prob) - (1 - target) * np.log(1 - prob), atol=1e-6)
+
+
+def local_weights_load_and_others_are_refused() -> None:
+    os.environ["WEIGHTS"] = str(folder())
+    where, donor = Path(os.environ["WEIGHTS"]), keras_models.backbone_of("VGG16")
+    part = keras.Model(donor.input, donor.get_layer("block2_conv2").output)
+    part.save(where / "mine.keras")
+    part.save_weights(where / "theirs.weights.h5")
+    donor.save(where / "old.h5")
+    (where / "broken.keras").write_bytes(b"PK half a file")
+    for name in ("mine", "old"):
+        model = keras_weights.start(member(weights=name))
+        found = {layer.name: layer.get_weights() for layer in keras_models.every_layer(model)}
+        for layer in ("block1_conv1", "block2_conv2"):
+            assert all(np.array_equal(*p) for p in zip(found[layer], donor.get_layer(layer).get_weights(), strict=True))
+    refused("do not fit the backbone Xception: 0%", keras_backend.check, member(weights="mine", backbone="Xception"))
+    refused("expected absent.keras or absent.h5", keras_backend.check, member(weights="absent"))
+    refused("cannot be read", keras_backend.check, member(weights="broken"))
+    refused("cannot be read", keras_backend.check, member(weights="theirs.weights"))
+
+
+def weights_that_run_code_are_refused() -> None:
+    os.environ["WEIGHTS"] = str(folder())
+    image = keras.Input((8, 8, 3))
+    evil = keras.Model(image, keras.layers.Lambda(lambda x: x + 1)(image))
+    evil.save(Path(os.environ["WEIGHTS"]) / "evil.keras")
+    refused("cannot be read", keras_backend.check, member(weights="evil"))
+
+
+def weights_of_a_training_start_another() -> None:
+    os.environ["WEIGHTS"] = str(folder())
+    to = Path(os.environ["WEIGHTS"])
+    fit(member(), to)
+    (to / "weights.keras").rename(to / "own.keras")
+    model = keras_weights.start(member(weights="own"))
+    saved = keras.saving.load_model(to / "own.keras", safe_mode=True).get_weights()
+    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), saved, strict=True))
+
+
+def no_hub_is_said_and_the_start_is_random() -> None:
+    fetch = keras_weights.backbone_of
+
+    def offline(name, weights=None):
+        if weights:
+            raise ConnectionError
+        return fetch(name)
+
+    keras_weights.backbone_of = offline
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        keras_weights.start(member(weights="imagenet"))
+    keras_weights.backbone_of = fetch
+    assert said.getvalue().count("cannot be fetched") == 1
+
+
+def what_keras_lacks_is_refused() -> None:
+    refused("onecycle", keras_backend.check, member(training={"schedule": "onecycle", "optimizer": "sgd"}))
+    frame = {"size": 32, "crop": "full", "frame": 64}
+    refused("view.frame", keras_backend.check, member(head={"kind": "flat"}, view=frame))
+    for key, settings in {
+        "augment.rotate": {"augment": {"rotate": 0.5}}, "view.crop": {"view": {"size": 32, "crop": "box"}},
+        "augment.clahe_too": {"augment": {"contrast": 0.5}},
+        "sampling.positive_share": {"sampling": {"positive_share": 0.5}},
+    }.items():  # fmt: skip
+        refused(key, keras_backend.check, member(input="tfrecord", **settings))
+
+
+def unit_writes_what_stage_3_reads() -> None:
+    for name in ("a", "b"):
+        unit = config.unit(RECIPE, paths(), name, 0, member())
+        step.run(unit, lambda identity, metrics, unit=unit: step.train(unit, RECIPE, paths(), identity, metrics))
+        assert unit.current
+        left = {path.name for path in unit.folder.iterdir()}
+        assert left >= {"weights.keras", "history.csv", "predictions.parquet", "features.npz", "run.json"}
+        assert not any(name.startswith("checkpoint") for name in left)
+    table = tables.read(unit.folder / "predictions.parquet", tables.PREDICTIONS, "")
+    assert (table["split"] == "test").sum() == 3
+    columns = (unit.folder / "history.csv").read_text().splitlines()[0]
+    assert columns == "epoch,loss,lr,score,watched_loss"
+    rows = read_fold(paths(), Prepared(paths().prepared, 2), ["a", "b"], 0, {})
+    assert rows.features.shape == (len(rows.image_ids), 8)
