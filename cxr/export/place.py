@@ -1,0 +1,80 @@
+"""The place of an export: the folder appears whole or not at all, and only an older export gives way to it."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cxr import runs
+from cxr.errors import UsageError
+from cxr.files import read_json, write_json
+
+MARK = "export.json"  # what an export holds, written last
+
+
+@contextmanager
+def replaced(target: Path, facts: dict) -> Iterator[Path]:
+    """Yield an empty folder; on success it becomes `target`, with `facts` in its export.json.
+
+    Raises UsageError where `target` holds anything but an untouched export, another process is at it, or the
+    disk is full; what was there stays then.
+    """
+    try:
+        _require_ours(target)
+        with _workshop(target) as workshop:
+            new = workshop / "new"
+            new.mkdir()
+            yield new
+            write_json(new / MARK, facts | {"content": _content(new)})
+            _require_ours(target)  # again: it may have been filled meanwhile
+            if target.exists():
+                target.rename(workshop / "old")
+            new.rename(target)
+    except OSError as error:
+        raise UsageError(f"{error.filename or target}: {error.strerror or error}; nothing was exported") from None
+
+
+@contextmanager
+def _workshop(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` for this process alone; what a killed export left in it is cleared away."""
+    workshop = target.with_name(f".{target.name}.partial")
+    workshop.mkdir(parents=True, exist_ok=True)
+    with runs.locked(workshop):
+        _clear(workshop, target)
+        try:
+            yield workshop
+        finally:
+            _clear(workshop, target)
+            (workshop / ".lock").unlink()
+            workshop.rmdir()
+
+
+def _clear(workshop: Path, target: Path) -> None:
+    """Remove what is left in a workshop; an older export that had not been replaced yet goes back first."""
+    if (workshop / "old").exists() and not target.exists():
+        (workshop / "old").rename(target)
+    for name in ("new", "old"):
+        if (workshop / name).exists():
+            shutil.rmtree(workshop / name)
+
+
+def _require_ours(target: Path) -> None:
+    """Raises UsageError unless `target` is free, empty, or just what an export wrote there."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    record = read_json(target / MARK) if target.is_dir() else None
+    if record is None or "content" not in record:
+        raise UsageError(f"{target} is there and is no export of this command; choose another --out")
+    if record["content"] != _content(target):
+        raise UsageError(f"{target}: files were added, changed or removed since its export; choose another --out")
+
+
+def _content(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of an export's files, its export.json apart."""
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / MARK)
+    found = hashlib.sha256()
+    for path in files:
+        stat = path.lstat()
+        found.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+    return found.hexdigest()

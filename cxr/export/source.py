@@ -1,0 +1,123 @@
+"""What is exported: the images of a prepared folder at one size, made by threads, few of them in memory at a time."""
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+
+from cxr.boxes import STEP
+from cxr.errors import DataError, UsageError
+from cxr.geometry import Box, crop
+from cxr.prepared import STEP as PREPARE
+from cxr.prepared import Prepared
+from cxr.progress import Line
+
+SPLITS = ("train", "test", "unlabelled")  # train: the labelled ones
+BATCH = 64  # images under way: their mapped pages and what is made of them count as resident memory
+FILE_NAME = re.compile(r"\w[\w. -]{0,199}")  # a longer one, with a layout's suffix, passes the 255 bytes of a file name
+Made = TypeVar("Made")
+cv2.setNumThreads(0)
+
+
+class Example(NamedTuple):
+    """One image. mask: uint8 [size, size] of 0 or 1; mask, label and fold: None without a label."""
+
+    image_id: str
+    split: str
+    image: np.ndarray
+    """uint8 [size, size]."""
+    mask: np.ndarray | None
+    label: int | None
+    fold: int | None
+    chest: Box | None
+    """On the image, where a box is known and the image is not cut to it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a prepared folder, whole or cut to the chest box, as squares of `size`."""
+
+    prepared: Prepared
+    boxes: dict[str, Box]
+    """In the original's pixels."""
+    size: int
+    crop: str
+    splits: tuple[str, ...] = SPLITS
+
+    def __post_init__(self) -> None:
+        """Raises DataError for an id that cannot name a file, UsageError where boxes or folds are of other data."""
+        for image_id in self.prepared.manifest.index:
+            if not FILE_NAME.fullmatch(image_id) or len(image_id.encode()) > 200:
+                raise DataError(f"image id {image_id!r} cannot name a file everywhere; rename its DICOM file")
+            if self.crop == "box" and image_id not in self.boxes:
+                raise UsageError(f"image {image_id} has no chest box; the boxes are made by: {STEP}")
+        if set(self.prepared.folds.index) != set(self.prepared.ids("train")):
+            raise UsageError(f"{self.prepared.folder}: its folds are of other images; they are made by: {PREPARE}")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images of each split that has some."""
+        counts = {split: len(self.prepared.ids(split)) for split in self.splits}
+        return {split: count for split, count in counts.items() if count}
+
+    @property
+    def ids(self) -> list[str]:
+        """All images, the labelled ones first."""
+        return [image_id for split in self.counts for image_id in self.prepared.ids(split)]
+
+    def fold_ids(self, fold: int) -> list[str]:
+        """The labelled images of a fold, in the manifest's order."""
+        folds = self.prepared.folds["fold"]
+        return [image_id for image_id in self.prepared.ids("train") if folds[image_id] == fold]
+
+    def each(self, function: Callable[[Example], Made], image_ids: list[str]) -> Iterator[Made]:
+        """function(example) of each image in the order given; several threads call it."""
+        line = Line("export")
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(image_ids), BATCH):
+                line.say(f"{start} of {len(image_ids)} images")
+                names = image_ids[start : start + BATCH]
+                yield from pool.map(lambda name: function(self.example(name)), names)
+                _let_go(self.prepared)
+
+    def example(self, image_id: str) -> Example:
+        """One image as it is exported."""
+        row, part = self.prepared.manifest.loc[image_id], self._part(image_id)
+        image = crop(self.prepared.image(image_id), part, self.size)
+        if row["split"] != "train":
+            return Example(image_id, row["split"], image, None, None, None, self._chest(image_id))
+        mask = cut_mask(self.prepared.mask(image_id), part, self.size)
+        fold = int(self.prepared.folds.at[image_id, "fold"])
+        return Example(image_id, "train", image, mask, int(row["label"]), fold, self._chest(image_id))
+
+    def _part(self, image_id: str) -> Box:
+        """What is shown of an image, on the prepared canvas."""
+        frame = Box(0, 0, self.prepared.size, self.prepared.size)
+        if self.crop == "full":
+            return frame
+        return self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id]).clipped(frame.width, frame.height)
+
+    def _chest(self, image_id: str) -> Box | None:
+        if self.crop == "box" or image_id not in self.boxes:
+            return None
+        box = self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])
+        return box.scaled(self.size / self.prepared.size).clipped(self.size, self.size)
+
+
+def cut_mask(mask: np.ndarray, part: Box, size: int) -> np.ndarray:
+    """The part of a mask, uint8 [size, size] of 0 or 1; one pixel stays of what would vanish by shrinking."""
+    cut = (crop(mask * np.uint8(255), part, size) > 127).astype(np.uint8)
+    if not cut.any() and mask.any():
+        share = crop(mask.astype(np.float32), part, size)
+        cut.ravel()[share.argmax()] = share.any()
+    return cut
+
+
+def _let_go(prepared: Prepared) -> None:
+    """Unmap the arrays: pages once read count as resident memory; they are mapped anew when next asked for."""
+    for name in ("pixels", "masks"):
+        vars(prepared).pop(name, None)
