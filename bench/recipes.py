@@ -31,6 +31,7 @@ BOXES = {
     "about": "chest boxes for all systems", "prepared_size": 256, "folds": 2, "subfolds": 4,
     "stage0": "fasterrcnn_small", "stage1": [], "stage2": [], "stage3": "smoke",
 }  # fmt: skip
+STAGES = ("stage1", "stage2", "stage3")
 COLUMNS = {"stack AUC": ("stack", "auc"), "Kaggle Dice": ("kaggle_dice",), "positives Dice": ("positives_dice",)}
 
 
@@ -79,8 +80,9 @@ def one(system: str, seed: int, home: Path, data: Path, asked: argparse.Namespac
     if (done := read_json(note)) and done["recipe"] == recipe.model_dump(mode="json"):
         return done["test"]
     os.environ["RECIPE"] = str(path)
-    for module in ("stage1_classify.train", "stage2_segment.train", "stage3_stack.train", "stage3_stack.table"):
+    for module in dict.fromkeys(unit.command[0] for stage in STAGES for unit in of(stage, recipe, data)):
         call(module)
+    call("stage3_stack.table")
     test = (read_json(recipe.model_copy(update={"name": path.stem}).paths(data).run / "results.json") or {})["test"]
     write_json(note, {"recipe": recipe.model_dump(mode="json"), "test": test})
     shutil.rmtree(recipe.model_copy(update={"name": path.stem}).paths(data).run)
@@ -94,7 +96,8 @@ def shared_out(system: str, seed: int, asked: argparse.Namespace, data: Path) ->
     small = {"size": asked.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 300}
     recipe = recipes.read(ROOT / "recipes" / f"{system}.yaml").model_copy(update=update)
     recipe = recipe.model_copy(update={"small": recipes.Small(**small)})
-    trainings = sum(unit.command[0].endswith(".train") for s in ("stage1", "stage2") for unit in of(s, recipe, data))
+    networks = [unit for stage in STAGES[:2] for unit in of(stage, recipe, data)]
+    trainings = sum(unit.command[0].endswith(".train") for unit in networks)
     small["minutes"] = round(asked.minutes / trainings, 3)
     return recipe.model_copy(update={"small": recipes.Small(**small)})
 

@@ -40,12 +40,13 @@ def main() -> None:
 
 def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
     """Run the units of a stage that are not up to date."""
+    found = units(stage, recipe, paths)
     if recipe.small:  # units of seconds: starting a process for each would take longer than all of them
-        jobs.call(stage, (f"{ROOMS[stage]}.train",))
+        for module in dict.fromkeys(unit.command[0] for unit in found):
+            jobs.call(stage, (module,))
         return
     names = list(ROOMS)
     later = [unit for name in names[names.index(stage) + 1 :] for unit in units(name, recipe, paths)]
-    found = units(stage, recipe, paths)
     devices = [] if all(unit.current for unit in found) else list(gpus())
     jobs.Jobs(found, later, paths, devices).run()
 

@@ -15,13 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def prepared_home(tmp_path_factory: pytest.TempPathFactory):
-    """Environment of a smoke trial whose data lie ready: what its stages need to run on."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with data and home/, in which all that the members need lies ready."""
     place = tmp_path_factory.mktemp("recipes")
     with pytest.MonkeyPatch.context() as patch:
-        environment = {"CXR_HOME": place / "home", "DATA": place / "smoke", "SMOKE": "1", "CXR_WORKERS": "0"}
-        for key, value in environment.items():
-            patch.setenv(key, str(value))
+        use(patch, place)
         patch.setenv("RECIPE", str(ROOT / "recipes" / "dw_hwang.yaml"))
         make(place / "smoke", default_config().model_copy(update=SMOKE))
         recipe = read(ROOT / "recipes" / "dw_hwang.yaml")
@@ -30,4 +28,17 @@ def prepared_home(tmp_path_factory: pytest.TempPathFactory):
         prepare(paths, PrepareConfig(**numbers, seed=recipe.seed), workers=1)
         patch.setattr(sys, "argv", ["stage0_bbox.train"])
         boxes.main()
-        yield place
+    return place
+
+
+@pytest.fixture
+def prepared_home(home: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the environment of this test: a smoke trial."""
+    use(monkeypatch, prepared)
+    return prepared
+
+
+def use(patch: pytest.MonkeyPatch, place: Path) -> None:
+    environment = {"CXR_HOME": place / "home", "DATA": place / "smoke", "SMOKE": "1", "CXR_WORKERS": "0"}
+    for key, value in environment.items():
+        patch.setenv(key, str(value))
