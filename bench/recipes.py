@@ -93,7 +93,7 @@ def shared_out(system: str, seed: int, asked: argparse.Namespace, data: Path) ->
     """The published recipe cut to the budget: one fold of two, the minutes shared out among its trainings."""
     update = {key: BOXES[key] for key in ("prepared_size", "folds", "subfolds", "stage0")}
     update |= {"train_folds": [0], "seed": seed}
-    small = {"size": asked.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 300}
+    small = {"size": asked.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 100}
     recipe = recipes.read(ROOT / "recipes" / f"{system}.yaml").model_copy(update=update)
     recipe = recipe.model_copy(update={"small": recipes.Small(**small)})
     networks = [unit for stage in STAGES[:2] for unit in of(stage, recipe, data)]

@@ -1,7 +1,7 @@
 """Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of keras_models.
 
-A backend offers two functions: fit(...) -> metrics, and infer(...) -> (prob, features). Beside them: check(member),
-whether a member can be built, before any work; parameters(member), for the table in the README.
+It offers what timm_backend does: check(member), before any work; fit(...) -> metrics; infer(...) -> (prob, features);
+and parameters(member), for the table in the README.
 """
 
 from collections.abc import Callable
@@ -108,23 +108,23 @@ def _score(data: ClassifierData, image_ids: list[str], answer: Answer) -> dict[s
 
 def _infer(data: ClassifierData, image_ids: list[str], answer: Answer) -> tuple[np.ndarray, np.ndarray]:
     """Means over the passes, and over the image and the mirrored image: of the logits, and of the features."""
-    passes = [_pass(data, image_ids, answer, number) for number in data.passes]
-    logits, features = (np.mean(part, axis=0, dtype=np.float32) for part in zip(*passes, strict=True))
-    return 1 / (1 + np.exp(-logits)), features
-
-
-def _pass(data: ClassifierData, image_ids: list[str], answer: Answer, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 [N] and features float32 [N, D] of one pass."""
-    found, size = [], 2 * data.member.training.batch
-    for first in range(0, len(image_ids), size):
-        ids = image_ids[first : first + size]
-        images = channels_last([data.seen(image_id, number)["image"] for image_id in ids])
+    seen = [(image_id, number) for number in data.passes for image_id in image_ids]
+    found, size = [], _size(data)
+    for first in range(0, len(seen), size):
+        images = channels_last([data.seen(*one)["image"] for one in seen[first : first + size]])
         views = [images, images[:, :, ::-1]] if data.member.hflip_tta else [images]
         found.append([np.mean(part, axis=0) for part in zip(*map(answer, views), strict=True)])
     logits, features = (np.concatenate(part) for part in zip(*found, strict=True))
-    return logits, features
+    logits = logits.reshape(len(data.passes), -1).mean(axis=0, dtype=np.float32)
+    features = features.reshape(len(data.passes), len(image_ids), -1).mean(axis=0, dtype=np.float32)
+    return 1 / (1 + np.exp(-logits)), features
+
+
+def _size(data: ClassifierData) -> int:
+    """Images that the network is asked about at once; without gradients there is room for more than in training."""
+    return max(2 * data.member.training.batch, 32)
 
 
 def _batches(data: ClassifierData, images: int) -> int:
     """How often an inference asks the network."""
-    return -(-images // (2 * data.member.training.batch)) * (1 + data.member.hflip_tta) * len(data.passes)
+    return -(-images * len(data.passes) // _size(data)) * (1 + data.member.hflip_tta)

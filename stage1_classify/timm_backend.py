@@ -79,6 +79,11 @@ def check(member: ClassifierConfig) -> None:
         _load(model, member)
 
 
+def parameters(member: ClassifierConfig) -> int:
+    """Numbers in all of the network's tensors, batch norm's statistics among them, as Keras counts."""
+    return sum(value.numel() for value in Classifier(member).state_dict().values() if value.is_floating_point())
+
+
 def build(config: ClassifierConfig) -> Classifier:
     """A classifier with its start weights; says in one line where they are from."""
     if config.weights is None:
