@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From chest X-rays to submission.csv:  [DATA=<folder>] [WEIGHTS=<folder>] bash run_all.sh [recipes/<name>.yaml]
+# From chest X-rays to submission.csv:  [DATA=<folder>] [WEIGHTS=<folder>] bash run_all.sh [recipes/<name>.yaml] [--smoke]
 # Without data it runs on phantoms that it makes. What is up to date is not done again; FORCE=1 does all again.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/pipeline/environment.sh"
