@@ -20,21 +20,21 @@ CURVES = {
 
 @dataclass(frozen=True)
 class History:
-    """One training: its rows of history.csv, and the epoch whose weights were kept, where that is known."""
+    """One training: its rows of history.csv, and the epochs whose weights were kept, where known."""
 
     rows: pd.DataFrame
-    kept: int | None
+    kept: list[int]
 
 
 def curves(recipe: Recipe, paths: Paths):
-    """A row for each classifier and segmenter, a line for each fold; the ring is the epoch that was kept."""
+    """A row for each classifier and segmenter, a line for each fold; rings are the epochs that were kept."""
     members = [(1, member) for member in recipe.stage1] + [(2, member) for member in recipe.stage2]
     every = {f"stage {stage}\n{member}": _histories(paths, stage, member, recipe.trained) for stage, member in members}
     found = {name: histories for name, histories in every.items() if histories}
     columns = [name for name in CURVES if any(name in h.rows for hs in found.values() for h in hs.values())]
     if not columns:
         return None
-    title = f"{paths.dataset}, recipe {recipe.name}: trainings by epoch; the ring is the epoch that was kept"
+    title = f"{paths.dataset}, recipe {recipe.name}: trainings by epoch; rings are the epochs that were kept"
     figure = new_figure(2.9 * len(columns) + 0.6, 2.1 * len(found) + 1.1, title)
     axes = figure.subplots(len(found), len(columns), squeeze=False)
     for row, (name, histories) in zip(axes, found.items(), strict=True):
@@ -54,7 +54,8 @@ def _histories(paths: Paths, stage: int, member: str, folds: list[int]) -> dict[
         folder = paths.unit(stage, member, fold)
         if (folder / "history.csv").is_file():
             record = read_json(folder / "run.json") or {}
-            found[fold] = History(pd.read_csv(folder / "history.csv"), record.get("metrics", {}).get("kept_epoch"))
+            kept = record.get("metrics", {}).get("kept_epochs", [])
+            found[fold] = History(pd.read_csv(folder / "history.csv"), kept)
     return found
 
 
@@ -66,7 +67,7 @@ def _curve(axis, column: str, histories: dict[int, History]) -> None:
             continue
         rows, colour = history.rows, FOLDS[fold % len(FOLDS)]
         axis.plot(rows["epoch"], rows[column], color=colour, linewidth=1.4, marker=".", markersize=4)
-        kept = rows[rows["epoch"] == history.kept]
+        kept = rows[rows["epoch"].isin(history.kept)]
         axis.plot(kept["epoch"], kept[column], "o", color=colour, markersize=7, fillstyle="none")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)

@@ -57,7 +57,7 @@ def train(paths, stage: int, member: str, fold: int, **columns: list[float]) -> 
     folder = paths.unit(stage, member, fold)
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "lr": [1e-3, 1e-4]} | columns).to_csv(folder / "history.csv")
-    write_json(folder / "run.json", {"metrics": {"kept_epoch": 2}})
+    write_json(folder / "run.json", {"metrics": {"kept_epochs": [2]}})
 
 
 def titles(figure) -> list[str]:
