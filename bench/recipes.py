@@ -1,6 +1,6 @@
 """All published systems at one small equal budget on phantoms: a check that all work, not a ranking.
 
-python -m bench.recipes [--minutes 2] [--seeds 3] [--size 128] [--home FOLDER]
+python -m bench.recipes [--minutes 1] [--seeds 3] [--size 96] [--home FOLDER]
 
 Every system trains on the same images, boxes and fold for the same minutes, shared out evenly among its trainings;
 from random weights, its members cut to --size. Scores are of test phantoms of other patients, whose truth is known.
@@ -26,7 +26,7 @@ from cxr.recipe import Recipe
 from pipeline.stages import units
 
 SYSTEMS = ("dw_hwang", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
-PHANTOMS = {"train": "300", "test": "200", "size": "256", "positive-share": "0.4"}
+PHANTOMS = {"train": "160", "test": "100", "size": "256", "positive-share": "0.4"}
 BOXES = {
     "about": "chest boxes for all systems", "prepared_size": 256, "folds": 2, "subfolds": 4,
     "stage0": "fasterrcnn_small", "stage1": [], "stage2": [], "stage3": "smoke",
@@ -37,9 +37,9 @@ COLUMNS = {"stack AUC": ("stack", "auc"), "Kaggle Dice": ("kaggle_dice",), "posi
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.recipes")
-    parser.add_argument("--minutes", type=float, default=2.0, help="of training, for a system and a seed")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of training, for a system and a seed")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=128, help="side of a system's largest view")
+    parser.add_argument("--size", type=int, default=96, help="side of a system's largest view")
     parser.add_argument("--home", type=Path, help="keep the runs there, and take up what is done")
     asked = parser.parse_args()
     if asked.home:
