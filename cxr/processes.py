@@ -45,7 +45,7 @@ def _cpus() -> int:
 
 
 def _pool(context: Any, workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, context, initializer=_settle)
+    return ProcessPoolExecutor(workers, context, initializer=settle)
 
 
 def _rounds(pool: Any, function: Callable, chunks: Iterator[list], running: dict[Future, list], most: int) -> Iterator:
@@ -86,7 +86,7 @@ def _alone(context: Any, function: Callable, task: Any) -> Any:
         return DIED
 
 
-def _settle() -> None:
+def settle() -> None:
     """In each process: leave Ctrl-C to the parent, and end with it, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
@@ -95,3 +95,10 @@ def _settle() -> None:
 def _follow() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def loaders(asked: int | None) -> int:
+    """Processes that load a training's images: as asked, or CXR_WORKERS, or half the cores and at most 8."""
+    if asked is None:
+        asked = int(os.environ.get("CXR_WORKERS", min(8, max(1, (os.cpu_count() or 1) // 2))))
+    return asked

@@ -12,11 +12,12 @@ import numpy as np
 
 from cxr.errors import UsageError
 from cxr.metrics import auc
+from cxr.processes import loaders
 from stage1_classify import keras_device, keras_records
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData
 from stage1_classify.keras_device import precision, settle
-from stage1_classify.keras_loading import Loader, channels_last, worker_count
+from stage1_classify.keras_loading import Loader, channels_last
 from stage1_classify.keras_loop import Trainer, steps_of
 from stage1_classify.keras_models import network
 from stage1_classify.keras_steps import FEW, answers
@@ -94,7 +95,7 @@ def _feed(data: ClassifierData):
         devices = keras_device.strategy()
         return devices, keras_records.Records(data, devices)
     few = steps_of(data) < FEW  # a process takes seconds to start
-    return keras_device.single(), Loader(data, 0 if few else worker_count(data.member.training.workers))
+    return keras_device.single(), Loader(data, 0 if few else loaders(data.member.training.workers))
 
 
 def _score(data: ClassifierData, image_ids: list[str], answer: Answer) -> dict[str, float]:

@@ -2,9 +2,6 @@
 
 import dataclasses
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +10,7 @@ import cv2
 import numpy as np
 
 from cxr.prepared import Prepared
+from cxr.processes import settle
 from stage1_classify.data import ClassifierData
 
 AHEAD = 3  # batches under way for each process
@@ -48,13 +46,6 @@ class Loader:
             self._pool.shutdown(cancel_futures=True)
 
 
-def worker_count(asked: int | None) -> int:
-    """Loader processes: as asked, or CXR_WORKERS, or half the cores and at most 8."""
-    if asked is None:
-        asked = int(os.environ.get("CXR_WORKERS", min(8, max(1, (os.cpu_count() or 1) // 2))))
-    return asked
-
-
 def batch_of(data: ClassifierData, epoch: int, image_ids: list[str]) -> dict[str, np.ndarray]:
     """Training examples stacked, channels last."""
     samples = [data.sample(image_id, epoch) for image_id in image_ids]
@@ -74,16 +65,9 @@ def _pool(data: ClassifierData, workers: int) -> ProcessPoolExecutor:
 
 def _settle(data: ClassifierData) -> None:
     global _data
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    settle()
     cv2.setNumThreads(0)  # the cores are busy with the network
     _data = data
-
-
-def _end_with_parent() -> None:
-    """Also where it was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _made(epoch: int, image_ids: list[str]) -> dict[str, np.ndarray]:

@@ -1,9 +1,8 @@
 """The training loop of Keras members: it does, keeps and writes what cxr.torchkit.loop does, keeps and writes."""
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -11,34 +10,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from cxr.course import State, goes_on, metrics, not_finite, report
 from cxr.errors import UsageError
 from cxr.files import replacing
-from cxr.progress import Line, clock
-from cxr.schedule import Place
+from cxr.progress import Line
 from stage1_classify.keras_checkpoint import Kept, load_state, save_state
 from stage1_classify.keras_device import single
 from stage1_classify.keras_optimizers import Plateau, set_rate
 from stage1_classify.keras_steps import FEW, Steps
 
 Watch = Callable[[], dict[str, float]]
-TIMED = 5  # steps after which a rate can be told
-
-
-@dataclass
-class State:
-    """What a resumed training needs beside the weights."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = float("-inf")
-    best_epoch: int = -1
-    history: list[dict] = field(default_factory=list)
-    images: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    loss_sum: float = 0.0
-    done: bool = False
 
 
 class Trainer:
@@ -72,18 +53,12 @@ class Trainer:
             self.model.save(temporary)
         with replacing(self.folder / "history.csv") as temporary:
             pd.DataFrame(self.state.history).to_csv(temporary, index=False)
-        return self._metrics()
+        return metrics(self.line, self.state, [each["epoch"] for each in self.kept.epochs], self.watch is not None)
 
     @property
     def _learns(self) -> bool:
-        """Whether the backbone does, too: not while the head trains alone."""
-        first = min(self.training.head_first, self.training.epochs - 1)
-        return not self.member.freeze_backbone and self.state.epoch >= first
-
-    @property
-    def _spent(self) -> float:
-        """Share of training.minutes that has gone; 0 without such a limit."""
-        return self.state.seconds / (60 * self.training.minutes) if self.training.minutes else 0.0
+        """Whether the backbone does, too."""
+        return not self.member.freeze_backbone and self.state.backbone_learns(self.training)
 
     def _epoch(self) -> None:
         sizes = [len(ids) for ids in self.data.batches(self.state.epoch)]
@@ -92,14 +67,13 @@ class Trainer:
             waited = time.perf_counter() - mark
             self._batch(batch, sizes)
             now = time.perf_counter()
-            self.state.seconds += now - mark
-            self.state.waited += waited if self.state.batch > 1 else 0.0  # the first waits for processes to start
+            self.state.timed(now - mark, waited)
             mark = now
-            self._report(len(sizes))
+            report(self.line, self.state, self.training, len(sizes))
             if not self.summed and time.monotonic() - saved > 60 * self.training.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
-            if self._spent >= 1:
+            if self.state.spent(self.training) >= 1:
                 break
 
     def _batch(self, batch: dict, sizes: list[int]) -> None:
@@ -108,13 +82,9 @@ class Trainer:
         size = sizes[self.state.batch]
         loss, gradients = self.steps.gradients(batch, size, self._learns)
         if not np.isfinite(loss):
-            raise UsageError(
-                f"{self.line.label}: the loss is {loss} in epoch {self.state.epoch + 1}; lower training.lr"
-            )
+            raise UsageError(not_finite(self.line, self.state, loss))
         self._add(gradients)
-        self.state.batch += 1
-        self.state.loss_sum += loss
-        self.state.images += size
+        self.state.counted(loss, size)
         if self.state.batch == len(sizes) or self.state.batch % self.training.accumulate == 0:
             self._step()
 
@@ -122,8 +92,7 @@ class Trainer:
         if self.plateau:
             self.steps.optimizer.learning_rate.assign(self.plateau.lr)
         else:
-            place = Place(self.state.epoch, self.state.batch / total, self._spent)
-            set_rate(self.steps.optimizer, self.training, place)
+            set_rate(self.steps.optimizer, self.training, self.state.place(self.training, total))
 
     def _add(self, gradients: list[tf.Tensor]) -> None:
         scaled = [each / self.training.accumulate for each in gradients] if self.training.accumulate > 1 else gradients
@@ -141,19 +110,15 @@ class Trainer:
         return [each.numpy() for each in self.steps.average] or self.model.get_weights()
 
     def _close_epoch(self) -> None:
-        row = {"epoch": self.state.epoch + 1, "loss": self.state.loss_sum / max(self.state.batch, 1)}
+        row = {"epoch": self.state.epoch + 1, "loss": self.state.mean_loss}
         row["lr"] = float(keras.ops.convert_to_numpy(self.steps.optimizer.learning_rate))
         if self.watch:
             row |= self._watched()
             self._judge(row["score"])
         elif self.training.keep == "average":
             self.kept.offer(self.state.epoch, float(self.state.epoch), self._judged())  # nothing watched: the last few
-        self.state.history.append(row)
-        self.summed, self.state.loss_sum = [], 0.0
-        self.state.epoch, self.state.batch = self.state.epoch + 1, 0
-        stale = self.state.epoch - 1 - self.state.best_epoch
-        stopped = bool(self.watch and self.training.early_stop and stale >= self.training.early_stop)
-        self.state.done = stopped or self.state.epoch >= self.training.epochs or self._spent >= 1
+        self.summed = []
+        self.state.close(row, self.training, self.watch is not None)
         self._save()
 
     def _watched(self) -> dict[str, float]:
@@ -169,25 +134,9 @@ class Trainer:
     def _judge(self, score: float) -> None:
         if self.plateau:
             self.plateau.step(score, self.training)
-        if score > self.state.best:
-            self.state.best, self.state.best_epoch = score, self.state.epoch
+        self.state.judged(score)
         if self.kept.count:
             self.kept.offer(self.state.epoch, score, self._judged())
-
-    def _report(self, total: int) -> None:
-        if self.state.step < TIMED:
-            return
-        pace = self.state.seconds / self.state.images
-        left = self.state.seconds * (self.training.epochs / (self.state.epoch + self.state.batch / total) - 1)
-        last = self.state.history[-1] if self.state.history else {}
-        watched = f", watched {last['score']:.3f}" if "score" in last else ""
-        run = os.environ.get("CXR_RUN_WORK")  # this unit and those after it, in units of this one
-        whole = f", the whole run about {clock(left + (float(run) - 1) * (left + self.state.seconds))}" if run else ""
-        self.line.say(
-            f"epoch {self.state.epoch + 1}/{self.training.epochs}, loss "
-            f"{self.state.loss_sum / self.state.batch:.3f}{watched}, {1 / pace:.1f} images/s, "
-            f"{clock(left)} left{whole}"
-        )
 
     def _save(self) -> None:
         arrays = {"model": self.model.get_weights(), "average": [each.numpy() for each in self.steps.average]}
@@ -212,19 +161,7 @@ class Trainer:
         self.kept.weights = {each["epoch"]: arrays[f"kept{each['epoch']}"] for each in self.kept.epochs}
         self.plateau = Plateau(**saved["plateau"]) if saved["plateau"] else None
         self.state = State(**saved["loop"])
-        self.line.end(f"goes on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
-
-    def _metrics(self) -> dict:
-        state = self.state
-        kept = [each["epoch"] + 1 for each in self.kept.epochs] or [state.epoch]
-        rate, share = (part / max(state.seconds, 1e-9) for part in (state.images, state.waited))
-        self.line.end(
-            f"{state.epoch} epochs, kept {', '.join(map(str, kept))}, {rate:.1f} images/s, waited {share:.1%} for data"
-        )
-        return {
-            "epochs": state.epoch, "kept_epochs": kept, "watched": state.best if self.watch else None,
-            "images_per_second": round(rate, 2), "loader_wait": round(share, 4),
-        }  # fmt: skip
+        goes_on(self.line, self.state)
 
 
 def steps_of(data) -> int:

@@ -1,6 +1,5 @@
 """Batches from loader processes, in an order and with augmentations that depend on (seed, epoch, image) alone."""
 
-import os
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -8,6 +7,8 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+
+from cxr.processes import loaders
 
 
 class TrainingData(Protocol):
@@ -73,15 +74,8 @@ def in_order(image_ids: list[str], sample, batch: int, workers: int | None = Non
     return _loader(_Fixed(image_ids, sample), workers, batch_size=batch)
 
 
-def worker_count(asked: int | None) -> int:
-    """Loader processes: as asked, or CXR_WORKERS, or half the cores and at most 8."""
-    if asked is None:
-        asked = int(os.environ.get("CXR_WORKERS", min(8, max(1, (os.cpu_count() or 1) // 2))))
-    return asked
-
-
 def _loader(dataset, workers: int | None, **how) -> DataLoader:
-    count = worker_count(workers)
+    count = loaders(workers)
     how |= {"persistent_workers": True, "prefetch_factor": 4} if count else {}
     return DataLoader(
         dataset, num_workers=count, worker_init_fn=_quiet, pin_memory=torch.cuda.is_available(), **how

@@ -1,19 +1,17 @@
 """The one training loop: mixed precision, accumulation, averaging, schedules, early stop, exact resume."""
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
+from cxr.course import State, goes_on, metrics, not_finite, report
 from cxr.errors import UsageError
 from cxr.files import replacing
-from cxr.progress import Line, clock
-from cxr.schedule import Place
+from cxr.progress import Line
 from cxr.torchkit import checkpoint, optimizing
 from cxr.torchkit.device import amp_dtype, autocast, move, seed
 from cxr.torchkit.keeping import Kept
@@ -22,24 +20,6 @@ from cxr.training import Training
 
 Loss = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 Watch = Callable[[nn.Module], dict[str, float]]
-TIMED = 5  # steps after which a rate can be told
-
-
-@dataclass
-class State:
-    """What a resumed training needs beside the networks and the optimizer."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = float("-inf")
-    best_epoch: int = -1
-    history: list[dict] = field(default_factory=list)
-    images: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    loss_sum: float = 0.0
-    done: bool = False
 
 
 class Trainer:
@@ -82,11 +62,11 @@ class Trainer:
         self.model.load_state_dict(self.judged.state_dict())
         checkpoint.save_weights(self.folder / "weights.safetensors", self.model.state_dict())
         self._write_history()
-        return self._metrics()
+        return metrics(self.line, self.state, [each["epoch"] for each in self.kept.epochs], self.watch is not None)
 
     def _train_mode(self) -> None:
         """Dropout and batch norm as in training; the backbone learns, but not while the head trains alone."""
-        learns = self.state.epoch >= min(self.training.head_first, self.training.epochs - 1)
+        learns = self.state.backbone_learns(self.training)
         self.model.train()
         for parameter in self.body:
             parameter.requires_grad_(learns)
@@ -101,38 +81,27 @@ class Trainer:
             waited = time.perf_counter() - mark
             self._batch(batch, total)
             now = time.perf_counter()
-            self.state.seconds += now - mark
-            self.state.waited += waited if self.state.batch > 1 else 0.0  # the first waits for processes to start
+            self.state.timed(now - mark, waited)
             mark = now
-            self._report(total)
+            report(self.line, self.state, self.training, total)
             at_a_step = self.state.batch % self.training.accumulate == 0
             if at_a_step and time.monotonic() - saved > 60 * self.training.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
-            if self._spent >= 1:
+            if self.state.spent(self.training) >= 1:
                 break
-
-    @property
-    def _spent(self) -> float:
-        """Share of training.minutes that has gone; 0 without such a limit."""
-        return self.state.seconds / (60 * self.training.minutes) if self.training.minutes else 0.0
 
     def _batch(self, batch: dict, total: int) -> None:
         if self.training.schedule != "plateau":
-            place = Place(self.state.epoch, self.state.batch / total, self._spent)
-            optimizing.set_rate(self.optimizer, self.training, place)
+            optimizing.set_rate(self.optimizer, self.training, self.state.place(self.training, total))
         seed(self.training.seed, self.state.epoch, self.state.batch)
         with autocast(self.on, self.training.amp):
             loss = self.loss(self.model, move(batch, self.on))
         value = float(loss.detach())
         if value != value or abs(value) == float("inf"):
-            raise UsageError(
-                f"{self.line.label}: the loss is {value} in epoch {self.state.epoch + 1}; lower training.lr"
-            )
+            raise UsageError(not_finite(self.line, self.state, value))
         self.scaler.scale(loss / self.training.accumulate).backward()
-        self.state.batch += 1
-        self.state.loss_sum += value
-        self.state.images += len(next(iter(batch.values())))
+        self.state.counted(value, len(next(iter(batch.values()))))
         if self.state.batch == total or self.state.batch % self.training.accumulate == 0:
             self._step()
 
@@ -154,7 +123,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
 
     def _close_epoch(self) -> None:
-        row = {"epoch": self.state.epoch + 1, "loss": self.state.loss_sum / max(self.state.batch, 1)}
+        row = {"epoch": self.state.epoch + 1, "loss": self.state.mean_loss}
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.watch:
             self.judged.eval()
@@ -162,36 +131,15 @@ class Trainer:
             self._judge(row["score"])
         elif self.training.keep == "average":
             self.kept.offer(self.state.epoch, float(self.state.epoch), self.judged)  # nothing watched: the last few
-        self.state.history.append(row)
-        self.state.epoch, self.state.batch, self.state.loss_sum = self.state.epoch + 1, 0, 0.0
-        stale = self.state.epoch - 1 - self.state.best_epoch
-        stopped = bool(self.watch and self.training.early_stop and stale >= self.training.early_stop)
-        self.state.done = stopped or self.state.epoch >= self.training.epochs or self._spent >= 1
+        self.state.close(row, self.training, self.watch is not None)
         self._save()
 
     def _judge(self, score: float) -> None:
         if self.plateau:
             self.plateau.step(score)
-        if score > self.state.best:
-            self.state.best, self.state.best_epoch = score, self.state.epoch
+        self.state.judged(score)
         if self.kept.count:
             self.kept.offer(self.state.epoch, score, self.judged)
-
-    def _report(self, total: int) -> None:
-        if self.state.step < TIMED:
-            return
-        pace = self.state.seconds / self.state.images
-        done = self.state.epoch + self.state.batch / total
-        left = self.state.seconds * (self.training.epochs / done - 1)
-        last = self.state.history[-1] if self.state.history else {}
-        watched = f", watched {last['score']:.3f}" if "score" in last else ""
-        run = os.environ.get("CXR_RUN_WORK")  # this unit and those after it, in units of this one
-        whole = f", the whole run about {clock(left + (float(run) - 1) * (left + self.state.seconds))}" if run else ""
-        self.line.say(
-            f"epoch {self.state.epoch + 1}/{self.training.epochs}, loss "
-            f"{self.state.loss_sum / self.state.batch:.3f}{watched}, {1 / pace:.1f} images/s, "
-            f"{clock(left)} left{whole}"
-        )
 
     def _save(self) -> None:
         parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
@@ -213,23 +161,11 @@ class Trainer:
             self.average.module.load_state_dict(saved["average"])
         self.kept.epochs = saved["kept"]
         self.state = State(**saved["loop"])
-        self.line.end(f"goes on from epoch {self.state.epoch + 1}, batch {self.state.batch + 1}")
+        goes_on(self.line, self.state)
 
     def _write_history(self) -> None:
         with replacing(self.folder / "history.csv") as temporary:
             pd.DataFrame(self.state.history).to_csv(temporary, index=False)
-
-    def _metrics(self) -> dict:
-        state = self.state
-        kept = [each["epoch"] + 1 for each in self.kept.epochs] or [state.epoch]
-        rate = state.images / max(state.seconds, 1e-9)
-        share = state.waited / max(state.seconds, 1e-9)
-        which = ", ".join(map(str, kept))
-        self.line.end(f"{state.epoch} epochs, kept {which}, {rate:.1f} images/s, waited {share:.1%} for data")
-        return {
-            "epochs": state.epoch, "kept_epochs": kept, "watched": state.best if self.watch else None,
-            "images_per_second": round(rate, 2), "loader_wait": round(share, 4),
-        }  # fmt: skip
 
 
 def fit(*arguments, **named) -> dict:

@@ -1,0 +1,106 @@
+"""How far a training has come, what is said of it, and when it ends: the same for every framework's loop."""
+
+import os
+from dataclasses import dataclass, field
+
+from cxr.progress import Line, clock
+from cxr.schedule import Place
+from cxr.training import Training
+
+TIMED = 5  # steps after which a rate can be told
+
+
+@dataclass
+class State:
+    """What a resumed training needs beside the networks and the optimizer; plain values, as a checkpoint holds them."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = float("-inf")
+    best_epoch: int = -1
+    history: list[dict] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    loss_sum: float = 0.0
+    done: bool = False
+
+    def spent(self, training: Training) -> float:
+        """Share of training.minutes that has gone; 0 without such a limit."""
+        return self.seconds / (60 * training.minutes) if training.minutes else 0.0
+
+    def place(self, training: Training, total: int) -> Place:
+        """Where the schedule stands, in an epoch of `total` batches."""
+        return Place(self.epoch, self.batch / total, self.spent(training))
+
+    def backbone_learns(self, training: Training) -> bool:
+        """Whether the backbone trains in this epoch, not the head alone."""
+        return self.epoch >= min(training.head_first, training.epochs - 1)
+
+    def timed(self, seconds: float, waited: float) -> None:
+        """A batch is done; the first one of a process waits for loaders to start, which is left out."""
+        self.seconds += seconds
+        self.waited += waited if self.batch > 1 else 0.0
+
+    def counted(self, loss: float, images: int) -> None:
+        """A batch has been seen."""
+        self.batch += 1
+        self.loss_sum += loss
+        self.images += images
+
+    def judged(self, score: float) -> None:
+        """The epoch's watched score; the first of two equals is the best."""
+        if score > self.best:
+            self.best, self.best_epoch = score, self.epoch
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss_sum / max(self.batch, 1)
+
+    def close(self, row: dict, training: Training, watched: bool) -> None:
+        """End the epoch with its row of the history; the training is done after the last one, or an early stop."""
+        self.history.append(row)
+        stale = self.epoch - self.best_epoch
+        stopped = bool(watched and training.early_stop and stale >= training.early_stop)
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        self.done = stopped or self.epoch >= training.epochs or self.spent(training) >= 1
+
+
+def report(line: Line, state: State, training: Training, total: int) -> None:
+    """Say how the training goes, in an epoch of `total` batches, and how long it and the whole run will take."""
+    if state.step < TIMED:
+        return
+    left = state.seconds * (training.epochs / (state.epoch + state.batch / total) - 1)
+    if training.minutes:
+        left = min(left, max(60 * training.minutes - state.seconds, 0.0))
+    last = state.history[-1] if state.history else {}
+    watched = f", watched {last['score']:.3f}" if "score" in last else ""
+    run = os.environ.get("CXR_RUN_WORK")  # this unit and those after it, in units of this one
+    whole = f", the whole run about {clock(left + (float(run) - 1) * (left + state.seconds))}" if run else ""
+    line.say(
+        f"epoch {state.epoch + 1}/{training.epochs}, loss {state.mean_loss:.3f}{watched}, "
+        f"{state.images / state.seconds:.1f} images/s, {clock(left)} left{whole}"
+    )
+
+
+def goes_on(line: Line, state: State) -> None:
+    """Say that an interrupted training is taken up."""
+    line.end(f"goes on from epoch {state.epoch + 1}, batch {state.batch + 1}")
+
+
+def metrics(line: Line, state: State, kept: list[int], watched: bool) -> dict:
+    """Say how a training ended, and return it for run.json; kept: epochs from 0 whose weights are kept, best first."""
+    epochs = [epoch + 1 for epoch in kept] or [state.epoch]
+    rate, share = (part / max(state.seconds, 1e-9) for part in (state.images, state.waited))
+    which = ", ".join(map(str, epochs))
+    line.end(f"{state.epoch} epochs, kept {which}, {rate:.1f} images/s, waited {share:.1%} for data")
+    return {
+        "epochs": state.epoch, "kept_epochs": epochs, "watched": state.best if watched else None,
+        "images_per_second": round(rate, 2), "loader_wait": round(share, 4),
+    }  # fmt: skip
+
+
+def not_finite(line: Line, state: State, loss: float) -> str:
+    """What to say of a loss that is not a number."""
+    return f"{line.label}: the loss is {loss} in epoch {state.epoch + 1}; lower training.lr"
