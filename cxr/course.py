@@ -64,22 +64,23 @@ class State:
         stale = self.epoch - self.best_epoch
         stopped = bool(watched and training.early_stop and stale >= training.early_stop)
         self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
-        self.done = stopped or self.epoch >= training.epochs or self.spent(training) >= 1
+        ended = self.spent(training) >= 1 if training.minutes else self.epoch >= training.epochs
+        self.done = stopped or ended
 
 
 def report(line: Line, state: State, training: Training, total: int) -> None:
     """Say how the training goes, in an epoch of `total` batches, and how long it and the whole run will take."""
     if state.step < TIMED:
         return
-    left = state.seconds * (training.epochs / (state.epoch + state.batch / total) - 1)
-    if training.minutes:
-        left = min(left, max(60 * training.minutes - state.seconds, 0.0))
-    last = state.history[-1] if state.history else {}
-    watched = f", watched {last['score']:.3f}" if "score" in last else ""
+    done = state.spent(training) if training.minutes else (state.epoch + state.batch / total) / training.epochs
+    left = max(state.seconds * (1 / done - 1), 0.0)
+    row = state.history[-1] if state.history else {}
+    watched = f", watched {row['score']:.3f}" if "score" in row else ""
     run = os.environ.get("CXR_RUN_WORK")  # this unit and those after it, in units of this one
     whole = f", the whole run about {clock(left + (float(run) - 1) * (left + state.seconds))}" if run else ""
+    last = "" if training.minutes else f"/{training.epochs}"
     line.say(
-        f"epoch {state.epoch + 1}/{training.epochs}, loss {state.mean_loss:.3f}{watched}, "
+        f"epoch {state.epoch + 1}{last}, loss {state.mean_loss:.3f}{watched}, "
         f"{state.images / state.seconds:.1f} images/s, {clock(left)} left{whole}"
     )
 

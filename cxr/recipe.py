@@ -24,7 +24,7 @@ class Small(Strict):
     epoch_batches: PositiveInt | None = 1
     """Most batches of an epoch."""
     minutes: PositiveFloat | None = None
-    """Most minutes of one training."""
+    """Train each network for so many minutes instead of epochs."""
     steps: PositiveInt = 20
     """Most steps that a head of stage 3 trains for."""
 

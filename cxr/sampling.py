@@ -8,12 +8,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from cxr.config import Strict
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Shares = Annotated[list[Share], Field(min_length=1)]
 
 
 class Sampling(Strict):
     """Which images an epoch shows, and how many positives a batch holds; by default all, as they come."""
 
-    positive_share: Share | list[Share] | None = None
+    positive_share: Share | Shares | None = None
     """Share of positives in each batch; several: from the first to the last over the training, by `path`."""
     path: Literal["parts", "linear"] = "parts"
     """parts: as many equal parts of the epochs as there are shares (first place); linear: evenly between them."""
@@ -71,17 +72,18 @@ def batches_of(image_ids: list[str], order: np.ndarray, size: int, most: int | N
 
 
 def with_share(positive: np.ndarray, share: float, batch: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of as many batches as the images fill, each with its share of positives; of one kind alone: all rows.
+    """Rows of as many batches as the images fill, with a share of positives; of one kind alone: all rows.
 
+    Batches are as alike as whole numbers allow, and the epoch has the share: .6 of batches of 4 are 2, 3, 2, 3, 2.
     Positives come up equally often; negatives are drawn anew each epoch.
     """
     if positive.all() or not positive.any():
         return rng.permutation(len(positive))
-    count = max(len(positive) // batch, 1)
-    wanted = min(max(round(share * batch), 1), batch - 1) if batch > 1 else 1
-    kinds = [(np.flatnonzero(positive), wanted), (np.flatnonzero(~positive), batch - wanted)]
-    drawn = [_cycled(rows, count * each, rng).reshape(count, each) for rows, each in kinds]
-    return np.concatenate([rng.permutation(row) for row in np.concatenate(drawn, axis=1)])
+    ends = np.floor(share * batch * np.arange(max(len(positive) // batch, 1) + 1) + 0.5).astype(int)
+    yes = _cycled(np.flatnonzero(positive), ends[-1], rng)
+    no = _cycled(np.flatnonzero(~positive), batch * (len(ends) - 1) - ends[-1], rng)
+    parts = zip(np.split(yes, ends[1:-1]), np.split(no, batch * np.arange(1, len(ends) - 1) - ends[1:-1]), strict=True)
+    return np.concatenate([rng.permutation(np.concatenate(part)) for part in parts])
 
 
 def _cycled(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

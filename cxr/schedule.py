@@ -22,11 +22,16 @@ class Place(NamedTuple):
 
 def progress(training: Training, place: Place) -> float:
     """How far the training has come, 0..1; the epochs of the head alone are a course of their own."""
-    first = min(training.head_first, training.epochs - 1)
+    first = _first(training)
     if place.epoch < first:
         return (place.epoch + place.done) / first
     counted = (place.epoch - first + place.done) / (training.epochs - first)
-    return min(max(counted, place.time), 1.0)
+    return min(place.time if training.minutes else counted, 1.0)
+
+
+def _first(training: Training) -> int:
+    """Epochs of the head alone; the last epoch is never one."""
+    return min(training.head_first, training.epochs - 1)
 
 
 def factor(training: Training, place: Place) -> float:
@@ -39,7 +44,9 @@ def factor(training: Training, place: Place) -> float:
         case "onecycle":
             return _onecycle(at)
         case "warmup":
-            return _warmup(training, math.floor(at * training.epochs + 1e-9))
+            first = _first(training)
+            course = first if place.epoch < first else training.epochs - first
+            return _warmup(training, math.floor(at * course + 1e-9))
     return 1.0
 
 

@@ -49,7 +49,8 @@ class Training(Strict):
     epoch_batches: PositiveInt | None = None
     """Most batches of an epoch; all by default."""
     minutes: PositiveFloat | None = None
-    """Most minutes of work, then the epoch under way ends and is the last; such a training repeats only roughly."""
+    """Train for so many minutes of work instead of `epochs`, which then only share out head_first and what slides by
+    the epoch; such a training repeats only roughly."""
     amp: bool = True
     """Mixed precision where the device has it: bfloat16 on newer CPUs and GPUs, float16 on older GPUs."""
     workers: int | None = None

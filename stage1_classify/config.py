@@ -100,7 +100,9 @@ def read(name: str) -> ClassifierConfig:
 
 def members(recipe: Recipe, names: list[str] | None = None) -> dict[str, ClassifierConfig]:
     """The recipe's members, or those named, as the recipe trains them."""
-    return recipe.adapted({name: read(name) for name in names or recipe.stage1})
+    names = recipe.stage1 if names is None else names
+    every = recipe.adapted({name: read(name) for name in dict.fromkeys([*recipe.stage1, *names])})
+    return {name: every[name] for name in names}
 
 
 def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Unit:

@@ -132,7 +132,7 @@ class Trainer:
         return found
 
     def _judge(self, score: float) -> None:
-        if self.plateau:
+        if self.plateau and self.state.backbone_learns(self.training):
             self.plateau.step(score, self.training)
         self.state.judged(score)
         if self.kept.count:

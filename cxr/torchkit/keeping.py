@@ -15,10 +15,10 @@ class Kept:
         """epoch, score, weights; best first"""
 
     def offer(self, epoch: int, score: float, model: nn.Module) -> None:
-        """Keep the model's weights where they are among the best."""
+        """Keep the model's weights where they are among the best; on the CPU, as those of a checkpoint are."""
         if len(self.epochs) == self.count and not score > self.epochs[-1]["score"]:
             return
-        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self.epochs.append({"epoch": epoch, "score": score, "weights": weights})
         self.epochs = sorted(self.epochs, key=lambda each: -each["score"])[: self.count]
 

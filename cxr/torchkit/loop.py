@@ -135,7 +135,7 @@ class Trainer:
         self._save()
 
     def _judge(self, score: float) -> None:
-        if self.plateau:
+        if self.plateau and self.state.backbone_learns(self.training):
             self.plateau.step(score)
         self.state.judged(score)
         if self.kept.count:

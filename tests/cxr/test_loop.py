@@ -162,8 +162,10 @@ def test_gradients_are_clipped_one_by_one(tmp_path):
 
 
 def test_minutes_end_a_training_within_its_epoch(tmp_path):
-    metrics = trainer(tmp_path, minutes=1e-9, epochs=50).fit()
-    assert metrics["epochs"] == 1
+    assert trainer(tmp_path / "short", minutes=1e-9, epochs=50).fit()["epochs"] == 1
+    long = trainer(tmp_path / "long", minutes=1 / 600, epochs=1)
+    assert long.fit()["epochs"] > 1
+    assert 0.1 <= long.state.seconds < 0.2
 
 
 def test_early_stop_counts_epochs_without_a_better_score(tmp_path):

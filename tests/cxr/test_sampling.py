@@ -22,6 +22,14 @@ def test_each_batch_has_its_share_of_positives():
     assert set(np.flatnonzero(POSITIVE)) <= set(everyone)
 
 
+@pytest.mark.parametrize(("share", "batch"), [(0.6, 4), (0.4, 2), (0.7, 12), (0.3, 1), (0.22, 8)])
+def test_an_epoch_has_the_share_even_where_a_batch_cannot(share, batch):
+    positive = np.arange(600) < 100
+    found = positive[with_share(positive, share, batch, key(1))].reshape(-1, batch)
+    assert found.mean() == pytest.approx(share, abs=1 / 600)
+    assert np.ptp(found.sum(1)) <= 1
+
+
 def test_one_class_alone_is_no_error():
     assert sorted(with_share(np.zeros(5, bool), 0.5, 2, key(1))) == [0, 1, 2, 3, 4]
 

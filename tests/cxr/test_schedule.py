@@ -61,9 +61,16 @@ def test_the_heads_own_epochs_are_a_course_of_their_own():
     assert factor(training, Place(0, 0.3)) == pytest.approx(1)
 
 
+def test_warmup_after_the_heads_own_epochs_skips_nothing():
+    training = Training(epochs=6, batch=1, lr=LR, schedule="warmup", head_first=2)
+    assert [factor(training, Place(epoch, 0.5)) for epoch in range(2, 6)] == pytest.approx([1, 0.8, 0.64, 0.512])
+    assert [factor(training, Place(epoch, 0.5)) for epoch in range(2)] == pytest.approx([1, 0.8])
+
+
 def test_a_limit_of_time_hurries_the_schedule():
     training = Training(epochs=100, batch=1, lr=LR, schedule="cosine", minutes=1)
     assert factor(training, Place(1, 0.0, time=1.0)) == pytest.approx(0)
+    assert factor(training, Place(99, 1.0, time=0.5)) == pytest.approx(0.5)  # nor ends it before
 
 
 def test_plateau_and_constant_leave_the_rate_alone():
