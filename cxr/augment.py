@@ -2,56 +2,59 @@
 
 import os
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from cxr.config import Strict
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer release
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
 class Augment(Strict):
     """Probabilities and strengths; everything is off by default."""
 
-    hflip: float = Field(default=0.0, ge=0, le=1)
-    rotate: float = 0.0
+    hflip: Probability = 0.0
+    rotate: Probability = 0.0
     """Probability of a rotation: by N(0, rotate_sd) degrees, or evenly within +-rotate_limit where that is given."""
-    rotate_sd: float = 2.0
-    rotate_limit: float | None = None
-    shear: float = 0.0
+    rotate_sd: NonNegativeFloat = 2.0
+    rotate_limit: NonNegativeFloat | None = None
+    shear: Probability = 0.0
     """Probability of a shear by up to shear_limit degrees."""
-    shear_limit: float = 7.0
-    scale: float = 0.0
+    shear_limit: float = Field(7.0, ge=0, lt=90)
+    scale: Probability = 0.0
     """Probability of a change of size by up to scale_limit, about the centre."""
-    scale_limit: float = 0.1
-    zoom_out: float = 0.0
+    scale_limit: float = Field(0.1, ge=0, lt=1)
+    zoom_out: Probability = 0.0
     """Probability that the image shrinks to .7 to .9 of its side."""
-    zoom_in: float = 0.0
+    zoom_in: Probability = 0.0
     """Probability that a window of .7 to .9 of the side fills the frame; a mask lies in it, but for a turn."""
     border: Literal["repeat", "black"] = "repeat"
     """What comes in from outside; the mask is empty there."""
     gamma: dict[float, float] = {}
     """Gamma exponents and their probabilities: {1.0: .3, .8: .35, ...}."""
-    clahe: float = 0.0
+    clahe: Probability = 0.0
     """Probability of contrast-limited histogram equalisation, clip 2, 8 x 8 tiles."""
-    brightness: float = 0.0
+    brightness: Probability = 0.0
     """Probability of a shift of brightness by up to brightness_limit of the full range."""
-    brightness_limit: float = 0.2
-    contrast: float = 0.0
+    brightness_limit: Probability = 0.2
+    contrast: Probability = 0.0
     """Probability of contrast within contrast_range or, half of the time with clahe_too, CLAHE."""
     contrast_range: tuple[float, float] = (0.8, 1.2)
     clahe_too: bool = True
-    distort: float = 0.0
+    distort: Probability = 0.0
     """Probability of an elastic, grid or optical distortion."""
-    noise: float = 0.0
+    noise: Probability = 0.0
     """Probability of Gaussian noise, standard deviation up to 8 gray levels."""
-    dropout: float = 0.0
+    dropout: Probability = 0.0
     """Probability of black squares, dropout_count of them, dropout_side of the side wide; the mask stays."""
     dropout_count: tuple[int, int] = (20, 150)
-    dropout_side: float = 0.01
+    dropout_side: float = Field(0.01, gt=0, lt=1)
 
 
 def augmented(

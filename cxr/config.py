@@ -1,6 +1,7 @@
 """Settings: YAML files read into strict, frozen models; the command line may override them for a trial."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -16,6 +17,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+KEY = r"[\w.]+: "
 Config = TypeVar("Config", bound=Strict)
 
 
@@ -56,8 +58,9 @@ def from_command_line(config: Config, arguments: list[str], prog: str) -> Config
 def _explain(error: dict, model: type[BaseModel], source: str) -> str:
     *parents, key = [str(part) for part in error["loc"]] or [""]
     where = ".".join([*parents, key])
-    if not where:  # of the whole: the message begins with the key itself
-        return f"{source}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "value_error":  # of a model as a whole: the message begins with the key at fault
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{source}: {where}{('.' if re.match(KEY, message) else ': ') if where else ''}{message}"
     if error["type"] != "extra_forbidden":
         return f"{source}: key '{where}': {error['msg']}"
     known = _fields(model, parents)

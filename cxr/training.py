@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from cxr.config import Strict
 
@@ -16,35 +16,40 @@ class Training(Strict):
     accumulate: PositiveInt = 1
     """Batches whose gradients are summed before one step of the optimizer."""
     optimizer: Literal["adam", "adamw", "nadam", "radam", "sgd"] = "adam"
-    weight_decay: float = 0.0
+    """As in PyTorch; sgd has a momentum of .9."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Of adamw apart from the gradient, of the others added to it."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Rate of a backbone's first layers as a share of the head's; groups between them in equal ratios (fastai)."""
     head_first: NonNegativeInt = 0
     """Epochs in which only what is not the backbone (or encoder) trains, before all of it does."""
     schedule: Literal["constant", "plateau", "cosine", "onecycle", "warmup"] = "constant"
-    plateau_factor: float = 0.5
-    plateau_patience: int = 1
+    """How the rate goes on from lr."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    plateau_patience: NonNegativeInt = 1
     """plateau: epochs without a better watched score after which the rate is multiplied by plateau_factor."""
     cycles: PositiveInt = 1
     """cosine: how often the rate falls from lr to lr_min."""
     warmup_epochs: NonNegativeInt = 0
-    """warmup: epochs in which the rate rises from lr_start to lr, then stands for hold_epochs, then falls."""
-    hold_epochs: NonNegativeInt = 0
     lr_start: PositiveFloat | None = None
+    """warmup: epochs in which the rate rises from lr_start to lr."""
+    hold_epochs: NonNegativeInt = 0
+    """warmup: epochs in which it then stands there."""
     decay: float = Field(default=0.8, gt=0, le=1)
-    """warmup: by this, each epoch, down to lr_min."""
-    lr_min: float = Field(default=0.0, ge=0)
-    """Least rate of cosine and warmup."""
+    """warmup: by this, each epoch after these, down to lr_min."""
+    lr_min: NonNegativeFloat = 0.0
+    """Least rate of plateau, cosine and warmup."""
     early_stop: PositiveInt | None = None
     """Epochs without a better watched score after which the training ends."""
     keep: Literal["best", "last", "average"] = "best"
     """Weights to keep: of the best watched epoch, the last ones, or the mean over the `top` best epochs."""
     top: PositiveInt = 3
-    ema: float | None = None
+    """average: how many."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights, which is then what is watched and kept."""
-    clip: float | None = None
+    clip: PositiveFloat | None = None
     """Largest norm of the gradient."""
-    clip_value: float | None = None
+    clip_value: PositiveFloat | None = None
     """Largest absolute value of any of its elements."""
     epoch_batches: PositiveInt | None = None
     """Most batches of an epoch; all by default."""
@@ -53,10 +58,29 @@ class Training(Strict):
     the epoch; such a training repeats only roughly."""
     amp: bool = True
     """Mixed precision where the device has it: bfloat16 on newer CPUs and GPUs, float16 on older GPUs."""
-    workers: int | None = None
+    workers: NonNegativeInt | None = None
     """Processes that load; by default what the machine has, at most 8."""
-    checkpoint_minutes: float = 3.0
+    checkpoint_minutes: NonNegativeFloat = 3.0
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> "Training":
+        for key, schedules in ONLY_OF.items():
+            if getattr(self, key) != type(self).model_fields[key].default and self.schedule not in schedules:
+                raise ValueError(f"{key}: schedule: {self.schedule} does not have it, {' and '.join(schedules)} do")
+        if self.warmup_epochs and self.lr_start is None:
+            raise ValueError("warmup_epochs: needs lr_start, the rate to rise from")
+        if self.top != 3 and self.keep != "average":
+            raise ValueError(f"top: keep: {self.keep} does not have it, average does")
+        return self
+
+
+# Settings that only some schedules read.
+ONLY_OF = {
+    "plateau_factor": ["plateau"], "plateau_patience": ["plateau"], "cycles": ["cosine"],
+    "warmup_epochs": ["warmup"], "lr_start": ["warmup"], "hold_epochs": ["warmup"], "decay": ["warmup"],
+    "lr_min": ["plateau", "cosine", "warmup"],
+}  # fmt: skip
 
 
 class HeadConfig(Strict):

@@ -4,7 +4,7 @@ import zlib
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cxr.config import Strict
 from cxr.geometry import Box
@@ -28,6 +28,12 @@ class View(Strict):
     """In training: each edge of the box moves by up to this share of the box's extent."""
     frame: int | None = Field(default=None, ge=32, multiple_of=32)
     """Inference sees its part stretched to this side; training sees random squares of `size` out of it."""
+
+    @model_validator(mode="after")
+    def _frame_holds_the_squares(self) -> "View":
+        if self.frame is not None and self.frame < self.size:
+            raise ValueError(f"frame: training sees squares of {self.size} (size) out of it, so at least {self.size}")
+        return self
 
     @property
     def largest(self) -> int:

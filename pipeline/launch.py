@@ -8,6 +8,8 @@ import shutil
 import signal
 import sys
 
+import stage2_segment.config
+import stage3_stack.config
 from cxr import runs
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json
@@ -71,9 +73,20 @@ def make_phantoms(recipe: Recipe, paths: Paths) -> None:
 
 def make_plan(recipe: Recipe, paths: Paths) -> None:
     """Say what is to be done, and ask the stages that train members whether these can be made at all."""
+    label_gate_has_a_head(recipe)
     for stage in plan.show(recipe, paths):
         if stage in CHECKED:
             jobs.call(f"check of {stage}", (f"{ROOMS[stage]}.check",))
+
+
+def label_gate_has_a_head(recipe: Recipe) -> None:
+    """Stages do not read each other's settings, so this is asked here: UsageError where no head could open the gate."""
+    gates = stage3_stack.config.read(recipe).grid.label_gates if recipe.stage2 else [0]
+    if min(gates) > 0 and not any(m.label_head for m in stage2_segment.config.members(recipe).values()):
+        raise UsageError(
+            f"{stage3_stack.config.CONFIGS / recipe.stage3}.yaml: grid.label_gates: no segmenter of {recipe.name} has "
+            "a label_head to pass the gate; take 0 into the list, or a member with one (amirassov_resnet34 has)"
+        )
 
 
 def prepare(recipe: Recipe, paths: Paths) -> None:

@@ -18,10 +18,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="stage1_classify.check")
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     asked = parser.parse_args()
-    recipe, _ = chosen(say=False)
+    recipe, paths = chosen(say=False)
     members = config.members(recipe, [asked.member] if asked.member else None)
     for name, member in own(members, "stage1_classify.check", sys.argv[1:]):
         check(name, member)
+        if member.input == "tfrecord" and not config.records(paths):
+            raise UsageError(
+                f"{config.CONFIGS / name}.yaml: input: tfrecord needs records in {paths.artifacts / 'export'}; they "
+                "are made, once the data is prepared, by: python -m cxr.export --to tfrecord"
+            )
 
 
 def check(name: str, member: ClassifierConfig) -> None:

@@ -64,9 +64,24 @@ class ClassifierConfig(Strict):
     @model_validator(mode="after")
     def _fits_its_framework(self) -> "ClassifierConfig":
         problem = _keras_problem(self) if self.framework == "keras" else _timm_problem(self)
+        problem = problem or _problem(self)
         if problem:
             raise ValueError(problem)
         return self
+
+
+def _problem(member: ClassifierConfig) -> str | None:
+    """What no framework can have together."""
+    if member.sampling.positives_only:
+        return "sampling.positives_only: a classifier needs negatives, too"
+    if member.head.kind == "flat" and member.view.largest != member.view.size:
+        return "view.frame: a flat head sees one size only; leave frame out"
+    in_vain = {
+        "recalibrate": member.recalibrate, "training.head_first": member.training.head_first,
+        "training.layer_decay": member.training.layer_decay < 1,
+    }  # fmt: skip
+    asked = [key for key, value in in_vain.items() if value and member.freeze_backbone]
+    return f"{asked[0]}: freeze_backbone leaves it nothing to do" if asked else None
 
 
 def _keras_problem(member: ClassifierConfig) -> str | None:
@@ -136,5 +151,11 @@ def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Pat
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
     weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
-    records = sorted(paths.artifacts.glob("export/tfrecord/train-*.tfrec")) if member.input == "tfrecord" else []
-    return (*files, paths.folds(recipe.folds), *boxes, *records, *([weights] if weights else []))
+    masks = [paths.prepared / "masks.npy"] if member.augment.zoom_in else []
+    read = records(paths) if member.input == "tfrecord" else []
+    return (*files, paths.folds(recipe.folds), *boxes, *masks, *read, *([weights] if weights else []))
+
+
+def records(paths: Paths) -> list[Path]:
+    """The TFRecords of the training images, as `python -m cxr.export --to tfrecord` writes them."""
+    return sorted(paths.artifacts.glob("export/tfrecord/train-*.tfrec"))

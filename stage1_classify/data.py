@@ -51,6 +51,9 @@ class ClassifierData:
         return list(range(1, self.member.tta_passes + 1)) or [0]
 
     def _jittered(self, image_id: str, rng: np.random.Generator) -> np.ndarray:
-        part = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
-        image = crop(self.prepared.image(image_id), part, self.member.view.size)
-        return augmented(self.member.augment, image, None, rng)[0][None]
+        view, augment = self.member.view, self.member.augment
+        part = drawn_region(view, self.chest(image_id), self.prepared.size, rng)
+        image, mask = crop(self.prepared.image(image_id), part, view.size), None
+        if augment.zoom_in:  # a window that holds the lesion
+            mask = crop(self.prepared.mask(image_id), part, view.size)
+        return augmented(augment, image, mask, rng)[0][None]

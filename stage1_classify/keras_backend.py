@@ -84,8 +84,6 @@ def _problem(member: ClassifierConfig) -> str | None:
     training = member.training
     if training.schedule == "onecycle" and training.optimizer == "sgd":
         return "training.optimizer: Keras's sgd keeps its momentum, which onecycle moves; take another optimizer"
-    if member.head.kind == "flat" and member.view.largest != member.view.size:
-        return "view.frame: a flat head sees one size only; leave frame out"
     return keras_records.problem(member) if member.input == "tfrecord" else None
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from cxr.augment import Augment
 from cxr.errors import DataError, UsageError
+from cxr.files import read_json
 from cxr.tfkit import records
 from cxr.views import View, key
 from stage1_classify.config import ClassifierConfig
@@ -80,6 +81,8 @@ def _found(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("train-*.tfrec"))
     if not paths:
         raise UsageError(f"{folder}: no records train-*.tfrec; they are made by: {records.STEP}")
+    if (read_json(folder / "export.json") or {}).get("crop", "full") != "full":
+        raise UsageError(f"{folder}: these records are cut to the box, training needs the frame: {records.STEP}")
     return paths
 
 

@@ -73,10 +73,39 @@ def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.
 
 
 def check(member: ClassifierConfig) -> None:
-    """Raise UsageError, the key first, where the network cannot be made or its start weights do not fit."""
-    model = Classifier(member)
-    if member.weights not in (None, "imagenet"):
-        _load(model, member)
+    """Raise UsageError, the key first, where the network cannot be made or used, or its start weights do not fit."""
+    model = Classifier(member).eval()
+    _passes_an_image(model, member)
+    if member.weights == "imagenet":
+        _is_on_the_hub(member.backbone)
+    elif member.weights:
+        _load(Classifier(member), member)
+
+
+@torch.inference_mode()
+def _passes_an_image(model: "Classifier", member: ClassifierConfig) -> None:
+    """Without memory or arithmetic, on the meta device; on the CPU only what cannot be tried so."""
+    for on in ("meta", "cpu"):
+        try:
+            side = member.view.largest
+            model = model.to_empty(device="meta") if on == "meta" else Classifier(member).eval()
+            model.classify(model(torch.zeros(2, 1, side, side, dtype=torch.uint8, device=on)))
+            return
+        except Exception as error:  # backbones raise many kinds
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise UsageError(
+        f"backbone: {member.backbone} with head: {{kind: {member.head.kind}}} cannot take {side} x {side} images "
+        f"({problem}); a convolutional one can, resnet34 or efficientnet_b4 say"
+    )
+
+
+def _is_on_the_hub(backbone: str) -> None:
+    import timm
+
+    if not timm.is_model_pretrained(backbone):
+        known = {name.split(".")[0] for name in timm.list_models(pretrained=True)}
+        near = ", ".join(difflib.get_close_matches(backbone, known, n=3)) or "others"
+        raise UsageError(f"weights: timm has no ImageNet weights of {backbone}; it has of {near}")
 
 
 def parameters(member: ClassifierConfig) -> int:
@@ -118,7 +147,7 @@ def _tapped(config: ClassifierConfig, pretrained: bool) -> nn.Module:
     except ValueError:
         asked = config.head.stride
         raise UsageError(f"head.stride: {config.backbone} has no stride {asked}; it has {strides}") from None
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, AssertionError) as error:
         other = "head: {kind: pooled} needs no tap"
         raise UsageError(f"backbone: timm cannot tap '{config.backbone}' ({error}); {other}") from None
 

@@ -137,8 +137,6 @@ def _start_problems(member: SegmenterConfig) -> list[str]:
 
 def _view_problems(member: SegmenterConfig) -> list[str]:
     found, view, label = [], member.view, member.label_head
-    if view.frame is not None and view.frame < view.size:
-        found.append(f"view.frame: training sees squares of {view.size} (view.size) out of it, so at least {view.size}")
     if label and label.head.kind == "tap" and label.head.stride not in [2**stage for stage in range(1, DEPTH + 1)]:
         found.append(f"label_head.head.stride: 2, 4, 8, 16 or 32, not {label.head.stride}")
     if label and label.head.kind == "flat" and view.largest != view.size:

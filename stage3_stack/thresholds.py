@@ -1,8 +1,8 @@
 """When is a mask drawn, and which pixels are it: the decision, chosen by Kaggle's mean Dice over a whole grid.
 
-The triplet (top score, least area, bottom score) is the first place's (S. Aimoldin, 2019); the gate on the
+The triplet (top score, least area, bottom score) is the first place's (sneddy); the gate on the
 stacked classifier's probability is the rank-47 solution's, the gate on the segmenters' own label heads the
-fourth place's, the least component T. Nguyen's. 8-bit maps have 256 levels, so each image's areas above every
+fourth place's, the least component nguyen's. 8-bit maps have 256 levels, so each image's areas above every
 level tell all that any decision can do to it; only dropped components have to be counted one by one.
 """
 

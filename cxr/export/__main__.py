@@ -3,7 +3,8 @@
 python -m cxr.export --to jpeg-classes | png-masks | h5 | tfrecord | coco | nnunet | monai
                      [--out FOLDER] [--size N] [--crop box|full]
 
-Everything is bit-equal to the prepared pixels and masks, but for jpeg-classes, which loses a little (quality 95).
+At the prepared size and whole, everything is bit-equal to the prepared pixels and masks, but for jpeg-classes, which
+loses a little (quality 95).
 """
 
 import argparse

@@ -17,6 +17,7 @@ class Outer(Strict):
     depth: int
     inner: Inner = Inner()
     other: Inner | None = None
+    more: "Outer | None" = None
 
     @model_validator(mode="after")
     def _not_both(self) -> "Outer":
@@ -31,6 +32,7 @@ class Outer(Strict):
         ("depht: 1", "unknown key 'depht'; did you mean 'depth'?"),
         ("depth: 1\ninner: {widht: 2}", "unknown key 'inner.widht'; did you mean 'width'?"),
         ("depth: 1\nother: {hue: 2}", "unknown key 'other.hue'; known keys: width"),
+        ("depth: 1\nmore: {depth: 10}", "mine.yaml: more.depth: 9 at most"),
         ("depth: 10", "mine.yaml: depth: 9 at most"),
         ("depth: deep", "key 'depth'"),
         ("- 1", "expected 'key: value' lines"),

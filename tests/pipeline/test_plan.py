@@ -102,3 +102,12 @@ def test_phantoms_are_made_once_and_again_when_their_settings_change(monkeypatch
 def test_given_data_need_no_phantoms(tmp_path, capsys):
     launch.make_phantoms(smoke(), smoke().paths(tmp_path))
     assert capsys.readouterr().out == "phantoms: not needed\n"
+
+
+def test_a_label_gate_that_no_head_can_open_is_refused_before_any_work():
+    recipe = recipes.read(ROOT / "recipes" / "nguyen.yaml").model_copy(update={"stage3": "amirassov"})
+    with pytest.raises(UsageError, match=r"amirassov\.yaml: grid\.label_gates: no segmenter of nguyen"):
+        launch.label_gate_has_a_head(recipe)
+    with_a_head = recipe.model_copy(update={"stage2": ["nguyen_resnet50", "amirassov_resnet34"]})
+    launch.label_gate_has_a_head(with_a_head)
+    launch.label_gate_has_a_head(recipes.read(ROOT / "recipes" / "amirassov.yaml"))

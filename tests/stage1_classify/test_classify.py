@@ -13,10 +13,11 @@ from cxr.augment import Augment
 from cxr.config import load
 from cxr.errors import UsageError
 from cxr.geometry import Box
-from cxr.paths import Paths
+from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe
+from cxr.recipe import Recipe, read
 from cxr.training import HeadConfig
+from cxr.views import View
 from stage1_classify import config, timm_backend, train
 from stage1_classify.check import check
 from stage1_classify.data import ClassifierData
@@ -138,6 +139,29 @@ def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
     assert "tfrecord" in refused("backbone: resnet34\ninput: tfrecord\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sampling: {positives_only: true}", "positives_only: a classifier needs negatives"),
+        ("freeze_backbone: true\nrecalibrate: true", "recalibrate: freeze_backbone leaves it nothing to do"),
+        ("view: {size: 128, frame: 64, crop: full}", "view.frame: training sees squares of 128"),
+        ("head: {kind: flat}\nview: {size: 64, frame: 128, crop: full}", "a flat head sees one size only"),
+        ("training: {epochs: 1, batch: 1, lr: 1, schedule: cosine, warmup_epochs: 2}", "warmup do"),
+        ("training: {epochs: 1, batch: 1, lr: 1, schedule: warmup, warmup_epochs: 2}", "needs lr_start"),
+        ("training: {epochs: 1, batch: 1, lr: 1, ema: 2.0}", "training.ema"),
+        ("augment: {rotate: 10}", "augment.rotate"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(tmp_path, text, said):
+    rest = "".join(
+        line for line in ("view: {size: 64, crop: full}\n", "training: {epochs: 1, batch: 2, lr: 0.1}\n")
+        if line.split(":")[0] not in text
+    )  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(f"backbone: resnet34\n{text}\n{rest}")
+    with pytest.raises(UsageError, match=rf"mine\.yaml: .*{said}"):
+        load(tmp_path / "mine.yaml", config.ClassifierConfig)
+
+
 def test_examples_are_keyed_and_carry_their_label(data):
     first, again = data.sample("1.2.0", 3), data.sample("1.2.0", 3)
     assert np.array_equal(first["image"], again["image"])
@@ -220,11 +244,39 @@ def test_offline_hub_is_said_and_training_starts_from_random_weights(monkeypatch
         ({"head": HeadConfig(stride=64)}, r"smoke\.yaml: head\.stride: .*it has \[2, 4, 8, 16, 32\]"),
         ({"backbone_args": {"pads": 1}}, r"smoke\.yaml: backbone_args: "),
         ({"weights": "phantom_mnv2", "backbone": "resnet18"}, r"smoke\.yaml: weights: 'phantom_mnv2' do not fit"),
+        ({"weights": "imagenet", "backbone": "efficientnet_b6"}, r"smoke\.yaml: weights: timm has no ImageNet weights"),
+        (
+            {"backbone": "vit_tiny_patch16_224", "head": HeadConfig(kind="pooled")},
+            r"smoke\.yaml: backbone: vit_tiny_patch16_224 with head: \{kind: pooled\} cannot take 64 x 64 images",
+        ),
+        ({"backbone": "vit_tiny_patch16_224"}, r"smoke\.yaml: backbone: "),
     ],
 )
 def test_what_cannot_be_made_is_refused_before_any_work(settings, said):
     with pytest.raises(UsageError, match=said):
         check("smoke", config.read("smoke").model_copy(update=settings))
+
+
+@pytest.mark.parametrize("name", ["mnv2_crop", "effb4_crop", "xception_crop", "erinqhu_resnet34"])
+def test_what_can_be_made_passes_the_check(name):
+    check(name, config.read(name))
+
+
+def test_a_member_alone_has_the_size_that_it_has_in_its_recipe():
+    recipe = read(ROOT / "recipes" / "erinqhu.yaml").smoke()
+    together = config.members(recipe)
+    assert together["erinqhu_vgg16"].view.size == 32
+    assert config.members(recipe, ["erinqhu_vgg16"]) == {"erinqhu_vgg16": together["erinqhu_vgg16"]}
+
+
+def test_a_zoomed_positive_keeps_its_lesion(data):
+    augment = Augment(zoom_in=1)
+    member = data.member.model_copy(update={"augment": augment, "view": View(size=64, crop="full")})
+    data = ClassifierData(data.prepared, {}, member, data.image_ids, 1)
+    lesions = [i for i in data.image_ids if data.prepared.mask(i).any()]
+    for image_id in lesions:
+        bright = (data.prepared.image(image_id)[data.prepared.mask(image_id) > 0] > 200).sum()
+        assert (data.sample(image_id, 0)["image"] > 200).sum() >= bright
 
 
 def test_a_stage_hands_members_of_another_framework_to_another_process(monkeypatch):
