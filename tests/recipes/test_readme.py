@@ -32,7 +32,7 @@ print(json.dumps({name: keras_backend.parameters(member) for name, member in mem
 def stated() -> dict[str, dict[str, int]]:
     """Members and their numbers of parameters by recipe, as the README states them."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text[text.index("### Published systems") :]
+    section = text[text.index("### Published systems") :].split("\n## ")[0]
     return {name: {m: int(n.replace(",", "")) for m, n in MEMBER.findall(cell)} for name, cell in ROW.findall(section)}
 
 

@@ -148,8 +148,6 @@ def no_hub_is_said_and_the_start_is_random() -> None:
 
 def what_keras_lacks_is_refused() -> None:
     refused("onecycle", keras_backend.check, member(training={"schedule": "onecycle", "optimizer": "sgd"}))
-    frame = {"size": 32, "crop": "full", "frame": 64}
-    refused("view.frame", keras_backend.check, member(head={"kind": "flat"}, view=frame))
     for key, settings in {
         "augment.rotate": {"augment": {"rotate": 0.5}}, "view.crop": {"view": {"size": 32, "crop": "box"}},
         "augment.clahe_too": {"augment": {"contrast": 0.5}},
