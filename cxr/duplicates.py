@@ -1,9 +1,10 @@
 """Near-duplicates among chest radiographs: the same exposure stored twice.
 
-A difference hash of 16 x 16 bits: each bit says whether a cell of a 17 x 16 thumbnail is darker than
-the next one. The usual 8 x 8 bits are too few here, since all chests look alike in them: on 483
-radiographs every pair that close (3 bits or fewer) showed two different people. With 256 bits,
-copies in another JPEG quality and gamma differ in 11 at most, different exposures in 22 at least.
+Two tests, the cheap one first. A difference hash of 16 x 16 bits: each says whether a cell of a 17 x 16 thumbnail is
+darker than the next one (the usual 8 x 8 are too few, since all chests look alike in them). Then the correlation of
+32 x 32 thumbnails without their broad shapes. On 483 radiographs and 360 phantoms, of each image against itself after
+two rounds of JPEG at quality 60 and gamma .9, and against every other: copies differ in 23 bits at most and correlate
+.985 at least, different exposures differ in 7 bits at least and correlate .894 at most.
 """
 
 from collections.abc import Iterable
@@ -11,8 +12,9 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-SIDE = 16
-NEAR = 10  # bits
+SIDE, NEAR = 16, 24  # bits
+THUMBNAIL, ALIKE = 32, 0.95  # pixels, correlation
+BROAD = 2.0  # pixels of a thumbnail: the standard deviation of the blur that keeps the broad shapes
 
 
 def signature(canvas: np.ndarray) -> np.ndarray:
@@ -21,13 +23,42 @@ def signature(canvas: np.ndarray) -> np.ndarray:
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)
 
 
+def thumbnail(canvas: np.ndarray) -> np.ndarray:
+    """A canvas [size, size] as uint8 [THUMBNAIL, THUMBNAIL]."""
+    return cv2.resize(canvas, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+
+
 def groups(canvases: Iterable[np.ndarray]) -> np.ndarray:
-    """Number of the group of each canvas, int64 [n]: linked where their hashes differ in NEAR bits or fewer."""
-    hashes = np.array([signature(canvas) for canvas in canvases], np.uint64).reshape(-1, SIDE * SIDE // 64)
-    root = np.arange(len(hashes))
-    for one in range(len(hashes) - 1):
-        bits = np.bitwise_count(hashes[one + 1 :] ^ hashes[one]).sum(axis=1, dtype=np.int64)
-        for other in np.flatnonzero(bits <= NEAR) + one + 1:
+    """Number of the group of each canvas, int64 [n]: near-duplicates are linked."""
+    return linked([(signature(canvas), thumbnail(canvas)) for canvas in canvases])
+
+
+def linked(pictures: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Number of the group of each picture, int64 [n]: its first member's; pictures: (signature, thumbnail) each."""
+    hashes = np.array([bits for bits, _ in pictures], np.uint64).reshape(-1, SIDE * SIDE // 64)
+    small = np.array([picture for _, picture in pictures], np.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
+    rows = np.concatenate([hashes.view(np.uint8), small], axis=1)
+    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)  # a thousand blank ones: one
+    order = np.argsort(first)
+    kept = first[order]
+    return kept[_roots(hashes[kept], _details(small[kept]))][np.argsort(order)[same]]
+
+
+def _details(small: np.ndarray) -> np.ndarray:
+    """Thumbnails less their broad shapes, float32 [n, pixels] of length 1; 0 where there is none."""
+    pictures = small.reshape(-1, THUMBNAIL, THUMBNAIL).astype(np.float32)
+    fine = np.array([one - cv2.GaussianBlur(one, (0, 0), BROAD) for one in pictures], np.float32).reshape(small.shape)
+    fine -= fine.mean(axis=1, keepdims=True)
+    return fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-3)
+
+
+def _roots(hashes: np.ndarray, details: np.ndarray) -> np.ndarray:
+    """The first of each picture's group, int64 [n]."""
+    words, root = np.ascontiguousarray(hashes.T), np.arange(len(hashes))
+    for one in range(len(root) - 1):
+        bits = np.bitwise_count(words[:, one + 1 :] ^ words[:, one, None]).sum(axis=0, dtype=np.uint16)
+        maybe = one + 1 + np.flatnonzero(bits <= NEAR)
+        for other in maybe[details[maybe] @ details[one] >= ALIKE]:
             low, high = sorted((_find(root, one), _find(root, other)))
             root[high] = low
     return np.array([_find(root, one) for one in range(len(root))], np.int64)

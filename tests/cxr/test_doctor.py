@@ -1,0 +1,200 @@
+"""The doctor's command: exit codes, the three forms of the report, and data that nothing can be trained on."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr import rle
+from cxr.doctor import hand_boxes, listing, look, pictures
+from cxr.doctor.examine import Report, examine
+from cxr.doctor.findings import exit_code, found
+from cxr.doctor.report import as_page, as_text
+from cxr.paths import ROOT
+
+
+def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cxr.doctor", *map(str, arguments), "--workers", "1"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
+                          env=os.environ | environment)  # fmt: skip
+
+
+def ids(report: Report) -> dict[str, int]:
+    return {one.id: one.count for one in report.findings}
+
+
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    text, count = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
+    assert count
+    path.write_text(text)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+def test_the_command_writes_what_it_prints(kaggle_folder, home, tmp_path):
+    data = kaggle_folder().rename(tmp_path / "my data <1>")
+    edit(data / "train-rle.csv", r"^1\.2\.0, .*", "1.2.0, 5 5 5")
+    done = call(data)
+    assert done.returncode == 4, done.stderr
+    folder = home / "artifacts" / data.name
+    found = json.loads((folder / "doctor.json").read_text())
+    assert found["exit_code"] == 4
+    assert found["counts"] == {"images": 20, "usable": 20, "labelled": 16, "with_pneumothorax": 8, "unlabelled": 1,
+                               "test": 3}  # fmt: skip
+    (bad,) = [one for one in found["findings"] if one["id"] == "bad-rle"]
+    assert bad["severity"] == "error"
+    assert bad["examples"] == ["1.2.0: train-rle.csv, line 2: has an odd count of numbers (3)"]
+    page = (folder / "doctor.html").read_text()
+    for one in found["findings"]:
+        assert f"{one['id']} ({one['count']}): " in done.stdout
+        assert one["id"] in page
+    assert found["summary"] in done.stdout
+    assert found["summary"] in page
+
+
+def test_a_page_is_whole_and_escaped(kaggle_folder, tmp_path):
+    data = kaggle_folder().rename(tmp_path / "my data <1>")
+    page = as_page(examine(data, workers=1))
+    assert "my data &lt;1&gt;" in page
+    assert "<1>" not in page
+    assert not re.search(r"https?://|src=\"(?!data:)|<link|@import", page)
+    assert 'src="data:image/jpeg;base64,' in page  # of an example: the images are tiny
+    assert 'name="viewport"' in page
+
+
+def test_no_patient_is_named(kaggle_folder):
+    data = kaggle_folder()
+    patients = data / "patients.csv"
+    patients.write_text(re.sub(r",p(\d)", r",secret-\1", patients.read_text()))
+    report = examine(data, workers=1)
+    text = as_text(report) + as_page(report) + repr(report)
+    assert "patients-known" in text
+    assert not re.search("secret", text, re.IGNORECASE)  # the DICOMs' names and ids say so, too
+
+
+def test_without_a_folder_the_environments_is_taken(kaggle_folder):
+    assert "20 images" in call(DATA=str(kaggle_folder())).stdout
+
+
+def test_no_such_folder(tmp_path):
+    done = call(tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere does not exist" in done.stderr
+
+
+# --- nothing can be trained --------------------------------------------------------------------
+
+def unusable(data: Path, kind: str) -> None:
+    report = examine(data, workers=1)
+    assert kind in ids(report)
+    assert report.exit_code == 3
+
+
+def test_no_images_and_no_rows(tmp_path):
+    report = examine(tmp_path, workers=1)
+    assert {"no-images", "no-rows", "no-boxes"} <= ids(report).keys()
+    assert report.exit_code == 3
+
+
+def test_rows_that_cannot_be_read(kaggle_folder):
+    data = kaggle_folder()
+    edit(data / "train-rle.csv", r"^1\.2\.3, .*", "1.2.3")
+    unusable(data, "rows-unreadable")
+
+
+def test_rows_of_other_images(kaggle_folder):
+    data = kaggle_folder()
+    (data / "train-rle.csv").write_text("ImageId,EncodedPixels\nsomebody,-1\n")
+    unusable(data, "no-labelled-image")
+
+
+def test_one_class_only(kaggle_folder):
+    data = kaggle_folder()
+    rows = (data / "train-rle.csv").read_text().splitlines()
+    (data / "train-rle.csv").write_text("\n".join(row for row in rows if "Id" in row or row.endswith(" -1")))
+    unusable(data, "one-class")
+
+
+def test_an_image_of_two_patients(kaggle_folder):
+    data = kaggle_folder()
+    with open(data / "patients.csv", "a") as handle:
+        handle.write("1.2.0,somebody\n")
+    report = examine(data, workers=1)
+    assert ids(report)["table-unreadable"] == 1
+    assert report.exit_code == 4
+
+
+# --- single checks -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("severities", "code"), [([], 0), (["note"], 0), (["note", "warning"], 4), (["error"], 4)])
+def test_exit_codes(severities, code):
+    kind = {"note": "no-age", "warning": "blank", "error": "same-name"}
+    assert exit_code([one for severity in severities for one in found(kind[severity], ["x"])]) == code
+
+
+@pytest.mark.parametrize(("lost", "severity"), [(1, "note"), (10, "note"), (11, "warning")])
+def test_many_rows_without_image_are_a_warning(lost, severity):
+    (finding,) = found("rows-without-image", [str(n) for n in range(lost)], 1000, table="t")
+    assert (finding.severity, finding.count, len(finding.examples)) == (severity, lost, min(lost, 5))
+
+
+@pytest.mark.parametrize(("start", "words"), [
+    (b"ImageId,EncodedPixels\na,-1\n", "plain"),
+    (b"ImageId, EncodedPixels\r\na, -1\r\n", "a blank before names, a blank before values, Windows line ends"),
+    (b'\xef\xbb\xbfImageId,"EncodedPixels"\na,-1\n', "a byte-order mark, quoted cells"),
+])  # fmt: skip
+def test_dialects(start, words):
+    assert listing.dialect(start) == words
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_area_and_overlap_are_those_of_the_pixels(seed):
+    random = np.random.default_rng(seed)
+    rows = random.random((3, 20, 30)) < 0.3
+    codes = tuple(look.Row(k, rle.encode(row)) for k, row in enumerate(rows))
+    found = look._masks(codes, 600)
+    assert found == {"area": rows.any(axis=0).sum(), "overlap": rows.sum() - rows.any(axis=0).sum(), "bad": (),
+                     "outside": ()}  # fmt: skip
+
+
+def test_a_turned_picture_fits_the_turned_mean():
+    random = np.random.default_rng(0)
+    base = np.linspace(0, 200, 32 * 32).reshape(32, 32) + np.linspace(0, 90, 32)
+    each = np.stack([base + random.normal(0, 20, (32, 32)) for _ in range(40)])
+    for k in range(4):
+        each[k] = np.rot90(each[k], k)
+    assert pictures.fit(each).argmax(axis=1).tolist() == [0, 1, 2, 3] + [0] * 36
+
+
+@pytest.mark.parametrize(("text", "faults"), [
+    ("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nb.png,2,1,3,4\nc.png,1,,3,4\n", ["row 3", "row 4"]),
+    ("Filename,xmin,xmax,ymin,ymax\na.png,1,nan,3,4\n", ["row 2"]), ("name,box\na,1\n", ["has not the columns"]),
+    ('filename,region_shape_attributes\na.jpg,{}\nb.jpg,"{""x"":1}"\n', ["row 3"]),
+])  # fmt: skip
+def test_rows_that_are_no_boxes(tmp_path, text, faults):
+    path = tmp_path / "original_boundingbox.csv"
+    path.write_text(text)
+    found = [f"{row.place} {row.fault}" for row in hand_boxes.read(path) if row.fault]
+    assert len(found) == len(faults)
+    assert all(fault in line for fault, line in zip(faults, found, strict=True))
+
+
+def test_boxes_of_other_images(kaggle_folder):
+    data = kaggle_folder()
+    (data / "original_boundingbox.csv").write_text("Filename,xmin,xmax,ymin,ymax\nsomebody.png,1,9,1,9\n")
+    assert ids(examine(data, workers=1))["boxes-of-others"] == 1
+
+
+# --- real radiographs --------------------------------------------------------------------------
+
+def test_real_radiographs(real):
+    report = examine(real)
+    known = {"rows-without-image": 1, "tiny-masks": 1, "not-a-radiograph": 17, "unreadable": 3, "several-rows": 26}
+    assert known.items() <= ids(report).items()
+    assert not {"rotated", "looks-inverted", "blank", "bad-rle", "rle-outside"} & ids(report).keys()
+    assert report.exit_code == 4

@@ -1,0 +1,226 @@
+"""The audit of fold files: ours and strangers', clean ones and those with a planted leak."""
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import GroupKFold
+
+from cxr import duplicates, leaks
+from cxr.errors import DataError, UsageError, run_main
+from cxr.paths import Paths
+from cxr.prepared import Prepared
+
+
+def table(**folds: str) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": folds.keys(), "fold": folds.values()})
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A function that runs the command with the arguments given."""
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["cxr.leaks", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_main(leaks.main)
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+# --- the figures -------------------------------------------------------------------------------
+
+PATIENTS = {"a": "1", "b": "1", "c": "2", "d": "3", "e": "3", "f": "4"}
+LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 0.0, "f": 1.0}
+
+
+def test_a_patient_in_two_folds():
+    found = leaks.leaks(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
+    nought, one = found["folds"]
+    assert (nought["fold"], nought["images"], nought["positive"]) == ("0", 4, 1)
+    assert nought["patient"] == {"images": 1, "share": 0.25, "positive": 1, "positive_share": 1.0}
+    assert one["patient"] == {"images": 1, "share": 0.5, "positive": 1, "positive_share": 0.5}
+    assert found["all"]["patient"] == {"images": 2, "share": 0.3333, "positive": 2, "positive_share": 0.6667}
+    assert found["all"]["duplicate"] is None
+    assert found["leak"]
+
+
+def test_a_near_duplicate_in_training():
+    groups = {"a": 0, "b": 1, "c": 2, "d": 0}
+    found = leaks.leaks(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
+    assert found["all"]["duplicate"] == {"images": 2, "share": 0.5, "positive": None, "positive_share": None}
+    assert found["all"]["patient"]["images"] == 0
+    assert found["leak"]
+
+
+def test_patients_kept_apart():
+    found = leaks.leaks(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
+    assert not found["leak"]
+    assert [row["patient"]["images"] for row in found["folds"]] == [0, 0, 0]
+    assert found["patients_known"] == found["images"] == 6
+
+
+def test_a_split_is_trained_on_its_training_part_alone():
+    folds = table(a="train", b="valid", c="valid", d="valid", e="test", f="train")
+    found = leaks.leaks(folds, PATIENTS, None, LABELS)
+    assert [(row["fold"], row["patient"]["images"]) for row in found["folds"]] == [("test", 0), ("valid", 1)]
+
+
+def test_an_image_in_two_folds_leaks_whoever_it_is():
+    folds = pd.DataFrame({"image_id": ["a", "a", "b"], "fold": ["0", "1", "1"]})
+    assert leaks.leaks(folds, None, None, None)["leak"]
+    assert leaks.leaks(folds, {}, None, None)["all"]["patient"]["images"] == 2
+
+
+def test_patients_unknown():
+    found = leaks.leaks(table(a="0", b="1"), None, None, LABELS)
+    assert found["all"]["patient"] is None
+    assert "patients unknown" in leaks.as_text(found)
+    assert "patients known of 1 of 2 images only" in leaks.as_text(leaks.leaks(table(a="0", b="1"), {"a": "1"}, {}, {}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_agrees_with_a_plain_count(seed):
+    numbers = pd.Series(range(60)).sample(60, replace=True, random_state=seed) // 2
+    folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(60)], "fold": [str(k % 4) for k in range(60)]})
+    patients = dict(zip(folds["image_id"], numbers.astype(str), strict=True))
+    folds["patient"] = folds["image_id"].map(patients)
+    seen = [bool(((folds["fold"] != row.fold) & (folds["patient"] == row.patient)).any()) for row in folds.itertuples()]
+    assert leaks.leaks(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
+
+
+def test_scikit_learns_grouped_folds_leak_nothing():
+    patients = [str(k // 3) for k in range(90)]
+    folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(90)], "fold": ""})
+    for number, (_, held_out) in enumerate(GroupKFold(5).split(patients, groups=patients)):
+        folds.loc[held_out, "fold"] = str(number)
+    assert not leaks.leaks(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)["leak"]
+
+
+# --- fold files of any make --------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "folds", "labels"), [
+    ("image_id,fold,subfold\na,0,1\nb,1,0\n", {"a": "0", "b": "1"}, None),
+    ("fname,fold,exist_labels\na.png,0,1\nb.png,3,0\n", {"a": "0", "b": "3"}, {"a": 1, "b": 0}),
+    (",ImageId, EncodedPixels,kfold\n0,a, 1 5,0.0\n1,b, -1,1.0\n", {"a": "0", "b": "1"}, {"a": 1, "b": 0}),
+    ("id,Filename,Split\n1,x/y/1.2.3.DCM,Training\n2,x\\1.2.4.jpg,valid\n", {"1.2.3": "train", "1.2.4": "valid"}, None),
+    ("img_id,is_valid\na,False\nb,True\n", {"a": "train", "b": "valid"}, None),
+    ("image,Fold,rle\na,0,-1\na,0,5 5\nb,1,-1\nc,-1,-1\n", {"a": "0", "b": "1"}, {"a": 1, "b": 0, "c": 0}),
+])  # fmt: skip
+def test_columns_are_found_by_name(tmp_path, text, folds, labels):
+    path = tmp_path / "folds of a stranger.csv"
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    found, found_labels = leaks.read(path)
+    assert dict(zip(found["image_id"], found["fold"], strict=True)) == folds
+    assert found_labels == labels
+
+
+@pytest.mark.parametrize(("text", "error", "words"), [
+    ("who,fold\na,0\nb,1\n", DataError, "no column of the image among who, fold"),
+    ("image_id,number\na,0\nb,1\n", DataError, "no column of the fold among image_id, number"),
+    ("image_id,fold\na,0\nb,0\n", UsageError, "nothing is held out"), ("", DataError, "is no CSV"),
+    ("image_id,fold\n", UsageError, "nothing is held out"), ("\x00\xff,fold\n", DataError, "no"),
+])  # fmt: skip
+def test_what_is_no_fold_file(tmp_path, text, error, words):
+    path = tmp_path / "folds.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(error, match=words):
+        leaks.read(path)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+@pytest.fixture
+def folds_of(prepared_paths: Paths, tmp_path: Path):
+    """Our own folds of a small data folder, and a place for the figures."""
+    return prepared_paths, prepared_paths.folds(2), tmp_path / "the figures.json"
+
+
+def test_our_own_folds_are_clean(folds_of, call):
+    paths, folds, figures = folds_of
+    done = call(folds, "--patients", paths.data / "patients.csv", "--images", paths.prepared, "--json", figures)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert found["all"] == {
+        "images": 16, "positive": 8,
+        "patient": {"images": 0, "share": 0.0, "positive": 0, "positive_share": 0.0},
+        "duplicate": {"images": 0, "share": 0.0, "positive": 0, "positive_share": 0.0},
+    }  # fmt: skip
+
+
+def test_a_planted_leak_and_a_planted_copy(folds_of, call):
+    """One of two images of a patient changes its fold, and one of another patient gets a third's pixels."""
+    paths, folds, figures = folds_of
+    stranger = pd.read_csv(folds, dtype=str)
+    manifest = Prepared(paths.prepared, 2).manifest
+    moved = stranger["image_id"][0]
+    stranger.loc[0, "fold"] = "1" if stranger["fold"][0] == "0" else "0"
+    kept = stranger[stranger["image_id"].map(manifest["patient"]) != manifest["patient"][moved]]
+    one, other = (kept["image_id"][kept["fold"] == fold].iloc[0] for fold in ("0", "1"))
+    source, target = (next(paths.data.rglob(f"{name}.dcm")) for name in (one, other))
+    target.write_bytes(source.read_bytes())
+    stranger.to_csv(folds.with_name("stranger.csv"), index=False)
+    done = call(folds.with_name("stranger.csv"), "--images", paths.data, "--json", figures)
+    assert done.returncode == 4, done.stderr
+    found = json.loads(figures.read_text())["all"]
+    assert (found["patient"]["images"], found["duplicate"]["images"]) == (2, 2)
+
+
+@pytest.mark.parametrize(("more", "code", "words"), [
+    (["--patients", "nowhere.csv"], 2, "nowhere.csv does not exist"),
+    (["--labels", "{folds}"], 3, "expected the columns ImageId, EncodedPixels"),
+    (["--patients", "{others}"], 3, "none of the 2 images of the fold file, as 'a', has a patient"),
+])  # fmt: skip
+def test_files_that_do_not_fit(tmp_path, call, more, code, words):
+    folds, others = tmp_path / "folds.csv", tmp_path / "others.csv"
+    folds.write_text("image_id,fold\na,0\nb,1\n")
+    others.write_text("ImageId,patient\nx,1\n")
+    done = call(folds, *(part.format(folds=folds, others=others) for part in more))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+
+
+# --- near-duplicates ---------------------------------------------------------------------------
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Smooth pictures of one broad shape, as chests are: uint8 [count, 64, 64]."""
+    random = np.random.default_rng(seed)
+    broad = cv2.resize(random.uniform(0, 200, (5, 5)), (64, 64), interpolation=cv2.INTER_CUBIC)
+    fine = (cv2.resize(random.normal(0, 25, (20, 20)), (64, 64), interpolation=cv2.INTER_CUBIC) for _ in range(count))
+    return np.stack([np.clip(broad + part, 0, 255).astype(np.uint8) for part in fine])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_those_of_all_pairs(seed):
+    random = np.random.default_rng(seed)
+    number = random.integers(0, 30, 150)
+    noise = random.normal(0, 4, (150, 64, 64))
+    canvases = np.clip(pictures(30, seed)[number] + noise, 0, 255).astype(np.uint8)
+    found = duplicates.groups(canvases)
+    assert len(set(zip(found, number, strict=True))) == len(set(found)) == len(set(number))
+
+
+def test_what_only_the_hash_takes_for_the_same_is_not():
+    small = [(np.zeros(4, np.uint64), duplicates.thumbnail(each)) for each in pictures(2, 0)]
+    assert duplicates.linked(small).tolist() == [0, 1]
+
+
+def test_many_equal_pictures_cost_nothing():
+    """12,089 blank images would be 73 million pairs."""
+    blank = np.zeros(4, np.uint64), np.zeros((32, 32), np.uint8)
+    assert not duplicates.linked([blank] * 12_089).any()
