@@ -97,23 +97,6 @@ def size_thirds(areas: np.ndarray) -> np.ndarray:
     return thirds
 
 
-def auc_by_third(areas: np.ndarray, probs: np.ndarray, group: np.ndarray | None = None) -> list[float | None]:
-    """AUC of each third of lesion size: the positives of this third against all negatives (area 0).
-
-    group: as for `auc_within`; the thirds are of all images.
-    """
-    thirds, probs = size_thirds(areas), np.asarray(probs)
-    group = np.zeros(len(probs)) if group is None else np.asarray(group)
-    chosen = [(thirds == third) | (thirds == -1) for third in range(3)]
-    return [auc_within(thirds[rows] >= 0, probs[rows], group[rows]) for rows in chosen]
-
-
-def dice_by_third(areas: np.ndarray, dices: np.ndarray) -> list[float | None]:
-    """Mean Dice of the lesions of each third of size."""
-    thirds = size_thirds(areas)
-    return [kaggle_dice(np.asarray(dices)[thirds == third]) for third in range(3)]
-
-
 def shown(value: float | None, digits: int = 3) -> str:
     """A metric for a table: '.873', '1.000', '-.120', and '–' where it is undefined."""
     if value is None or not np.isfinite(value):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr import boxes, rle, tables
 from cxr.files import read_json
-from cxr.geometry import Box, resize
+from cxr.geometry import Box, Letterbox, resize
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
@@ -27,6 +27,8 @@ class Known:
     fold: int | None
     """The fold that it is held out in; none where it is not a labelled training image."""
     canvas: np.ndarray
+    letterbox: Letterbox
+    """Of the original, on the canvas."""
     truth: np.ndarray | None = None
     """Mask on the canvas, bool; None where nobody knows it."""
     box: Box | None = None
@@ -48,7 +50,7 @@ def gather(image_id: str, recipe: Recipe, paths: Paths) -> Known:
     prepared = Prepared(paths.prepared, recipe.folds)
     row = prepared.manifest.loc[image_id]
     fold = int(prepared.folds.at[image_id, "fold"]) if image_id in prepared.folds.index else None
-    known = Known(image_id, row["split"], fold, prepared.image(image_id))
+    known = Known(image_id, row["split"], fold, prepared.image(image_id), prepared.letterbox(image_id))
     known.truth = _truth(known, prepared, paths)
     _add_box(known, prepared, paths)
     _add_probabilities(known, recipe, paths)
@@ -153,25 +155,32 @@ def _decision(known: Known, prepared: Prepared, paths: Paths) -> dict | None:
 
 
 def decided(known: Known, decision: dict) -> np.ndarray:
-    """The final mask on the canvas, by decision.json's own words."""
-    found = deciding(known)
-    pixel = (found.shape[0] / decision["reference_size"]) ** 2  # areas are of an image of that side
-    enough = (found > decision["top"]).sum() >= decision["least_area"] * pixel
+    """The final mask on the canvas, by decision.json's own words, made in the original's pixels."""
+    found = np.rint(deciding(known) * 255).astype(np.uint8)
+    letterbox = known.letterbox._replace(size=len(found))
+    whole, pixels = letterbox.restore(found), letterbox.height * letterbox.width
+    area = (whole > level(decision["top"])).sum() * decision["reference_size"] ** 2 / pixels  # of an image of that side
     passes = known.stacked >= decision["gate"] and (not known.heads or np.mean(known.heads) >= decision["label_gate"])
-    if not enough or not passes:
+    if area < decision["least_area"] or not passes:
         return np.zeros_like(known.canvas, bool)
-    found = np.where(_large_parts(found > decision["bottom"], decision["least_component"] * pixel), found, 0)
-    return resize(found, *known.canvas.shape) > decision["bottom"]
+    least = decision["least_component"] * np.prod(letterbox.inner) / decision["reference_size"] ** 2
+    found = np.where(_small_parts(found > level(decision["bottom"]), least), 0, found).astype(np.uint8)
+    return known.letterbox.apply((letterbox.restore(found) > level(decision["bottom"])) * np.uint8(255)) > 127
+
+
+def level(score: float) -> int:
+    """The 8-bit level that a pixel must exceed for its probability to exceed `score`."""
+    return int(np.floor(score * 255 + 1e-9))
 
 
 def deciding(known: Known) -> np.ndarray:
-    """The map that the final mask comes from, float32 of 0..1: the mask stack's, or the segmenters' mean."""
+    """The map that the final mask comes from, float of 0..1: the mask stack's, or the segmenters' mean."""
     maps = [known.maps[MASK_STACK]] if MASK_STACK in known.maps else list(known.maps.values())
     size = max(found.shape[0] for found in maps)
-    return np.mean([resize(found.astype(np.float32), size, size) for found in maps], axis=0) / 255
+    return np.rint(np.mean([resize(found, size, size) for found in maps], axis=0, dtype=np.float32)) / 255
 
 
-def _large_parts(mask: np.ndarray, least: float) -> np.ndarray:
-    """The mask without its connected parts of fewer than `least` pixels."""
+def _small_parts(mask: np.ndarray, least: float) -> np.ndarray:
+    """The mask's connected parts of fewer than `least` pixels."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return mask & (stats[:, cv2.CC_STAT_AREA] >= least)[parts]
+    return mask & (stats[:, cv2.CC_STAT_AREA] < least)[parts]

@@ -51,12 +51,12 @@ def box_geometry(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 def mask_statistics(image_ids: list[str], counts: Counts) -> pd.DataFrame:
     """Highest score, mean of the top 1 %, share of the frame above some, parts above .5, the label heads' mean."""
-    frame = max(counts.size**2, 1)
-    top = max(round(TOP * frame), 1)
+    top = np.maximum(np.rint(TOP * counts.pixels), 1).astype(int)
     found = {
         "highest": (counts.above > 0).sum(axis=1) / 255,  # the levels below the highest are just those exceeded
-        "top": np.minimum(counts.above, top).sum(axis=1) / top / 255,  # a pixel counts once a level that it exceeds
-        **{f"above_{score}": counts.above[:, level(score)] / frame for score in AREAS},
+        # a pixel counts once a level that it exceeds
+        "top": np.minimum(counts.above, top[:, None]).sum(axis=1) / top / 255,
+        **{f"above_{score}": counts.above[:, level(score)] / counts.pixels for score in AREAS},
         "parts": counts.pieces.astype(float), "head": counts.head,
     }  # fmt: skip
     return pd.DataFrame(found, index=image_ids)

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from cxr import metrics
 from cxr.errors import UsageError
+from cxr.panel import ranking
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack.columns import Columns
@@ -31,6 +32,11 @@ class Combined:
 def member(name: str) -> str:
     """The column of a member's probability."""
     return f"member {name}"
+
+
+def uncalibrated(kind: str) -> str:
+    """The column of a stacker's probability before calibration."""
+    return f"uncalibrated {kind}"
 
 
 def members(unit: UnitConfig) -> list[str]:
@@ -65,16 +71,17 @@ def _table(rows: FoldRows, stack: FoldStack, names: list[str]) -> pd.DataFrame:
     columns = {"image_id": rows.image_ids, "split": rows.split, "fold": rows.fold, "subfold": rows.subfold}
     columns |= {"label": rows.labels}
     columns |= {member(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(names)}
+    columns |= {uncalibrated(kind): probs for kind, probs in stack.uncalibrated.items()}
     return pd.DataFrame(columns | stack.probs)
 
 
 def _average(table: pd.DataFrame, folds: int) -> pd.DataFrame:
-    """Mean over folds of what was calibrated in each; all folds must have predicted the image."""
+    """Mean over folds of the probabilities of each; all folds must have predicted the image."""
     groups = table.groupby("image_id")
     missing = groups.size()[groups.size() != folds]
     if len(missing):
         raise UsageError(f"{missing.index[0]} is predicted by {missing.iloc[0]} of {folds} folds; run {STAGE1} again")
-    means = groups[[name for name in table.columns if name in KINDS or name.startswith("member ")]].mean()
+    means = groups[table.columns.drop(["image_id", "split", "fold", "subfold", "label"]).tolist()].mean()
     return means.assign(split=groups["split"].first())
 
 
@@ -85,18 +92,30 @@ def groups(held_out: pd.DataFrame) -> tuple[str, np.ndarray]:
 
 
 def scored_by(table: pd.DataFrame) -> np.ndarray:
-    """Which head scored each held-out image, int [n]: that of its fold and subfold."""
-    return table.groupby(["fold", "subfold"]).ngroup().to_numpy()
+    """Which head scored each held-out image, int [n]: that of its fold and subfold.
+
+    So few images that no head scored both classes count as scored by their fold's.
+    """
+    head = table.groupby(["fold", "subfold"]).ngroup().to_numpy()
+    labels = table["label"].to_numpy(float)
+    return head if metrics.auc_within(labels, labels, head) is not None else table["fold"].to_numpy(int)
+
+
+def auc(rows: pd.DataFrame, column: str) -> float | None:
+    """The panel's AUC of a column of scores: the mean over folds, of pairs that the same head scored."""
+    label, probs, fold, head = (rows[name].to_numpy() for name in ("label", column, "fold", "head"))
+    once = np.ones((1, len(rows)), np.uint8)
+    found = ranking.auc_of_folds(label, probs, fold, head, np.arange(len(rows)), once)
+    return float(found[0]) if np.isfinite(found[0]) else None
 
 
 def pick(stacker: str, held_out: pd.DataFrame) -> str:
     """The stacker in use: as set or, with auto, the best on held-out rows by AUC, then by log-loss."""
     if stacker != "auto":
         return stacker
-    labels, head = held_out["label"].to_numpy(), scored_by(held_out)
+    rows, labels = held_out.assign(head=scored_by(held_out)), held_out["label"].to_numpy()
 
     def worth(kind: str) -> tuple[float, float]:
-        probs = held_out[kind].to_numpy()
-        return round(metrics.auc_within(labels, probs, head) or 0.0, 3), -metrics.log_loss(labels, probs)
+        return round(auc(rows, kind) or 0.0, 3), -metrics.log_loss(labels, rows[kind].to_numpy())
 
     return max(KINDS, key=worth)

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from stage3_stack.thresholds import Cut, level, pixels
+from cxr.geometry import Letterbox
+from stage3_stack.thresholds import Cut, level, scaled
 
 
 def parts(found: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,34 +23,29 @@ def pieces(found: np.ndarray) -> int:
     return len(parts(found, level(0.5))[1]) - 1 if (found > level(0.5)).any() else 0
 
 
-def kept(found: np.ndarray, truth: np.ndarray | None, tried: list[Cut]) -> np.ndarray:
-    """Pixels that stay under each cut, and those of them inside `truth` (uint8 [s, s]): int64 [cuts, 2]."""
+def restored(found: np.ndarray, box: Letterbox) -> np.ndarray:
+    """A map, uint8 [s, s], as the original's [height, width]; box: the original's letterbox, of any size."""
+    return box._replace(size=len(found)).restore(found)
+
+
+def kept(found: np.ndarray, truth: np.ndarray | None, tried: list[Cut], box: Letterbox) -> np.ndarray:
+    """Pixels of the original that stay under each cut, and those of them inside `truth`: int64 [cuts, 2].
+
+    found: a map, uint8 [s, s]; truth: the hand-drawn mask of the original, bool [height, width].
+    """
     areas = np.zeros((len(tried), 2), np.int64)
-    labelled: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for place, cut in enumerate(tried):
-        at = level(cut.bottom)
-        if at not in labelled:
-            labelled[at] = _measured(found, truth, at)
-        own, inside = labelled[at]
-        stays = own >= pixels(cut.least_component, cut.reference_size, len(found))
-        areas[place] = own[stays].sum(), inside[stays].sum()
+        if (found > level(cut.bottom)).any():
+            mask = restored(pruned(found, cut, box), box) > level(cut.bottom)
+            areas[place] = mask.sum(), 0 if truth is None else (mask & truth).sum()
     return areas
 
 
-def _measured(found: np.ndarray, truth: np.ndarray | None, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of each connected part, and those of them inside the hand-drawn mask."""
-    if not (found > at).any():
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    numbers, areas = parts(found, at)
-    inside = np.zeros_like(areas) if truth is None else np.bincount(numbers[truth > 0], minlength=len(areas))
-    return areas, inside
-
-
-def pruned(found: np.ndarray, cut: Cut) -> np.ndarray:
+def pruned(found: np.ndarray, cut: Cut, box: Letterbox) -> np.ndarray:
     """The map with the parts that a cut drops set to 0; what stays, stays as it was."""
     if not cut.least_component:
         return found
     numbers, areas = parts(found, level(cut.bottom))
-    drops = areas < pixels(cut.least_component, cut.reference_size, len(found))
+    drops = scaled(areas, np.prod(box._replace(size=len(found)).inner), cut.reference_size) < cut.least_component
     drops[0] = False
     return np.where(drops[numbers], 0, found).astype(np.uint8)

@@ -21,6 +21,8 @@ Stacker = Literal["dense", "mean", "logistic", "lightgbm", "auto"]
 Column = Literal["pca", "header", "box", "masks"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Exact = Literal["exact"]
+Quantiles = Annotated[dict[Literal["quantiles"], PositiveInt], Field(min_length=1)]
 
 
 class DenseConfig(Strict):
@@ -81,19 +83,20 @@ class ZoneConfig(Strict):
 
 
 class GridConfig(Strict):
-    """Every decision that is tried; scores are probabilities, areas pixels of a square image of reference_size.
+    """Every decision that is tried; scores are probabilities, areas pixels of an image of reference_size squared.
 
     With one value in each list nothing is chosen: published thresholds as they are.
     """
 
-    tops: list[Share] = Field(min_length=1)
-    """A mask is drawn only where enough pixels score above this."""
-    least_areas: list[NonNegativeInt] = Field(min_length=1)
-    """How many pixels that is."""
-    bottoms: list[Share] = Field(min_length=1)
-    """The mask is then the pixels that score above this."""
-    gates: list[Probability] = Field(min_length=1)
-    """And only where the stacked classifier's probability reaches this."""
+    tops: Exact | Annotated[list[Share], Field(min_length=1)]
+    """A mask is drawn only where enough pixels score above this; exact: every level of the 8-bit maps."""
+    least_areas: Exact | Annotated[list[NonNegativeInt], Field(min_length=1)]
+    """How many pixels that is; exact: every area that an image has."""
+    bottoms: Exact | Annotated[list[Share], Field(min_length=1)]
+    """The mask is then the pixels that score above this; exact: every level of the 8-bit maps."""
+    gates: Quantiles | Annotated[list[Probability], Field(min_length=1)] = [0.0]
+    """And only where the stacked classifier's probability reaches this. {quantiles: n}: n evenly spaced quantiles of
+    the probabilities of the images that the gate is chosen on, and 0, no gate."""
     label_gates: list[Probability] = Field([0.0], min_length=1)
     """And only where the mean probability of the segmenters' own label heads reaches this; 0 asks nothing of them."""
     least_components: list[NonNegativeFloat] = Field([0.0], min_length=1)
@@ -101,12 +104,55 @@ class GridConfig(Strict):
     reference_size: PositiveInt = 1024
     """Side of the image whose pixels the areas are."""
 
+    @model_validator(mode="after")
+    def _countable(self) -> "GridConfig":
+        if self.bottoms == "exact" and any(self.least_components):
+            raise ValueError("least_components: bottoms are then counted one by one, so list them; 'exact' is too many")
+        return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is more than one decision."""
+        lists = (self.tops, self.least_areas, self.bottoms, self.gates, self.label_gates, self.least_components)
+        return not all(isinstance(values, list) and len(values) == 1 for values in lists)
+
+
+class OperatingPointConfig(Strict):
+    """What the gate is chosen by, one of these; Kaggle's Dice where none is named."""
+
+    kaggle_dice: Literal[True] | None = None
+    """The gate of grid.gates with the best mean Dice."""
+    specificity: Probability | None = None
+    """The lowest gate with at least this share of the negatives below it."""
+    sensitivity: Probability | None = None
+    """The highest gate with at least this share of the positives at or above it."""
+    f_beta: PositiveFloat | None = None
+    """The gate with the best F-score; recall weighs this many times as much as precision."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "OperatingPointConfig":
+        if len(self.asked) > 1:
+            raise ValueError(f"{' and '.join(self.asked)}: give one of them")
+        return self
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The one that is given, by its name; none for Kaggle's Dice."""
+        return self.model_dump(exclude_none=True)
+
+    @property
+    def by_labels(self) -> bool:
+        """Whether the gate is chosen by labels and probabilities alone, and not by masks."""
+        return bool(self.asked.keys() - {"kaggle_dice"})
+
 
 class Config(Strict):
     """One file of configs/."""
 
     stacker: Stacker = "dense"
     """auto: the best on held-out rows, by AUC, then by log-loss."""
+    calibration: Literal["platt", "temperature", "isotonic"] = "platt"
+    """From logits to probabilities, nested: slope and intercept; a slope alone; rising steps, which make ties."""
     least_per_class: PositiveInt = 5
     """Training rows of either class below which a head is not trained, and gives the members' mean logit."""
     dense: DenseConfig
@@ -115,8 +161,18 @@ class Config(Strict):
     """The map that the final masks come from: the members' mean, or the mask stacker's."""
     mask_stacker: MaskStackerConfig = MaskStackerConfig()
     grid: GridConfig
+    operating_point: OperatingPointConfig = OperatingPointConfig()
+    """What the gate is chosen by; top, least area and bottom are then the best by Kaggle's Dice at that gate."""
     zone: ZoneConfig | None = None
     """The inconclusive zone; it changes no mask, the table tells what it sets aside."""
+
+    @model_validator(mode="after")
+    def _one_gate(self) -> "Config":
+        others = [name for name in ("gates", "label_gates") if getattr(self.grid, name) != [0]]
+        if self.operating_point.by_labels and others:
+            raise ValueError(f"operating_point: {next(iter(self.operating_point.asked))} sets the gate, and "
+                             f"grid.{others[0]} asks for another; set grid.{others[0]} to [0]")  # fmt: skip
+        return self
 
 
 class MaskUnitConfig(Strict):
@@ -213,7 +269,8 @@ def _stage2(recipe: Recipe, paths: Paths) -> list[Path]:
 
 def _data(recipe: Recipe, paths: Paths) -> list[Path]:
     given = [sample(paths.data), test_truth(paths.data)]
-    return [paths.prepared / "manifest.parquet", paths.folds(recipe.folds), *filter(None, given)]
+    prepared = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
+    return [*prepared, paths.folds(recipe.folds), *filter(None, given)]
 
 
 def _optional(paths: Paths, config: Config) -> list[Path]:

@@ -12,10 +12,10 @@ from cxr import rle
 from cxr.geometry import Letterbox, resize
 from cxr.paths import Paths
 from cxr.prepared import Prepared
-from stage3_stack.components import kept, pieces, pruned
+from stage3_stack.components import kept, pieces, pruned, restored
 from stage3_stack.config import UnitConfig
 from stage3_stack.maps import MeanMap, read_maps, read_stacked
-from stage3_stack.thresholds import Counts, Cut, Decision, counted, level
+from stage3_stack.thresholds import LEVELS, Counts, Cut, Decision, counted, level
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Seen:
 def see_held_out(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str, tried: list[Cut]) -> Seen:
     """The held-out images of the trained folds, in the order of folds.csv; kind: mean, or the mask stacker's maps."""
     images = held_out(paths, unit.segmenters, fold_of(prepared, unit.trained), kind)
-    return Seen(images, count(images, lambda image_id: canvas_truth(prepared, image_id), tried))
+    return Seen(images, count(images, prepared, tried, prepared.manifest["rle"]))
 
 
 def see_test(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str, tried: list[Cut]) -> Seen:
@@ -54,7 +54,7 @@ def see_test(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str, trie
     ids = prepared.ids("test")
     maps = read_stacked(paths, ids) if kind == "stacker" else read_maps(paths, unit.segmenters, None, ids)
     images = Images(ids, [maps] * len(ids))
-    return Seen(images, count(images, lambda _image_id: None, tried))
+    return Seen(images, count(images, prepared, tried))
 
 
 def fold_of(prepared: Prepared, trained: list[int]) -> pd.Series:
@@ -72,31 +72,31 @@ def held_out(paths: Paths, segmenters: list[str], folds: pd.Series, kind: str = 
     return Images(ids, [maps[fold] for fold in folds])
 
 
-def count(images: Images, truth: Callable[[str], np.ndarray | None], tried: list[Cut]) -> Counts:
-    """What decisions depend on, of each image; `truth(image_id)` is a canvas mask of any size, None where empty.
+def count(images: Images, prepared: Prepared, tried: list[Cut], truth: pd.Series | None = None) -> Counts:
+    """What decisions depend on, of each image brought back to the original as for the submission.
 
-    tried: the cuts that drop connected parts, which are counted one by one.
+    tried: the cuts that drop connected parts, which are counted one by one; truth: RLE of the hand-drawn masks by
+    image_id, None where none is known.
     """
-    size = max((maps.size for maps in images.maps), default=0)
 
     def one(image: tuple[str, MeanMap]) -> tuple:
-        mask = truth(image[0])
-        mask = None if mask is None else on_canvas(mask, size)
-        mean = _mean(image, size)
+        box, mean = prepared.letterbox(image[0]), image[1].mean(image[0])
+        code = rle.EMPTY if truth is None else truth[image[0]]
+        mask = None if code == rle.EMPTY else rle.decode(code, box.height, box.width)
+        areas = counted(restored(mean, box), None if mask is None else mask.view(np.uint8))
         area = 0 if mask is None else int(mask.sum())
-        return *counted(mean, mask), area, image[1].head(image[0]), pieces(mean), kept(mean, mask, tried)
+        own = area, pieces(mean), box.height * box.width
+        return *areas, own, image[1].head(image[0]), kept(mean, mask, tried, box)
 
-    found = list(_threaded(one, zip(images.ids, images.maps, strict=True)))
-    above, overlap = (np.array([row[k] for row in found], np.int32).reshape(-1, 256) for k in (0, 1))
-    truths, number = (np.array([row[k] for row in found], np.int64) for k in (2, 4))
-    stays = np.array([row[5] for row in found], np.int64).reshape(len(found), len(tried), 2)
-    by_cut = {cut: stays[:, place] for place, cut in enumerate(tried)}
-    return Counts(above, overlap, truths, np.array([row[3] for row in found], float), number, by_cut, size)
+    return _gathered(list(_threaded(one, zip(images.ids, images.maps, strict=True))), tried)
 
 
-def canvas_truth(prepared: Prepared, image_id: str) -> np.ndarray | None:
-    """The hand-drawn mask on the prepared canvas, None where it is empty."""
-    return prepared.mask(image_id) if prepared.manifest.at[image_id, "mask_area"] > 0 else None
+def _gathered(found: list[tuple], tried: list[Cut]) -> Counts:
+    above, overlap = (np.array([row[k] for row in found], np.int32).reshape(-1, LEVELS) for k in (0, 1))
+    truth, number, pixels = np.array([row[2] for row in found], np.int64).reshape(-1, 3).T
+    head = np.array([row[3] for row in found], float)
+    stays = np.array([row[4] for row in found], np.int64).reshape(len(found), len(tried), 2)
+    return Counts(above, overlap, truth, head, number, {cut: stays[:, k] for k, cut in enumerate(tried)}, pixels)
 
 
 def on_canvas(mask: np.ndarray, size: int) -> np.ndarray:
@@ -104,44 +104,12 @@ def on_canvas(mask: np.ndarray, size: int) -> np.ndarray:
     return (resize(mask.astype(np.uint8) * 255, size, size) >= 128).astype(np.uint8)
 
 
-def _mean(image: tuple[str, MeanMap], size: int) -> np.ndarray:
-    return resize(image[1].mean(image[0]), size, size)
-
-
-@dataclass(frozen=True)
-class Areas:
-    """Pixel counts in the originals, int64 [n] each; Dice follows from them."""
-
-    truth: np.ndarray
-    found: np.ndarray
-    overlap: np.ndarray
-
-
-def measure(images: Images, drawn: np.ndarray, cuts: list[Cut], prepared: Prepared, truth: dict[str, str]) -> Areas:
-    """Areas of final masks in the originals' pixels: under each image's cut where `drawn` [n], else empty.
-
-    truth: RLE of the hand-drawn mask by image_id. Only images that get a mask are brought back to full size.
-    """
-
-    def one(image: tuple[str, MeanMap, bool, Cut]) -> tuple[int, int, int]:
-        box, code = prepared.letterbox(image[0]), truth[image[0]]
-        area = int(np.diff(rle.runs(code), axis=1).sum())
-        if not image[2]:
-            return area, 0, 0
-        found = final_mask(image[1].mean(image[0]), box, image[3])
-        inside = int((found & rle.decode(code, box.height, box.width)).sum()) if area else 0
-        return area, int(found.sum()), inside
-
-    rows = _threaded(one, zip(images.ids, images.maps, drawn.tolist(), cuts, strict=True))
-    return Areas(*np.array(list(rows), np.int64).reshape(-1, 3).T)
-
-
 def final_mask(mean: np.ndarray, box: Letterbox, cut: Cut) -> np.ndarray:
     """The mask in the original, bool [height, width]; the map is enlarged first, so edges are smooth.
 
     Connected parts are dropped before, on the map's canvas, where they were when the decision was chosen.
     """
-    return box.restore(pruned(mean, cut)) > level(cut.bottom)
+    return restored(pruned(mean, cut, box), box) > level(cut.bottom)
 
 
 def codes(images: Images, drawn: np.ndarray, decision: Decision, prepared: Prepared) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cxr.errors import UsageError, run_main
 from cxr.files import replacing
 from cxr.paths import Paths
 from cxr.prepared import Prepared
-from stage3_stack import columns, decide, score, submit
+from stage3_stack import calibrate, columns, decide, score, submit
 from stage3_stack.config import STEP, UnitConfig, read, unit
 from stage3_stack.data import STAGE1, read_fold
 from stage3_stack.masks import Seen, codes, see_test
@@ -43,7 +43,7 @@ def _seen(paths: Paths, prepared: Prepared, config: UnitConfig, decision: Decisi
 
 def predicted(paths: Paths, prepared: Prepared, config: UnitConfig, beside: columns.Columns) -> pd.DataFrame:
     """split and prob, by image_id, of the images without a label: mean over folds of the saved heads'."""
-    kind, heads = read_heads(paths.stage3 / "heads.npz")
+    kind, heads = read_heads(paths.stage3)
     tables_ = []
     for fold in config.trained:
         rows = read_fold(paths, prepared, config.members, fold, beside)
@@ -69,14 +69,22 @@ def write_heads(path: Path, stacks: dict[int, FoldStack], kind: str) -> None:
         np.savez(temporary, kind=np.array(kind), **save(stacks, kind))
 
 
-def read_heads(path: Path) -> tuple[str, dict[int, dict[int, Head]]]:
-    """The stacker in use, and its heads by fold and subfold."""
+def read_heads(folder: Path) -> tuple[str, dict[int, dict[int, Head]]]:
+    """The stacker in use, and its heads by fold and subfold, with the calibrations of decision.json.
+
+    Raises UsageError where a file is missing, or a head's calibration.
+    """
+    path, decision = folder / "heads.npz", folder / "decision.json"
+    scaled = calibrate.read(decision)
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {STEP}")
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     kind = str(arrays.pop("kind"))
-    return kind, load(arrays, kind)
+    try:
+        return kind, load(arrays, kind, scaled)
+    except KeyError as head:
+        raise UsageError(f"{decision}: 'calibration' lacks head {head}; FORCE=1 makes it anew: {STEP}") from None
 
 
 def write_stacked(
@@ -95,9 +103,7 @@ def write_stacked(
     tables.write(table, paths.stage3 / "stacked.parquet", tables.STACKED)
 
 
-def submission(
-    paths: Paths, prepared: Prepared, test: pd.DataFrame, seen: Seen | None, decision: Decision
-) -> None:
+def submission(paths: Paths, prepared: Prepared, test: pd.DataFrame, seen: Seen | None, decision: Decision) -> None:
     """Write submission.csv of the test images [n] and say what is in it."""
     if seen is None:
         print("stage 3: the recipe has no segmenters, so there are no masks to submit")

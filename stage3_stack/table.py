@@ -1,5 +1,7 @@
 """The closing table: boxes, classifiers, stack and masks, on held-out images and on a known test."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,7 @@ from cxr.geometry import iou
 from cxr.metrics import THIRDS, shown
 from cxr.paths import Paths
 from cxr.recipe import Recipe
+from stage3_stack import leakage
 from stage3_stack.config import STEP
 from stage3_stack.data import MAPS
 
@@ -27,12 +30,14 @@ BOXES = {
 }
 """Names of stage 0's metrics."""
 NOTE = """\
-AUC is of pairs of images that the same head scored. Thirds are of lesion size; a third's AUC is
-against all negatives. Dice is in the originals' pixels. Only the decision (stage3/decision.json)
-is nested: the networks of the other folds saw the images by which it is judged.
+AUC is the mean over folds, of pairs of images that the same head scored. Thirds are of lesion size; a third's
+AUC is against all negatives. Calibration error is the expected one, less its bias. Dice is in the originals'
+pixels. Calibration and decision (stage3/decision.json) are nested, but the networks of the other folds saw
+the images by which they are judged. All metrics, also by view, sex, age: stage3/panel.json.
 Research use only; not a medical device.
 """
 Row = tuple[str, ...]
+WIDTH = 108
 
 
 def main() -> None:
@@ -49,9 +54,11 @@ def closing(chosen: Recipe, paths: Paths) -> tuple[str, dict]:
     found = runs.metrics(paths.stage3)
     if found is None:
         raise UsageError(f"{paths.stage3 / 'run.json'} is missing; it is made by: {STEP}")
+    if "panel" not in found:
+        raise UsageError(f"{paths.stage3 / 'run.json'} is of an earlier version; make it anew: {STEP}")
     of_boxes = {"held_out": runs.metrics(paths.stage0) or {}, "test": boxes_on_test(paths)}
     results = {"recipe": chosen.name, "dataset": paths.dataset, "boxes": of_boxes} | found
-    return f"# {chosen.name} on {paths.dataset}\n\n{rendered(results)}\n{NOTE}", results
+    return f"# {chosen.name} on {paths.dataset}\n\n{rendered(results)}\n{beneath(results)}\n{NOTE}", results
 
 
 def boxes_on_test(paths: Paths) -> dict:
@@ -67,11 +74,10 @@ def boxes_on_test(paths: Paths) -> dict:
 
 def rendered(results: dict) -> str:
     """The table, in Markdown that reads well as it stands."""
-    columns = [results["held_out"], results["test"]]
-    columns = [column for column in columns if column is not None]
+    columns = [results[name] | {"panel": results["panel"][name]} for name in ("held_out", "test") if results[name]]
     header = [("", *_titles(results)), ("images (with a pneumothorax)", *map(_described, columns))]
-    rows = [*_boxes(results["boxes"], len(columns)), *_classifiers(results, columns), *_masks(results, columns)]
-    return _aligned([*header, *rows])
+    rows = [*_boxes(results["boxes"], len(columns)), *_classifiers(results, columns)]
+    return _aligned([*header, *rows, *_probabilities(results, columns), *_masks(results, columns)])
 
 
 def _titles(results: dict) -> list[str]:
@@ -84,54 +90,92 @@ def _described(column: dict) -> str:
     return f"{column['images']} ({column['positives']})"
 
 
+def _value(value: float | None) -> str:
+    return shown(value).rjust(5)
+
+
+def _interval(figure: dict | None) -> str:
+    """' .873 (.841–.902)', without interval where it has none."""
+    if figure is None or figure["low"] is None:
+        return _value(figure and figure["value"])
+    return f"{_value(figure['value'])} ({shown(figure['low'])}–{shown(figure['high'])})"
+
+
+def _title(text: str, columns: int) -> Row:
+    return (text, *("",) * columns)
+
+
 def _boxes(found: dict, columns: int) -> list[Row]:
     held, test = found["held_out"], found["test"]
-    rows = [(f"**Chest boxes** (hand-drawn: {held.get('hand_boxes', '–')})", *("",) * columns)]
-    return rows + [(name, *(shown(part.get(key)) for part in (held, test)[:columns])) for name, key in BOXES.items()]
+    rows = [_title(f"**Chest boxes** (hand-drawn: {held.get('hand_boxes', '–')})", columns)]
+    return rows + [(name, *(_value(part.get(key)) for part in (held, test)[:columns])) for name, key in BOXES.items()]
 
 
 def _classifiers(results: dict, columns: list[dict]) -> list[Row]:
     used, asked = results["stacker"]["used"], results["stacker"]["asked"]
-    rows = [("**Is there a pneumothorax?** AUC", *("",) * len(columns))]
+    rows = [_title("**Is there a pneumothorax?** AUC", len(columns))]
     for name in columns[0]["members"]:
         title = "the segmenters' maps" if name == MAPS else f"classifier {name}"
-        rows.append((title, *(shown(c["members"][name]["auc"]) for c in columns)))
+        rows.append((title, *(_value(c["members"][name]["auc"]) for c in columns)))
     for kind, name in NAMES.items():
         seen = [SEEN[column] for column in results["stacker"]["lightgbm_columns"]]
         name += f": {', '.join(seen)}" if kind == "lightgbm" else ""
-        mark = "" if kind != used else " ← in use" + (" (chosen by auto)" if asked == "auto" else "")
-        rows.append((name + mark, *(shown(c["stackers"][kind]["auc"]) for c in columns)))
-    for third, name in enumerate(THIRDS):
-        rows.append((f"in use, {name} lesions", *(shown(c["stack"]["auc_by_third"][third]) for c in columns)))
-    rows.append(("in use, log-loss", *(shown(c["stack"]["log_loss"]) for c in columns)))
-    rows.append(("its members' mean, log-loss", *(shown(c["stackers"]["mean"]["log_loss"]) for c in columns)))
-    for name in ("sensitivity", "specificity"):
-        rows.append((f"at the gate, {name}", *(shown(c[name]) for c in columns)))
-    return rows + _zone(columns)
+        if kind == used:
+            mark = " ← in use" + (" (chosen by auto)" if asked == "auto" else "")
+            rows.append((name + mark, *_all(columns, "auc")))
+        else:
+            rows.append((name, *(_value(c["stackers"][kind]["auc"]) for c in columns)))
+    rows.append(("in use, folds pooled", *_all(columns, "auc_pooled")))
+    return rows + _by_size(columns, "in use, {} lesions", "auc")
+
+
+def _all(columns: list[dict], name: str) -> list[str]:
+    return [_interval(column["panel"]["all"].get(name)) for column in columns]
+
+
+def _by_size(columns: list[dict], title: str, name: str) -> list[Row]:
+    return [
+        (title.format(third), *(_interval(c["panel"]["size"].get(third, {}).get(name)) for c in columns))
+        for third in THIRDS
+    ]
+
+
+def _probabilities(results: dict, columns: list[dict]) -> list[Row]:
+    before = [_value(results["calibration"]["before"][name]) for name in ("log_loss", "calibration_error")]
+    empty = ("–".rjust(5),) * (len(columns) - 1)
+    return [
+        _title("**How sure?** In use", len(columns)),
+        ("log-loss", *_all(columns, "log_loss")),
+        (f"the same, before calibration ({results['calibration']['kind']})", before[0], *empty),
+        ("log-loss of its members' mean", *(_value(c["stackers"]["mean"]["log_loss"]) for c in columns)),
+        ("calibration error", *_all(columns, "calibration_error")),
+        ("the same, before calibration", before[1], *empty),
+        *((f"at the gate, {name}", *_all(columns, name)) for name in ("sensitivity", "specificity")),
+        *_zone(columns),
+    ]
 
 
 def _zone(columns: list[dict]) -> list[Row]:
     if "zone" not in columns[0]:
         return []
     names = {"set_aside": "inconclusive zone, share set aside", "accuracy": "accuracy on the rest"}
-    return [(name, *(shown(column["zone"][key]) for column in columns)) for key, name in names.items()]
+    return [(name, *(_value(column["zone"][key]) for column in columns)) for key, name in names.items()]
 
 
 def _masks(results: dict, columns: list[dict]) -> list[Row]:
     if "kaggle_dice" not in columns[0]:
         return []
-    names = {
-        "kaggle_dice": "Kaggle's mean (empty on empty is 1)",
-        "floor": "floor: every mask empty",
-        "plain_dice": "above .5, without decision or gate",
-        "positives_dice": "images with a pneumothorax only",
-        "plain_positives_dice": "the same, above .5, without gate",
-    }
-    rows = [("**Where is it?** Dice", *("",) * len(columns))]
-    rows += [(name, *(shown(column[key]) for column in columns)) for key, name in names.items()]
-    for third, name in enumerate(THIRDS):
-        rows.append((f"{name} lesions only", *(shown(c["positives_dice_by_third"][third]) for c in columns)))
-    return rows + _plain_mean(results["plain_mean"], columns)
+    return [
+        _title("**Where is it?** Dice", len(columns)),
+        ("Kaggle's mean (empty on empty is 1)", *_all(columns, "kaggle_dice")),
+        ("floor: every mask empty", *_all(columns, "floor")),
+        ("above .5, without decision or gate", *(_value(c["plain_dice"]) for c in columns)),
+        *_gain(results, columns),
+        ("images with a pneumothorax only", *_all(columns, "positives_dice")),
+        ("the same, above .5, without gate", *(_value(c["plain_positives_dice"]) for c in columns)),
+        *_by_size(columns, "{} lesions only", "positives_dice"),
+        *_plain_mean(results["plain_mean"], columns),
+    ]
 
 
 def _plain_mean(found: dict | None, columns: list[dict]) -> list[Row]:
@@ -143,19 +187,65 @@ def _plain_mean(found: dict | None, columns: list[dict]) -> list[Row]:
         "kaggle_dice": "the members' mean map in place of the mask stacker",
         "positives_dice": "the same, images with a pneumothorax only",
     }
-    return [(name, *(shown(part[key]) for part in parts)) for key, name in names.items()]
+    return [(name, *(_value(part[key]) for part in parts)) for key, name in names.items()]
+
+
+def _gain(results: dict, columns: list[dict]) -> list[Row]:
+    """What the chosen thresholds and gate are worth, each fold's chosen on the others."""
+    gain = (results["search"] or {}).get("gain_over_plain")
+    if gain is None:
+        return []
+    return [("gained by the decision over above .5, nested", _value(gain), *("–".rjust(5),) * (len(columns) - 1))]
+
+
+def beneath(results: dict) -> str:
+    """What one must know to read the figures: how the intervals are made, leaks, how far the thresholds wander."""
+    lines = [_intervals(results["panel"]), leakage.described(results["leaks"]), *_point(results["operating_point"])]
+    return "".join(textwrap.fill(line, WIDTH) + "\n" for line in (*lines, *_thresholds(results["search"] or {})))
+
+
+def _intervals(panel: dict) -> str:
+    parts = {"held-out": panel["held_out"], "test": panel["test"]}
+    ways = {name: part["resampled"] for name, part in parts.items() if part}
+    how = next(iter(ways.values())) if len(set(ways.values())) == 1 else ", ".join(f"{k} {v}" for k, v in ways.items())
+    return f"In brackets: 95 % intervals of {panel['resamples']} resamples, {how}."
+
+
+def _point(found: dict | None) -> list[str]:
+    """What the gate was asked to have, and has on images that it was not chosen on."""
+    asked = {name: value for name, value in (found or {}).get("asked", {}).items() if name != "kaggle_dice"}
+    if not asked:
+        return []
+    told, has = (", ".join(f"{name.replace('_', ' ')} {shown(v)}" for name, v in part.items())
+                 for part in (asked, found["held_out"]))  # fmt: skip
+    return [f"The gate is for {told}; chosen nested it has {has}."]
+
+
+def _thresholds(search: dict) -> list[str]:
+    """How far the decisions of the folds lie apart, and those that are as good on all held-out images."""
+    named = {"wander": "Decisions from fold to fold:", "flat": "Within .001 of the best Dice on all held-out images:"}
+    return [f"{words} {_ranges(search[key])}." for key, words in named.items() if search.get(key)]
+
+
+def _ranges(found: dict) -> str:
+    moved = {name: ends for name, ends in found.items() if ends[0] != ends[1]}
+    texts = [f"{name.replace('_', ' ')} {' to '.join(_number(name, end) for end in moved[name])}" for name in moved]
+    return ", ".join(texts) or "one and the same"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.0f}" if name in ("least_area", "least_component") else shown(value)
 
 
 def _aligned(rows: list[Row]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
 def _line(row: Row, widths: list[int]) -> str:
-    cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-    return f"| {' | '.join([row[0].ljust(widths[0]), *cells])} |"
+    return f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""When is a mask drawn, and which pixels are it: the decision, chosen by Kaggle's mean Dice over a whole grid.
+"""When is a mask drawn, and which pixels are it: the decision, and what each image's map holds for it.
 
 The triplet (top score, least area, bottom score) is the first place's (sneddy); the gate on the
 stacked classifier's probability is the rank-47 solution's, the gate on the segmenters' own label heads the
@@ -6,7 +6,6 @@ fourth place's, the least component nguyen's. 8-bit maps have 256 levels, so eac
 level tell all that any decision can do to it; only dropped components have to be counted one by one.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -18,7 +17,6 @@ from cxr.metrics import dice_of_areas
 from stage3_stack.config import GridConfig
 
 LEVELS = 256
-NEAR = 0.5  # half an image's Dice, summed over all: less is luck (by simulation .002 better on new images, from 60)
 
 
 class Cut(NamedTuple):
@@ -33,7 +31,7 @@ class Decision(NamedTuple):
     """A mask is drawn where both probabilities reach their gates and least_area pixels score above top.
 
     It is the pixels above bottom, without connected parts of under least_component pixels. Areas are
-    pixels of a square image of reference_size.
+    pixels of an image that has reference_size**2 of them.
     """
 
     top: float
@@ -55,10 +53,10 @@ PLAIN = Decision(0.5, 0, 0.5, 0.0)
 
 @dataclass(frozen=True)
 class Counts:
-    """Of each image's map, on a canvas of `size`: all that decisions and their Dice depend on."""
+    """Of each image's map, brought back to the original: all that decisions and their Dice depend on."""
 
     above: np.ndarray
-    """int32 [n, 256]: pixels above each level"""
+    """int32 [n, 256]: pixels of the original above each level"""
     overlap: np.ndarray
     """int32 [n, 256]: those of them inside the hand-drawn mask"""
     truth: np.ndarray
@@ -69,12 +67,13 @@ class Counts:
     """int64 [n]: connected parts of the map above .5"""
     kept: dict[Cut, np.ndarray]
     """int64 [n, 2] for each cut that drops parts: pixels that stay, and those of them inside the hand-drawn mask"""
-    size: int
+    pixels: np.ndarray
+    """int64 [n]: pixels of the original"""
 
     def __getitem__(self, rows: np.ndarray) -> "Counts":
         kept = {cut: areas[rows] for cut, areas in self.kept.items()}
         each = (array[rows] for array in (self.above, self.overlap, self.truth, self.head, self.pieces))
-        return Counts(*each, kept, self.size)
+        return Counts(*each, kept, self.pixels[rows])
 
     def areas(self, cut: Cut) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of each image's mask under a cut, and those of them inside the hand-drawn mask, [n] each."""
@@ -85,17 +84,15 @@ class Counts:
 
 def cuts(decisions: GridConfig | Decision) -> list[Cut]:
     """The cuts of a grid or of a decision that drop connected parts; the others need no counting of their own."""
-    found = [decisions.cut] if isinstance(decisions, Decision) else _tried(decisions)
-    return [cut for cut in found if cut.least_component]
+    if isinstance(decisions, Decision):
+        return [decisions.cut] if decisions.least_component else []
+    least = [component for component in decisions.least_components if component]
+    return [Cut(*pair, decisions.reference_size) for pair in product(decisions.bottoms, least)] if least else []
 
 
-def _tried(grid: GridConfig) -> list[Cut]:
-    return [Cut(*pair, grid.reference_size) for pair in product(grid.bottoms, grid.least_components)]
-
-
-def pixels(area: float, reference_size: float, size: int) -> float:
-    """An area of the settings on a canvas of `size`."""
-    return area * (size / reference_size) ** 2
+def scaled(area: np.ndarray, pixels: np.ndarray, reference_size: float) -> np.ndarray:
+    """Areas in images of so many pixels as areas of the settings; exact where the result is a whole number."""
+    return area * float(reference_size) ** 2 / pixels
 
 
 def level(score: float) -> int:
@@ -103,108 +100,43 @@ def level(score: float) -> int:
     return int(np.floor(score * 255 + 1e-9))
 
 
+def to_score(at: int) -> float:
+    """A score of three digits that just the pixels above a level exceed."""
+    return min(round((at + 0.5) / 255, 3), 1.0)
+
+
 def counted(found: np.ndarray, truth: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of a map, uint8 [s, s], above each level, and those inside `truth` (uint8 [s, s]), int32 [256] each."""
+    """Pixels of a map, uint8 [h, w], above each level, and those inside `truth` (uint8 [h, w]), int32 [256] each."""
     if truth is None or not truth.any():
         return _above(found, None), np.zeros(LEVELS, np.int32)
     return _above(found, None), _above(found, truth.astype(np.uint8))
 
 
 def _above(found: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    histogram = cv2.calcHist([found], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.int64)
-    return (histogram.sum() - np.cumsum(histogram)).astype(np.int32)
+    """Summed from the top, so that level 0, whose pixels may be more than float32 can count, plays no part."""
+    histogram = cv2.calcHist([found], [0], mask, [LEVELS], [0, LEVELS]).ravel().astype(np.int32)
+    return np.append(np.cumsum(histogram[:0:-1], dtype=np.int32)[::-1], np.int32(0))
 
 
 def drawn(decision: Decision, counts: Counts, prob: np.ndarray) -> np.ndarray:
     """Which images get a mask, bool [n]."""
-    least = pixels(decision.least_area, decision.reference_size, counts.size)
-    return (counts.above[:, level(decision.top)] >= least) & passes(decision, counts, prob)
+    area = scaled(counts.above[:, level(decision.top)], counts.pixels, decision.reference_size)
+    return (area >= decision.least_area) & passes(decision, counts, prob)
 
 
 def passes(decision: Decision, counts: Counts | None, prob: np.ndarray) -> np.ndarray:
     """Which images pass both gates, bool [n]; without segmenters (counts: None) there is but one."""
     opened = prob >= decision.gate
-    return opened if counts is None else opened & (_head(counts) >= decision.label_gate)
+    return opened if counts is None else opened & (heads(counts) >= decision.label_gate)
 
 
-def _head(counts: Counts) -> np.ndarray:
-    return np.where(np.isnan(counts.head), 1.0, counts.head)  # without a label head there is no gate to close
+def heads(counts: Counts) -> np.ndarray:
+    """What the gate on label heads is asked of, [n]; 1 where there is no label head, and so no gate to close."""
+    return np.where(np.isnan(counts.head), 1.0, counts.head)
 
 
 def dices(decision: Decision, counts: Counts, prob: np.ndarray) -> np.ndarray:
-    """Dice of each image under a decision, [n], on the maps' canvas."""
+    """Dice of each image under a decision, [n], in the original's pixels."""
     keep = drawn(decision, counts, prob)
     found, overlap = counts.areas(decision.cut)
     return dice_of_areas(counts.truth, keep * found, keep * overlap)
-
-
-def gains(counts: Counts, prob: np.ndarray, grid: GridConfig) -> np.ndarray:
-    """Sum over images of what each decision gains in Dice over an empty mask.
-
-    Exact; [gates, label gates, tops, areas, bottoms, components]. Images are binned by how many gates of each
-    kind they pass, so that the work is one matrix product a bin.
-    """
-    enough, gain = _enough(counts, grid), _gain(counts, grid)
-    first, second = _passed(prob, grid.gates), _passed(_head(counts), grid.label_gates)
-    total = np.zeros((len(grid.gates) + 1, len(grid.label_gates) + 1, enough.shape[1], gain.shape[1]))
-    for bin_ in set(zip(first.tolist(), second.tolist(), strict=True)):
-        rows = (first == bin_[0]) & (second == bin_[1])
-        total[bin_] = enough[rows].T @ gain[rows]
-    for axis, gates in enumerate((grid.gates, grid.label_gates)):  # who passes a gate passes all lower ones
-        total = np.flip(np.flip(total, axis).cumsum(axis), axis)
-        total = np.take(total, 1 + np.argsort(np.argsort(gates, kind="stable")), axis)
-    lists = (grid.tops, grid.least_areas, grid.bottoms, grid.least_components)
-    return total.reshape(*total.shape[:2], *map(len, lists))
-
-
-def _passed(prob: np.ndarray, gates: list[float]) -> np.ndarray:
-    return np.searchsorted(np.sort(gates), prob, side="right")
-
-
-def _enough(counts: Counts, grid: GridConfig) -> np.ndarray:
-    """Whether each image has the area above each top, as 0 or 1, [n, tops * areas]."""
-    least = pixels(np.array(grid.least_areas, float), grid.reference_size, counts.size)
-    above = counts.above[:, [level(score) for score in grid.tops]]
-    return (above[:, :, None] >= least).reshape(len(above), -1).astype(float)
-
-
-def _gain(counts: Counts, grid: GridConfig) -> np.ndarray:
-    """What each cut's mask gains in Dice over an empty one, [n, bottoms * components]."""
-    each = [dice_of_areas(counts.truth, *counts.areas(cut)) for cut in _tried(grid)]
-    return np.stack(each, axis=1) - (counts.truth == 0)[:, None]
-
-
-def best(total: np.ndarray, grid: GridConfig) -> Decision:
-    """The decision with the largest gain; of those as good (NEAR) the most central, which stands safest."""
-    equal = np.argwhere(total >= total.max() - NEAR)
-    centre = np.median(equal, axis=0)
-    return _at(grid, equal[np.abs(equal - centre).sum(axis=1).argmin()])
-
-
-def _at(grid: GridConfig, place: Iterable[int]) -> Decision:
-    gate, label_gate, top, area, bottom, component = place
-    return Decision(
-        grid.tops[top], grid.least_areas[area], grid.bottoms[bottom], grid.gates[gate],
-        grid.label_gates[label_gate], grid.least_components[component], grid.reference_size,
-    )  # fmt: skip
-
-
-def unchosen(grid: GridConfig) -> Decision:
-    """Where nothing is there to choose by: the grid's only decision, or PLAIN where it holds several."""
-    lists = (grid.tops, grid.least_areas, grid.bottoms, grid.gates, grid.label_gates, grid.least_components)
-    return _at(grid, (0,) * 6) if all(len(values) == 1 for values in lists) else PLAIN
-
-
-def nested(counts: Counts, prob: np.ndarray, group: np.ndarray, grid: GridConfig) -> dict[int, Decision]:
-    """For each group (fold, say) of images [n] the decision that is best on all other groups.
-
-    As `unchosen` where there is no other group.
-    """
-    totals = {int(key): gains(counts[group == key], prob[group == key], grid) for key in np.unique(group)}
-    others = {key: [total for other, total in totals.items() if other != key] for key in totals}
-    return {key: best(np.sum(rest, axis=0), grid) if rest else unchosen(grid) for key, rest in others.items()}
-
-
-def overall(counts: Counts, prob: np.ndarray, grid: GridConfig) -> Decision:
-    """The decision that is best on all images: the one for images of which nothing was held out."""
-    return best(gains(counts, prob, grid), grid)

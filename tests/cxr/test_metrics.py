@@ -65,8 +65,6 @@ def test_nothing_to_measure_is_undefined():
     none = np.empty(0)
     assert metrics.kaggle_dice(none) is metrics.floor(none) is metrics.log_loss(none, none) is None
     assert metrics.positives_dice(np.zeros(3), np.ones(3)) is None
-    assert metrics.auc_by_third(np.zeros(3), np.ones(3)) == [None, None, None]
-    assert metrics.dice_by_third(np.zeros(3), np.ones(3)) == [None, None, None]
 
 
 def test_thirds_of_size():
@@ -74,12 +72,6 @@ def test_thirds_of_size():
     assert metrics.size_thirds(areas).tolist() == [-1, 2, 0, -1, 1, 0, 1, 2]
     assert metrics.size_thirds(np.array([7.0])).tolist() == [0]
     assert metrics.size_thirds(np.zeros(2)).tolist() == [-1, -1]
-
-
-def test_a_third_is_ranked_against_all_negatives():
-    areas, probs = np.array([0, 0, 1, 2, 3]), np.array([0.1, 0.5, 0.3, 0.4, 0.9])
-    assert metrics.auc_by_third(areas, probs) == [0.5, 0.5, 1.0]
-    assert metrics.dice_by_third(areas, probs) == pytest.approx([0.3, 0.4, 0.9])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_statistics_are_those_of_the_pixels():
     maps[1] //= 2
     above = np.array([counted(found)[0] for found in maps])
     part_numbers = np.array(list(map(pieces, maps)))
-    counts = Counts(above, above * 0, np.zeros(3), np.array([0.2, np.nan, 1]), part_numbers, {}, 40)
+    counts = Counts(above, above * 0, np.zeros(3), np.array([0.2, np.nan, 1]), part_numbers, {}, np.full(3, 1600))
     found = columns.mask_statistics(["a", "b", "c"], counts)
     for name, pixels in zip("abc", maps / 255, strict=True):
         assert found.at[name, "highest"] == pytest.approx(pixels.max())

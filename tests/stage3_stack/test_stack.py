@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from cxr.metrics import auc
-from stage3_stack.calibrate import platt
 from stage3_stack.config import DenseConfig
 from stage3_stack.data import FoldRows, logit, sigmoid
 from stage3_stack.heads import Part, dense_logit, fit_dense, fit_reducer, reduced
-from stage3_stack.stack import KINDS, fit_fold, load, predict_new, save
+from stage3_stack.stack import KINDS, fit_fold, load, predict_new, save, scalings
 from tests.stage3_stack.toy_world import small_config
 
 HELD, NEW, SUBFOLDS = 48, 10, 3
@@ -119,7 +118,7 @@ def test_saved_heads_give_the_same_probabilities(stack, kind, tmp_path):
     fold = rows()
     np.savez(tmp_path / "heads.npz", **save({3: stack}, kind))
     with np.load(tmp_path / "heads.npz", allow_pickle=False) as stored:
-        heads = load(dict(stored), kind)
+        heads = load(dict(stored), kind, scalings({3: stack}, kind))
     new = ~fold.held_out
     np.testing.assert_array_equal(predict_new(fold, heads[3], kind, new), stack.probs[kind][new])
 
@@ -127,31 +126,30 @@ def test_saved_heads_give_the_same_probabilities(stack, kind, tmp_path):
 def test_new_images_get_the_mean_of_all_heads(stack):
     fold = rows()
     new = ~fold.held_out
-    each = [head.prob("dense", fold, new) for head in stack.heads.values()]
+    each = [head.probs("dense", fold, new) for head in stack.heads.values()]
     assert len(each) == SUBFOLDS
-    np.testing.assert_allclose(stack.probs["dense"][new], np.mean(each, axis=0))
+    for found, number in ((stack.probs, 0), (stack.uncalibrated, 1)):
+        np.testing.assert_allclose(found["dense"][new], np.mean(each, axis=0)[number])
 
 
-def test_calibration_finds_the_slope_and_the_offset():
-    draw = np.random.default_rng(0)
-    truth = draw.normal(size=20000)
-    labels = (draw.random(20000) < sigmoid(truth)).astype(float)
-    slope, intercept = platt(labels, 2 * truth + 1)
-    assert slope == pytest.approx(0.5, abs=0.02)
-    assert intercept == pytest.approx(-0.5, abs=0.05)
+@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+def test_no_calibration_sees_a_row_that_it_scores(calibration):
+    fold, config = rows(), small_config(calibration=calibration)
+    labels = fold.labels.copy()
+    labels[7] = 1 - labels[7]
+    kinds = ("mean",)  # no head to be trained: all that a label changes here is the calibration
+    before, after = (fit_fold(replace(fold, labels=each), config, 1, kinds) for each in (fold.labels, labels))
+    own, others = fold.subfold == fold.subfold[7], fold.held_out & (fold.subfold != fold.subfold[7])
+    np.testing.assert_array_equal(after.probs["mean"][own], before.probs["mean"][own])
+    assert (after.probs["mean"][others] != before.probs["mean"][others]).any()
+    np.testing.assert_array_equal(after.uncalibrated["mean"], before.uncalibrated["mean"])
 
 
-@pytest.mark.parametrize("labels", [[], [1, 1], [0]])
-def test_without_both_classes_there_is_nothing_to_calibrate(labels):
-    assert platt(np.array(labels), np.ones(len(labels))) == (1, 0)
-
-
-def test_calibration_stays_finite_and_keeps_the_order():
-    labels = np.repeat([0.0, 1.0], 20)
-    for logits in (labels * 1000, -labels * 10, np.zeros(40)):
-        slope, intercept = platt(labels, logits)
-        assert 0 < slope < 100
-        assert np.isfinite(intercept)
+def test_before_calibration_there_is_the_heads_own_logit(stack):
+    fold = rows()
+    own = fold.subfold == 1
+    np.testing.assert_allclose(stack.uncalibrated["dense"][own], sigmoid(stack.heads[1].logit("dense", fold, own)))
+    np.testing.assert_allclose(stack.uncalibrated["mean"][fold.held_out], sigmoid(fold.logits.mean(1)[fold.held_out]))
 
 
 def test_logit_and_sigmoid_are_inverse_and_finite():

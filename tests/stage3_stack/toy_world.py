@@ -105,7 +105,8 @@ def _canvases(world: World, manifest: pd.DataFrame) -> None:
         dx, dy = box.offset
         rows.append({"image_id": row.image_id, "row": k, "scale": box.scale, "dx": dx, "dy": dy, "mask_row": mask_row})
     folder = world.paths.prepared
-    np.save(folder / "pixels.npy", np.zeros((len(manifest), SIZE, SIZE), np.uint8))
+    noise = np.random.default_rng(1).integers(0, 256, (len(manifest), SIZE, SIZE), np.uint8)
+    np.save(folder / "pixels.npy", noise)  # no two alike: no near-duplicates
     np.save(folder / "masks.npy", np.array(masks))
     tables.write(pd.DataFrame(rows), folder / "index.parquet", tables.INDEX)
 
