@@ -1,0 +1,49 @@
+"""Grad-CAM of the classifiers, asked of stage 1 in processes of its own: a framework never enters this one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import jobs
+from pipeline.report.sources import Sources
+
+Maps = dict[str, np.ndarray]
+
+
+def maps(run: Sources, image_ids: list[str]) -> tuple[dict[str, Maps], list[str]]:
+    """Member -> image_id -> uint8 [s, s], full frame; and a line for each member that gave none."""
+    found, failed = {}, [] if run.recipe.stage1 else ["The recipe has no classifiers: there is no Grad-CAM."]
+    for member in run.recipe.stage1 if image_ids else []:
+        own = _of_member(run, member, image_ids)
+        if own is None:
+            failed.append(f"No Grad-CAM of {member}: python -m stage1_classify.cam failed on it.")
+        else:
+            found[member] = own
+    return found, failed
+
+
+def _of_member(run: Sources, member: str, image_ids: list[str]) -> Maps | None:
+    """As the last report left them, where they are of the same images and not older than the networks."""
+    path = run.paths.run / "cam" / f"{member}.npz"
+    kept = _read(path)
+    trained = [run.paths.unit(1, member, fold) / "run.json" for fold in run.recipe.trained]
+    changed = max((file.stat().st_mtime for file in trained if file.is_file()), default=0.0)
+    if kept is not None and set(image_ids) <= kept.keys() and path.stat().st_mtime > changed:
+        return kept
+    return _read(path) if _run(("stage1_classify.cam", member, *image_ids, "--out", str(path))) else None
+
+
+def _run(command: tuple[str, ...]) -> bool:
+    process = jobs.start(command)
+    try:
+        return process.wait() == 0
+    finally:
+        jobs.end([process])
+
+
+def _read(path: Path) -> Maps | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(zip(file["image_id"].tolist(), file["cam"], strict=True))
+    except (OSError, ValueError, KeyError):
+        return None

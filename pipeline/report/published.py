@@ -1,0 +1,9 @@
+"""What others report of this task, as points of the ROC curve; each on images of its own."""
+
+POINTS = {
+    "rank 47 (dw_hwang), stack": (0.9475, 0.921),
+    "a U-Net EfficientNet-B4": (0.932, 0.802),
+    "cleared product, AUC .961": (0.932, 0.843),
+    "cleared product, AUC .975": (0.880, 0.947),
+}
+"""(specificity, sensitivity), as their authors or makers give them."""

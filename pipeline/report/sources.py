@@ -1,0 +1,103 @@
+"""The files that a run left for its report, read when first asked for."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr.errors import DataError, UsageError
+from cxr.files import read_json
+from cxr.paths import ROOT, Paths
+from cxr.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr.prepared import Prepared
+
+STEP = "stage 3 (cd stage3_stack && bash run.sh)"
+
+
+def place(paths: Paths) -> Path:
+    """Where a run's report stands."""
+    return paths.run / "report.html"
+
+
+def newest(paths: Paths) -> float:
+    """When the newest file was written that the report is made from, its own code included; seconds."""
+    return max((path.stat().st_mtime for path in _inputs(paths) if path.is_file()), default=0.0)
+
+
+def _inputs(paths: Paths) -> Iterator[Path]:
+    yield from (paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet", paths.boxes)
+    yield from (ROOT / "pipeline" / "report").glob("*.*")
+    for folder, _, names in os.walk(paths.run):
+        yield from (Path(folder, name) for name in names if name in ("run.json", "history.csv"))
+    yield from (path for suffix in ("json", "parquet", "npz") for path in paths.stage3.glob(f"*.{suffix}"))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A run as its report sees it. What is not there, or is damaged, raises UsageError or DataError when asked for."""
+
+    recipe: Recipe
+    paths: Paths
+
+    @cached_property
+    def cases(self) -> "pd.DataFrame":
+        """tables.CASES of held-out and known test images."""
+        from pipeline.compare import cases_of
+
+        return cases_of(self.paths.run)
+
+    @cached_property
+    def scores(self) -> "pd.DataFrame":
+        """Probabilities of each member and stacker, rows in the order of `cases`."""
+        import pandas as pd
+
+        path = self.paths.stage3 / "scores.parquet"
+        if not path.is_file():
+            raise UsageError(f"stage3/scores.parquet is missing; it is made by: {STEP}")
+        try:
+            return pd.read_parquet(path).set_index("image_id").loc[self.cases["image_id"]].reset_index()
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"stage3/scores.parquet does not fit cases.parquet ({error}); rerun {STEP}") from None
+
+    @cached_property
+    def panel(self) -> dict:
+        return self.record("stage3/panel.json")
+
+    @cached_property
+    def decision(self) -> dict:
+        return self.record("stage3/decision.json")
+
+    @cached_property
+    def leaks(self) -> dict:
+        return self.record("stage3/leaks.json")
+
+    @cached_property
+    def metrics(self) -> dict:
+        """What stage 3 noted of itself."""
+        return self.record("stage3/run.json").get("metrics", {})
+
+    @cached_property
+    def doctor(self) -> dict:
+        found = read_json(self.paths.artifacts / "doctor.json")
+        if found is None:
+            raise UsageError("the doctor has not seen this data yet: python -m cxr.doctor")
+        return found
+
+    @cached_property
+    def prepared(self) -> "Prepared":
+        from cxr.prepared import Prepared
+
+        return Prepared(self.paths.prepared, self.recipe.folds)
+
+    def record(self, name: str) -> dict:
+        """A JSON file of the run; UsageError where it is missing or damaged."""
+        found = read_json(self.paths.run / name)
+        if found is None:
+            raise UsageError(f"{name} is missing or damaged; it is made by: {STEP}")
+        return found

@@ -1,0 +1,86 @@
+"""Grad-CAM of held-out images, each by the model of its fold, which did not see it.
+
+[RECIPE=<recipe>] [DATA=<folder>] python -m stage1_classify.cam MEMBER IMAGE_ID... --out FILE.npz
+
+FILE.npz: image_id [N], cam uint8 [N, 128, 128]: full frame as the prepared canvas, 255 at the image's own highest.
+"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from cxr import boxes
+from cxr.errors import UsageError, run_main
+from cxr.files import replacing
+from cxr.geometry import uncrop
+from cxr.paths import Paths, as_meant
+from cxr.prepared import Prepared
+from cxr.recipe import Recipe, chosen
+from cxr.views import region
+from stage1_classify import config
+from stage1_classify.data import ClassifierData
+
+SIDE = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="stage1_classify.cam", description="Grad-CAM of held-out images.")
+    parser.add_argument("member", help="a classifier of the recipe")
+    parser.add_argument("image_id", nargs="+", help="held-out images")
+    parser.add_argument("--out", required=True, help="the .npz file")
+    asked = parser.parse_args()
+    recipe, paths = chosen(say=False)
+    if asked.member not in recipe.stage1:
+        raise UsageError(f"recipe {recipe.name} has no classifier {asked.member}; it has {', '.join(recipe.stage1)}")
+    ids = list(dict.fromkeys(asked.image_id))
+    save(as_meant(asked.out), ids, full_frame(recipe, paths, asked.member, ids))
+
+
+def full_frame(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
+    """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out."""
+    prepared, member = Prepared(paths.prepared, recipe.folds), config.members(recipe, [name])[name]
+    found = boxes.read(paths.boxes) if member.view.crop == "box" else {}
+    data = ClassifierData(prepared, found, member, image_ids, recipe.seed)
+    backend = importlib.import_module(f"stage1_classify.cam.{member.framework}_maps")
+    cams = {}
+    for fold, own in by_fold(prepared, recipe, image_ids).items():
+        raw = backend.maps(data, own, weights(paths.unit(1, name, fold), backend.WEIGHTS))
+        cams |= {image_id: on_canvas(data, image_id, cam) for image_id, cam in zip(own, raw, strict=True)}
+    return np.stack([cams[image_id] for image_id in image_ids])
+
+
+def by_fold(prepared: Prepared, recipe: Recipe, image_ids: list[str]) -> dict[int, list[str]]:
+    """The images that each trained fold holds out."""
+    folds = prepared.folds["fold"]
+    held_out = folds[folds.isin(recipe.trained)]
+    for image_id in image_ids:
+        if image_id not in held_out.index:
+            raise UsageError(f"{image_id} is held out in no fold that {recipe.name} trains; take one that is")
+    return {fold: [i for i in image_ids if held_out[i] == fold] for fold in sorted(set(held_out[image_ids]))}
+
+
+def weights(folder: Path, name: str) -> Path:
+    """The weights of a unit; UsageError where it was not trained."""
+    if not (folder / name).is_file():
+        raise UsageError(f"{folder / name} is missing; it is made by: stage 1 (cd stage1_classify && bash run.sh)")
+    return folder / name
+
+
+def on_canvas(data: ClassifierData, image_id: str, cam: np.ndarray) -> np.ndarray:
+    """A map of what the member sees, [h, w] of 0 and up, in the full frame: uint8 [SIDE, SIDE]."""
+    size = data.prepared.size
+    seen = region(data.member.view, data.chest(image_id), size).scaled(SIDE / size)
+    highest = max(float(cam.max()), 1e-12)
+    return uncrop(np.rint(255 * cam / highest).astype(np.uint8), seen, SIDE)
+
+
+def save(path: Path, image_ids: list[str], cams: np.ndarray) -> None:
+    """Write the maps in one step."""
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, image_id=np.array(image_ids, dtype=np.str_), cam=cams)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,228 @@
+"""The report of a run: all its chapters, what it says where a run lacks something, and when it is made anew."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.errors import UsageError
+from cxr.files import write_json
+from cxr.paths import ROOT
+from pipeline.known import Known
+from pipeline.report import cams, gallery, page, stack, write
+from pipeline.report.blocks import Gallery
+from pipeline.report.sources import Sources
+from tests.cxr.panel_cases import made
+from tests.pipeline import report_world
+from tests.pipeline.html_checks import checked
+from tests.stage3_stack.toy_world import World, make_world
+
+DOCTOR = {
+    "summary": "1 note: <fine>", "counts": {"train_images": 120},
+    "findings": [{"severity": "note", "count": 7, "what": "ages are missing", "examples": ["im001"]}],
+    "prevalence": [{"by": "view", "group": "AP", "images": 10, "positive": 4, "share": 0.4}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(home, monkeypatch) -> World:
+    """A run whose Grad-CAMs are a bright quarter."""
+    found = make_world(home, train=60, test=12)
+    corner = np.zeros((8, 8), np.uint8)
+    corner[:4, :4] = 255
+    monkeypatch.setattr(cams, "maps", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
+    monkeypatch.setattr(stack, "RESAMPLES", 100)
+    return found
+
+
+@pytest.fixture
+def run(world) -> Sources:
+    return report_world.fill(world)
+
+
+def read(run: Sources):
+    return checked(write(run.recipe, run.paths).read_text(encoding="utf-8"))
+
+
+def said(run: Sources, name: str) -> str:
+    """What one chapter says in its paragraphs and galleries."""
+    (found,) = [page.chapter(run, *one) for one in page.CHAPTERS if one[0] == name]
+    cards = [f"{block.title}: {len(block.cards)} cards" for block in found.blocks if isinstance(block, Gallery)]
+    return " ".join([block for block in found.blocks if isinstance(block, str)] + cards)
+
+
+@pytest.fixture
+def one_chapter(monkeypatch) -> None:
+    """A page that is quickly made."""
+    monkeypatch.setattr(page, "CHAPTERS", page.CHAPTERS[-1:])
+
+
+def test_every_chapter_is_there_and_shows_the_files_figures(run):
+    write_json(run.paths.artifacts / "doctor.json", DOCTOR)
+    found = read(run)
+    assert found.ids == [name for name, _, _ in page.CHAPTERS]
+    assert found.text.startswith("toy on some data")
+    assert found.text.count("Left out") == 1  # the toy has no stage 0
+    assert "Left out: stage0/run.json is missing" in found.text
+    assert "Research use only: not a medical device." in found.text
+    auc = json.loads((run.paths.stage3 / "panel.json").read_text())["held_out"]["all"]["auc"]
+    assert f"AUC, mean over folds {auc['value']:.3f}".replace(" 0.", " .") in found.text
+    assert "top score .700 .600 to .700 .500 to .800" in found.text
+    assert "Choosing gained .021" in found.text
+    assert "asked for specificity .930. On the images it was chosen on it has specificity .931; chosen on" in found.text
+    assert "dense head on their features ← in use" in found.text
+    assert "1 note: <fine>" in found.text
+    assert "ages are missing" in found.text
+    assert "Patients unknown" in found.text
+    assert "stage3 0:12 1.5 GB 012345678" in found.text
+    for kind in gallery.KINDS:
+        assert kind in found.text
+    assert "Grad-CAM, mean of 1" in found.text
+    assert "patient1" not in found.text  # no patient, and no folder of this machine
+    assert str(run.paths.artifacts) not in found.text
+
+
+def test_before_stage_3_only_its_chapters_are_left_out(world):
+    text = read(Sources(world.recipe, world.paths)).text
+    assert text.count("Left out:") >= 6
+    assert "cases.parquet is missing" in text
+    assert "recipe toy" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "chapter", "message"),
+    [
+        ("scores.parquet", "stack", "Left out: stage3/scores.parquet is missing"),
+        ("decision.json", "reliability", "Left out: stage3/decision.json is missing or damaged"),
+        ("leaks.json", "folds", "No leak figures: stage3/leaks.json is missing or damaged"),
+        ("panel.json", "headline", "Left out: stage3/panel.json is missing or damaged"),
+        ("search.npz", "thresholds", "nothing was searched"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(run, name, chapter, message):
+    (run.paths.stage3 / name).unlink()
+    assert message in said(run, chapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "chapter", "message"),
+    [
+        ("cases.parquet", "curves", "cases.parquet cannot be read"),
+        ("scores.parquet", "gallery", "Left out: stage3/scores.parquet does not fit"),
+        ("panel.json", "headline", "Left out: stage3/panel.json is missing or damaged"),
+        ("search.npz", "thresholds", "Left out: stage3/search.npz cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named(run, name, chapter, message):
+    (run.paths.stage3 / name).write_bytes(b"damaged")
+    assert message in said(run, chapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "chapter"), [("decision.json", "thresholds"), ("panel.json", "headline"), ("leaks.json", "folds")]
+)
+def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
+    write_json(run.paths.stage3 / name, {"held_out": {"images": 3}})
+    assert "lacks what it should hold (KeyError: " in said(run, chapter)
+
+
+def test_data_that_is_not_prepared_is_refused(world):
+    (world.paths.prepared / "manifest.parquet").unlink()
+    with pytest.raises(UsageError, match="made by: prepare"):
+        write(world.recipe, world.paths)
+    assert not list(world.paths.run.glob("*.html"))
+
+
+def test_without_segmenters_test_or_doctor(world):
+    world.recipe = world.recipe.model_copy(update={"stage2": []})
+    report_world.fill(world)
+    cases = pd.read_parquet(world.paths.stage3 / "cases.parquet").query("split == 'train'")
+    report_world.write_stage3(world, cases.assign(nsd=np.nan, found=0, overlap=0, hit=0, extra=0))
+    (world.paths.stage3 / "search.npz").unlink()
+    text = read(Sources(world.recipe, world.paths)).text
+    assert "The recipe has no segmenters: there are no masks to judge." in text
+    assert "the gate alone decides" in text
+    assert "The test images' truth is not known" in text
+    assert "the doctor has not seen this data yet" in text
+    assert "mean map" not in text
+    assert "Worst false negatives The largest" in text
+
+
+def test_without_classifiers(world, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("CXR_HOME", str(world.recipe_file.parent))
+    world.recipe = world.recipe.model_copy(update={"stage1": []})
+    text = said(report_world.fill(world), "gallery")
+    assert "The recipe has no classifiers: there is no Grad-CAM." in text
+    assert "Worst false positives: 6 cards" in text
+
+
+def test_images_of_one_class(world):
+    report_world.fill(world)
+    cases = pd.read_parquet(world.paths.stage3 / "cases.parquet").query("label == 0")
+    report_world.write_stage3(world, cases)
+    run = Sources(world.recipe, world.paths)
+    assert "there is no curve to draw" in said(run, "curves")
+    assert "Worst false negatives: none." in said(run, "gallery")
+    for name in ("headline", "reliability", "stack", "lesions"):
+        assert "Left out" not in said(run, name)
+
+
+def test_a_second_call_writes_only_what_changed(run, one_chapter, capsys):
+    path = write(run.recipe, run.paths)
+    before = path.read_bytes()
+    path.write_text("kept")
+    write(run.recipe, run.paths)
+    assert path.read_text() == "kept"
+    assert "up to date" in capsys.readouterr().out
+    later = time.time() + 5
+    os.utime(run.paths.stage3 / "panel.json", (later, later))
+    write(run.recipe, run.paths)
+    assert len(path.read_bytes()) == pytest.approx(len(before), rel=0.01)
+
+
+def test_a_file_written_while_the_page_is_made_makes_it_old(run, one_chapter, monkeypatch):
+    made_page = page.rendered
+
+    def slow(*arguments):
+        (run.paths.stage3 / "panel.json").touch()
+        return made_page(*arguments)
+
+    monkeypatch.setattr(page, "rendered", slow)
+    path = write(run.recipe, run.paths)
+    assert path.stat().st_mtime < (run.paths.stage3 / "panel.json").stat().st_mtime
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(run, one_chapter, monkeypatch):
+    path = write(run.recipe, run.paths)
+    before = path.read_bytes()
+    monkeypatch.setenv("FORCE", "1")
+    monkeypatch.setattr(page, "rendered", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(run.recipe, run.paths)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.glob("*report*")] == ["report.html"]
+
+
+def test_nothing_heavy_is_imported_before_the_check():
+    code = (
+        "import sys, pipeline.report.__main__; "
+        "assert not {'matplotlib', 'jinja2', 'sklearn', 'torch', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_page_of_12_000_images_is_small(world, monkeypatch):
+    cases = made(12_000)
+    cases.loc[11_000:, "split"] = "test"
+    report_world.write_stage3(world, cases, resamples=100)
+    noise = np.random.default_rng(0).integers(0, 255, (1024, 1024), dtype=np.uint8)
+    monkeypatch.setattr(gallery, "gather", lambda image_id, recipe, paths: Known(image_id, "train", 0, noise))
+    path = write(world.recipe, world.paths)
+    assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.EACH
+    assert path.stat().st_size < 15e6

@@ -1,0 +1,165 @@
+"""What the report's chapters work out: gates, galleries, boxes, Grad-CAM from another process, a browser's view."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from cxr import tables
+from cxr.errors import DataError
+from pipeline.report import cams, chest_boxes, gallery, ranking, write
+from pipeline.report.blocks import with_interval
+from pipeline.report.sources import Sources
+from stage0_bbox.config import read
+from tests.cxr.panel_cases import made
+from tests.pipeline import report_world
+from tests.pipeline.html_checks import checked
+from tests.stage3_stack.toy_world import World, make_world
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = (390, 1280)
+
+
+@pytest.fixture
+def world(home) -> World:
+    return make_world(home, train=60, test=12)
+
+
+@pytest.fixture
+def run(world) -> Sources:
+    return report_world.fill(world)
+
+
+def test_the_point_at_the_gate_is_scikit_learns():
+    cases = made(200)
+    (well, alarm), (missed, hit) = confusion_matrix(cases["label"], cases["positive"])
+    expected = (hit / (hit + missed), well / (well + alarm), hit / (hit + alarm))
+    assert ranking.at_gate(cases) == pytest.approx(expected)
+
+
+def test_an_interval_in_one_line():
+    assert with_interval({"value": 0.9134, "low": 0.8, "high": 1.0}).split() == [".913", "(.800", "to", "1.000)"]
+    assert " " not in with_interval({"value": 0.9134, "low": 0.8, "high": 1.0})
+    assert with_interval({"value": 0.5, "low": None, "high": None}) == ".500"
+    assert with_interval({"value": None, "low": None, "high": None}) == "–"
+
+
+def judged(**columns) -> pd.DataFrame:
+    """Images a, b, ... with these columns."""
+    count = len(next(iter(columns.values())))
+    values = {"dice": 0.0, "share": 0.1, "prob": 0.5, "spread": 0.0} | columns
+    return pd.DataFrame(values, index=[chr(ord("a") + k) for k in range(count)])
+
+
+def test_mistakes_best_and_median_are_told_apart():
+    table = judged(
+        label=[0, 0, 0, 1, 1, 1, 1, 1], answer=[True, True, False, False, False, True, True, True],
+        prob=[0.6, 0.9, 0.1, 0.2, 0.3, 0.8, 0.7, 0.9], share=[0, 0, 0, 0.1, 0.4, 0.1, 0.1, 0.1],
+        dice=[0, 0, 1, 0, 0, 0.9, 0.4, 0.7], spread=[0.1, 0.1, 0.3, 0, 0, 0, 0, 0],
+    )  # fmt: skip
+    chosen = {title: rows.index.tolist() for title, rows in gallery.choose(table).items()}
+    assert chosen == {
+        "Worst false positives": ["b", "a"], "Worst false negatives": ["e", "d"], "Members disagree": ["c"],
+        "Best": ["f", "h", "g"], "Median": [],
+    }  # fmt: skip
+
+
+def test_no_image_is_shown_twice_and_no_kind_has_more_than_its_number():
+    count = 100
+    random = np.random.default_rng(0)
+    names = [f"im{k}" for k in range(count)]
+    table = pd.DataFrame({name: random.random(count) for name in ("dice", "share", "prob", "spread")}, index=names)
+    table = table.assign(label=random.integers(0, 2, count), answer=random.random(count) > 0.5)
+    chosen = [image_id for rows in gallery.choose(table).values() for image_id in rows.index]
+    assert len(chosen) == len(set(chosen)) == 5 * gallery.EACH
+
+
+VIA = '''\
+filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes
+im000.jpg,1,"{}",1,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":30,""height"":40}","{}"
+im000.jpg,1,"{}",1,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":3,""height"":4}","{}"
+im001.jpg,1,"{}",0,0,"{}","{}"
+'''
+PLAIN = "Filename,xmin,xmax,ymin,ymax\nim000.png,10,40,20,60\n"
+COCO = json.dumps({
+    "images": [{"id": 7, "file_name": "x/im000.png"}], "annotations": [{"image_id": 7, "bbox": [10, 20, 30, 40]}],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "suffix"), [(VIA, ".csv"), (PLAIN, ".csv"), (COCO, ".json")])
+def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch, text, suffix):
+    path = tmp_path / f"hand{suffix}"
+    path.write_text(text)
+    detector = read("smoke").model_copy(update={"labels": [path.name]})
+    monkeypatch.setattr(chest_boxes, "read", lambda _: detector)
+    monkeypatch.setattr(chest_boxes, "label_files", lambda *_: (path,))
+    found = pd.DataFrame([["im000.png", 10, 40, 20, 40, 0.9, "model"]], columns=list(tables.BOXES))
+    tables.write(found, world.paths.stage0 / "found.csv", tables.BOXES)
+    run = Sources(world.recipe, world.paths)
+    assert chest_boxes.hand_boxes(run) == {"im000": (10, 20, 40, 60)}
+    assert chest_boxes.of_hand_boxes(run).tolist() == [0.5]
+    tables.write(found.assign(source="edited"), world.paths.stage0 / "found.csv", tables.BOXES)
+    assert chest_boxes.of_hand_boxes(run).size == 0
+    path.write_text("nothing,like,it\n1,2,3\n")
+    with pytest.raises(DataError, match="not the boxes that stage 0 read"):
+        chest_boxes.hand_boxes(run)
+
+
+def written(command: tuple[str, ...]) -> bool:
+    """What `python -m stage1_classify.cam` would leave."""
+    ids, path = command[2:-2], Path(command[-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, image_id=np.array(ids), cam=np.zeros((len(ids), 4, 4), np.uint8))
+    return True
+
+
+def test_cams_are_kept_until_a_network_or_the_images_change(run, monkeypatch):
+    commands = []
+    monkeypatch.setattr(cams, "_run", lambda command: commands.append(command) or written(command))
+    for member in "ab":
+        for fold in (0, 1):
+            (run.paths.unit(1, member, fold) / "run.json").write_text("{}")
+    found, failed = cams.maps(run, ["im000", "im001"])
+    assert (list(found), list(found["a"]), failed) == (["a", "b"], ["im000", "im001"], [])
+    cams.maps(run, ["im001"])
+    assert len(commands) == 2
+    cams.maps(run, ["im002"])
+    assert len(commands) == 4
+    later = (run.paths.run / "cam" / "a.npz").stat().st_mtime + 5
+    os.utime(run.paths.unit(1, "a", 1) / "run.json", (later, later))
+    cams.maps(run, ["im002"])
+    assert [command[1] for command in commands[4:]] == ["a"]
+
+
+def test_a_failed_cam_is_said_and_the_report_goes_on(run, monkeypatch):
+    """The toy's members a and b are no files of configs/: the real command refuses them."""
+    monkeypatch.setenv("RECIPE", str(run.paths.data.parent / "toy.yaml"))
+    monkeypatch.setenv("DATA", str(run.paths.data))
+    found = checked(write(run.recipe, run.paths).read_text(encoding="utf-8"))
+    assert found.text.count("failed on it") == 2
+    assert "Worst false positives" in found.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is checked as text alone")
+def test_a_browser_shows_it_without_an_error_and_within_the_width(run, monkeypatch, tmp_path):
+    """On a phone and on a desk, in frames of these widths: a window cannot be as narrow as a phone."""
+    monkeypatch.setattr(cams, "maps", lambda run, ids: ({}, []))
+    path = write(run.recipe, run.paths)
+    said = "<script>document.title = [innerWidth, document.documentElement.scrollWidth].join(' ')</script>"
+    (tmp_path / "page.html").write_text(path.read_text(encoding="utf-8").replace("</body>", said + "</body>"))
+    frames = [f'<iframe src="page.html" style="width:{width}px;height:2000px"></iframe>' for width in WIDTHS]
+    ask = "<script>onload = () => { document.title = [0, 1].map(k => frames[k].document.title) }</script>"
+    (tmp_path / "frames.html").write_text(f"<html><title>-</title><body>{''.join(frames)}{ask}</body></html>")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+               "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
+               "--dump-dom", (tmp_path / "frames.html").as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert re.findall(r"<title>(.*?)</title>", done.stdout)[0] == "390 390,1280 1280"
+    assert "CONSOLE" not in done.stderr
