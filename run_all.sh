@@ -9,9 +9,11 @@ eval "$choice"
 
 python -m pipeline.launch phantom  # chest phantoms, where there is no data
 python -m pipeline.launch prepare  # DICOM -> pixels, masks, manifest, folds
+python -m pipeline.launch doctor   # what in the data would spoil it
 python -m pipeline.launch plan     # what there is to do, and whether it fits
 python -m pipeline.launch stage0   # where the chest is
 python -m pipeline.launch stage1   # classifiers: is there a pneumothorax?
 python -m pipeline.launch stage2   # segmenters: where?
 python -m pipeline.launch stage3   # the stack, the masks, submission.csv
-python -m pipeline.launch table    # how good it is, and where everything lies
+python -m pipeline.launch table    # how good it is
+python -m pipeline.launch report   # the same as a page to look at; where everything lies

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -64,7 +66,7 @@ def recorded(folder: Path, identity: Identity, seed: int | None = None) -> Itera
         record = {
             "fingerprint": identity.hash, "inputs": identity.inputs, "config": identity.config,
             "source": identity.source, "commit": commit(), "versions": versions(), "seed": seed,
-            "seconds": round(time.perf_counter() - start, 2), "metrics": metrics,
+            "seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes(), "metrics": metrics,
         }  # fmt: skip
         write_json(folder / "run.json", record)
 
@@ -140,6 +142,11 @@ def source_digest(room: str) -> str:
             continue
         found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return found.hexdigest()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at once, without that of its loaders (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @cache

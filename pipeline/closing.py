@@ -1,4 +1,4 @@
-"""The last words of a run: the table, where everything lies, how long it took, on what it ran."""
+"""The last words of a run: its pictures, where everything lies, how long it took, on what it ran."""
 
 import os
 import time
@@ -14,9 +14,9 @@ from pipeline.stages import every_unit
 
 
 def show(recipe: Recipe, paths: Paths) -> None:
-    """Print the closing table and what to know about the run."""
-    jobs.call("table", ("stage3_stack.table",))
+    """Draw the run's pictures and its page, and print what to know about it."""
     jobs.call("pictures", ("pipeline.pictures",))
+    jobs.call("report", ("pipeline.report",))
     print()
     for label, path in files(paths).items():
         print(f"{label:<12} {path}")
@@ -30,9 +30,11 @@ def files(paths: Paths) -> dict[str, Path]:
     """What a run leaves, of that which is there."""
     pictures = sorted(paths.boxes.parent.glob(f"{paths.dataset}*.[pj][np]g"))
     places = {
-        "submission": paths.submission, "results": next(paths.run.rglob("results.md"), paths.run / "results.md"),
+        "report": paths.run / "report.html", "submission": paths.submission,
+        "results": next(paths.run.rglob("results.md"), paths.run / "results.md"),
         "pictures": paths.run / "pictures" / "overlays.png", "boxes": paths.boxes,
-        "overview": next(iter(pictures), Path()), "left out": paths.prepared / "rejected.csv",
+        "overview": next(iter(pictures), Path()), "doctor": paths.artifacts / "doctor.html",
+        "left out": paths.prepared / "rejected.csv",
     }  # fmt: skip
     return {label: path for label, path in places.items() if path.is_file()}
 

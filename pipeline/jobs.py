@@ -103,14 +103,15 @@ def start(command: tuple[str, ...], environment: dict[str, str] | None = None) -
     )  # fmt: skip
 
 
-def call(name: str, command: tuple[str, ...]) -> None:
-    """Run `python -m command` to its end."""
+def call(name: str, command: tuple[str, ...], fine: tuple[int, ...] = (0,)) -> None:
+    """Run `python -m command` to its end; any exit code but those that are `fine` ends us too."""
     process = start(command)
     try:
         process.wait()
     finally:
         end([process])
-    check(process, name, command)
+    if process.returncode not in fine:
+        check(process, name, command)
 
 
 def check(process: subprocess.Popen, name: str, command: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """One step of run_all.sh, in processes of its own; what is up to date is not done again.
 
-python -m pipeline.launch phantom|prepare|plan|stage0|stage1|stage2|stage3|table
+python -m pipeline.launch phantom|prepare|doctor|plan|stage0|stage1|stage2|stage3|table|report
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import stage2_segment.config
 import stage3_stack.config
 from cxr import runs
-from cxr.errors import UsageError, run_main
+from cxr.errors import DataError, UsageError, run_main
 from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.recipe import Recipe, chosen
@@ -25,7 +25,10 @@ CHECKED = ("stage1", "stage2")  # have a module check
 
 
 def main() -> None:
-    steps = {"phantom": make_phantoms, "prepare": prepare, "plan": make_plan, "table": closing.show}
+    steps = {
+        "phantom": make_phantoms, "prepare": prepare, "doctor": examine, "plan": make_plan,
+        "table": table, "report": closing.show,
+    }  # fmt: skip
     if len(sys.argv) != 2 or sys.argv[1] not in (*steps, *ROOMS):
         raise UsageError(f"usage: python -m pipeline.launch {'|'.join([*steps, *ROOMS])}")
     signal.signal(signal.SIGTERM, _stop)
@@ -93,7 +96,27 @@ def prepare(recipe: Recipe, paths: Paths) -> None:
     """DICOM to pixels, masks, manifest and folds; it knows itself what is up to date."""
     numbers = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
     options = [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
-    jobs.call("prepare", ("cxr.prepare", "--data", str(paths.data), *options))
+    try:
+        jobs.call("prepare", ("cxr.prepare", "--data", str(paths.data), *options))
+    except jobs.Failed as failed:
+        if failed.code == DataError.exit_code:
+            command = jobs.by_hand(("cxr.doctor", str(paths.data)))
+            print(f"the doctor lists all that is wrong with the data at once:\n  {command}", file=sys.stderr)
+        raise
+
+
+def examine(recipe: Recipe, paths: Paths) -> None:
+    """Have the doctor look at the data as it was prepared; what he says is for the user to weigh, the run goes on."""
+    verdict, prepared = paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet"
+    if verdict.is_file() and verdict.stat().st_mtime > prepared.stat().st_mtime:
+        print(f"doctor: up to date; {read_json(verdict)['summary']}")
+        return
+    jobs.call("doctor", ("cxr.doctor", str(paths.data), "--brief"), fine=(0, 4))
+
+
+def table(_recipe: Recipe, _paths: Paths) -> None:
+    """The closing table, from what stage 3 measured."""
+    jobs.call("table", ("stage3_stack.table",))
 
 
 def _stop(number: int, _frame: object) -> None:

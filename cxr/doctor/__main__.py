@@ -1,6 +1,6 @@
 """Examine a data folder before a run: everything that would spoil it, with examples and what to do.
 
-python -m cxr.doctor [DATA] [--out FOLDER] [--workers N]
+python -m cxr.doctor [DATA] [--out FOLDER] [--workers N] [--brief]
 
 DATA: the environment's DATA, the last run's, or data/. The report is printed, and written to FOLDER
 (artifacts/<dataset>/) as doctor.json and doctor.html. Exit code 0: notes at most; 4: warnings or errors;
@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument("data", nargs="?", help="folder in the Kaggle layout")
     parser.add_argument("--out", help="where doctor.json and doctor.html go (default: artifacts/<dataset>/)")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    parser.add_argument("--brief", action="store_true", help="print warnings and errors alone, a line each")
     given = parser.parse_args()
     data = choose(given.data)
     out = as_meant(given.out) if given.out else Paths(data, "doctor", 8).artifacts
-    raise SystemExit(examine(data, out, given.workers))
+    raise SystemExit(examine(data, out, given.workers, given.brief))
 
 
 def choose(given: str | None) -> Path:
@@ -36,7 +37,7 @@ def choose(given: str | None) -> Path:
     return as_meant(named) if named else Path(last.get("data") or ROOT / "data")
 
 
-def examine(data: Path, out: Path, workers: int | None = None) -> int:
+def examine(data: Path, out: Path, workers: int | None = None, brief: bool = False) -> int:
     """Examine `data`, print the report and write it into `out`; the exit code."""
     from cxr.doctor import report
     from cxr.doctor.examine import examine
@@ -44,7 +45,7 @@ def examine(data: Path, out: Path, workers: int | None = None) -> int:
     found = examine(data, workers)
     write_json(out / "doctor.json", report.as_json(found))
     write_text(out / "doctor.html", report.as_page(found))
-    print(report.as_text(found))
+    print(report.in_brief(found) if brief else report.as_text(found))
     print(f"written: {out / 'doctor.html'}, doctor.json")
     return found.exit_code
 

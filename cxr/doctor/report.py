@@ -30,6 +30,12 @@ def as_text(report: Report) -> str:
     return "\n".join([*lines, *_shares(report.prevalence), f"{summary(report)} ({report.seconds} s)"])
 
 
+def in_brief(report: Report) -> str:
+    """What stands against a run, a line each, and the verdict."""
+    against = [one for one in report.findings if one.severity != "note"]
+    return "\n".join([*(f"{one.severity:8s} {one.id} ({one.count:,}): {one.what}" for one in against), summary(report)])
+
+
 def _shares(prevalence: list[dict]) -> list[str]:
     """With a pneumothorax by view, by sex and by age, a line each."""
     lines: dict[str, list[str]] = {}

@@ -55,6 +55,10 @@ def test_the_command_writes_what_it_prints(kaggle_folder, home, tmp_path):
         assert one["id"] in page
     assert found["summary"] in done.stdout
     assert found["summary"] in page
+    brief = call(data, "--brief").stdout.splitlines()
+    assert brief[0].startswith("error    bad-rle (1): ")
+    assert not any(line.startswith("note") for line in brief)
+    assert brief[-2] == found["summary"]
 
 
 def test_a_page_is_whole_and_escaped(kaggle_folder, tmp_path):

@@ -44,6 +44,14 @@ def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, paths, cap
     assert not units[2].folder.exists()
 
 
+def test_a_call_goes_on_after_an_exit_code_that_is_fine(toy):
+    unit = toy("warns", "exit4")
+    jobs.call("warns", unit.command, fine=(0, 4))
+    with pytest.raises(SystemExit) as stopped:
+        jobs.call("warns", unit.command)
+    assert stopped.value.code == 4
+
+
 def test_the_hint_holds_the_run_and_quotes(monkeypatch):
     monkeypatch.setenv("RECIPE", "a b.yaml")
     assert "'RECIPE=a b.yaml'" in jobs.by_hand(("stage1_classify.train", "--fold", "0"))
@@ -70,7 +78,7 @@ def test_one_gpu_is_left_as_it_is(toy, paths):
 
 
 def test_a_unit_waits_for_those_it_reads(toy, paths):
-    first = toy("first", ".3")
+    first = toy("first", "2")
     second = toy("second", "0", inputs=(first.folder / "out.txt",))
     third = toy("third", "0")
     jobs.Jobs([first, second, third], [], paths, ["0", "1"]).run()

@@ -1,5 +1,6 @@
 """What a run says before its first training, and after its last step."""
 
+import os
 import re
 from pathlib import Path
 
@@ -102,6 +103,27 @@ def test_phantoms_are_made_once_and_again_when_their_settings_change(monkeypatch
 def test_given_data_need_no_phantoms(tmp_path, capsys):
     launch.make_phantoms(smoke(), smoke().paths(tmp_path))
     assert capsys.readouterr().out == "phantoms: not needed\n"
+
+
+def test_the_doctor_looks_once_at_data_that_were_prepared(monkeypatch, capsys, tmp_path):
+    paths, called = smoke().paths(tmp_path / "mine"), []
+
+    def look(_name, command, fine):
+        called.append((command, fine))
+        write_json(paths.artifacts / "doctor.json", {"summary": "1 note: fit to run"})
+
+    monkeypatch.setattr(launch.jobs, "call", look)
+    manifest = paths.prepared / "manifest.parquet"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    os.utime(manifest, (0, 0))
+    launch.examine(smoke(), paths)
+    launch.examine(smoke(), paths)
+    assert called == [(("cxr.doctor", str(paths.data), "--brief"), (0, 4))]  # its warnings do not stop a run
+    assert capsys.readouterr().out == "doctor: up to date; 1 note: fit to run\n"
+    os.utime(manifest)
+    launch.examine(smoke(), paths)
+    assert len(called) == 2
 
 
 def test_a_label_gate_that_no_head_can_open_is_refused_before_any_work():
