@@ -43,7 +43,7 @@ def validate(values: dict, model: type[Config], source: str) -> Config:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(e, model, source) for e in error.errors())) from None
+        raise UsageError("; ".join(_explain(e, model, source) for e in _merged(error.errors()))) from None
 
 
 def from_command_line(config: Config, arguments: list[str], prog: str) -> Config:
@@ -53,6 +53,23 @@ def from_command_line(config: Config, arguments: list[str], prog: str) -> Config
     import tyro  # takes a third of a second: only when something is overridden
 
     return tyro.cli(type(config), default=config, args=arguments, prog=prog)
+
+
+def _merged(errors: list[dict]) -> list[dict]:
+    """One error for a value of several kinds (a list, or 'exact'): of the kind that it came nearest to, else of all.
+
+    pydantic has one for each kind, with the kind's own name, in brackets, among the keys.
+    """
+    found: dict[tuple, dict] = {}
+    for error in errors:
+        place = tuple(part for part in error["loc"] if "[" not in str(part))
+        if any(other[: len(place)] == place and len(other) > len(place) for other in found):
+            continue
+        for outer in [other for other in found if place[: len(other)] == other and len(place) > len(other)]:
+            del found[outer]
+        before = f"{found[place]['msg']}, or: " if place in found else ""
+        found[place] = error | {"loc": place, "msg": before + error["msg"]}
+    return list(found.values())
 
 
 def _explain(error: dict, model: type[BaseModel], source: str) -> str:

@@ -1,6 +1,7 @@
 """Settings: an unknown key is answered with the file, the key, and the nearest right one, at any depth."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import model_validator
@@ -18,6 +19,7 @@ class Outer(Strict):
     inner: Inner = Inner()
     other: Inner | None = None
     more: "Outer | None" = None
+    levels: Literal["exact"] | list[int] = "exact"
 
     @model_validator(mode="after")
     def _not_both(self) -> "Outer":
@@ -35,6 +37,8 @@ class Outer(Strict):
         ("depth: 1\nmore: {depth: 10}", "mine.yaml: more.depth: 9 at most"),
         ("depth: 10", "mine.yaml: depth: 9 at most"),
         ("depth: deep", "key 'depth'"),
+        ("depth: 1\nlevels: exct", "key 'levels': Input should be 'exact', or: Input should be a valid list"),
+        ("depth: 1\nlevels: [1, x]", "mine.yaml: key 'levels.1': Input should be a valid integer"),
         ("- 1", "expected 'key: value' lines"),
         ("depth: [", "not valid YAML"),
     ],
