@@ -1,17 +1,19 @@
 """How often the panel's 95 % intervals hold the true value, where it is known.
 
+    export OMP_NUM_THREADS=1               # every core has its own repetitions
     python -m bench.coverage [--images 300] [--repetitions 2000] [--resamples 1000] [--probabilities calibrated]
     python -m bench.coverage --paired      # differences between two models, as of pipeline.compare
 
 Patients have one to many images (two on average, geometric), alike in their true probability and in the quality of
-their masks; labels are Bernoulli draws of it; the model reports it as it is, or over- or under-confident and shifted;
+their masks; labels are Bernoulli draws of it; the model reports it as it is, or over- or under-confident or shifted;
 the other model of a pair adds noise to its logit. The true value of each metric is that of one sample of a million
-images. Printed: the share of the intervals that hold it, the shares that lie wholly above and below it, and the share
-held by plain percentiles of the same resamples.
+images. Printed, of the samples that have an interval: the share whose interval holds it, the shares that lie wholly
+above and below it, and the share held by plain percentiles of the same resamples.
 """
 
 import time
 from collections import defaultdict
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ from scipy.stats import binom, poisson
 
 from cxr.panel import calibration, measure, paired, resample
 from cxr.panel.intervals import percentile
+from cxr.processes import each
 
 FOLDS = 5
 PREVALENCE = 0.1
@@ -29,7 +32,7 @@ MANY = 1_000_000
 """Images that give the true values."""
 REPORTED = {
     "calibrated": (1.0, 0.0, 0.0), "overconfident": (1.6, 0.3, 0.0), "underconfident": (0.6, -0.2, 0.0),
-    "rival": (1.0, 0.0, 1.0),
+    "shifted": (1.0, 0.8, 0.0), "rival": (1.0, 0.0, 1.0),
 }  # fmt: skip
 """Slope and shift of the reported logit on the true one, and its noise."""
 
@@ -98,23 +101,26 @@ def intervals(seed: int, images: int, probabilities: str, resamples: int) -> dic
         found[name] = [(ours["low"], ours["high"]), percentile(draws)]
     rows = calibration.differences(table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts)
     plain = np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5])
-    return found | {measure.CALIBRATION: [calibration.inverted(rows)[1:], tuple(plain)]}
+    return found | {measure.CALIBRATION: [calibration.inverted(rows, patient.max() + 1)[1:], tuple(plain)]}
 
 
 def main(
     images: int = 300,
     repetitions: int = 2000,
     resamples: int = 1000,
-    probabilities: Literal["calibrated", "overconfident", "underconfident"] = "calibrated",
+    probabilities: Literal["calibrated", "overconfident", "underconfident", "shifted"] = "calibrated",
     paired: bool = False,
 ) -> None:
     """Prints the coverage of every metric's interval."""
     start, misses = time.perf_counter(), defaultdict(list)
     truth = (true_differences if paired else true_values)(probabilities)
-    for seed in range(1, 1 + repetitions):
-        found = (paired_intervals if paired else intervals)(seed, images, probabilities, resamples)
+    once = partial(
+        paired_intervals if paired else intervals, images=images, probabilities=probabilities, resamples=resamples
+    )
+    for _, found in each(once, range(1, 1 + repetitions)):
         for name, own in found.items():
-            misses[name].append([(truth[name] < low, truth[name] > high) for low, high in own])
+            if own[0][0] is not None:
+                misses[name].append([(truth[name] < low, truth[name] > high) for low, high in own])
     what = f"{probabilities}{' against rival' if paired else ''}"
     print(f"{what}, about {images} images, {repetitions} repetitions, {resamples} resamples", end=", ")
     print(f"{time.perf_counter() - start:.0f} s\n{'':34}true   held  true is below / above it   plain percentiles")

@@ -13,7 +13,7 @@ import pandas as pd
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
 from cxr.metrics import shown
-from cxr.panel import PARTS, checked, paired
+from cxr.panel import PARTS, checked, paired, prevalence_of
 from cxr.panel.resample import patients
 from cxr.paths import as_meant
 from cxr.tables import CASES, read
@@ -45,8 +45,6 @@ def arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.resamples < 100:
         raise UsageError(f"--resamples {asked.resamples}: an interval needs at least 100, 2000 are usual")
-    if asked.prevalence is not None and not 0 < asked.prevalence < 1:
-        raise UsageError(f"--prevalence {asked.prevalence}: a share between 0 and 1 is meant, .2 say")
     return asked
 
 
@@ -83,13 +81,13 @@ def on_common_images(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.Data
     for column in SAME:
         if (differs := first[column] != second[column]).any():
             raise UsageError(f"runs of different data: {column} of image {differs.idxmax()} is not the same in both")
-    patient = first["patient"].where(first["patient"].notna(), None)
-    return first.reset_index(drop=True), second.assign(patient=patient).reset_index(drop=True)
+    patient = first["patient"].fillna(second["patient"])  # patients.csv may have come between the runs
+    return tuple(table.assign(patient=patient).reset_index(drop=True) for table in (first, second))
 
 
 def part(first: pd.DataFrame, second: pd.DataFrame, resamples: int, seed: int, prevalence: float | None) -> dict:
     """images, positives, resampled, prevalence, and every metric's difference."""
-    stated = float(first["label"].mean()) if prevalence is None else prevalence
+    stated = prevalence_of(first, prevalence)
     return {
         "images": len(first),
         "positives": int((first["label"] > 0.5).sum()),
@@ -109,6 +107,7 @@ def rendered(found: dict) -> str:
 
 def _part(name: str, found: dict) -> list[str]:
     title = f"{name}: {found['images']} images ({found['positives']} positive), resampled {found['resampled']}"
+    title += f"; ppv and npv at prevalence {shown(found['prevalence'])}"
     header = f"{'':32}{'A':>7}{'B':>7}{'B - A':>8}   {'95 % interval':15}{'p':>6}"
     return [title, header, *(_row(metric, row) for metric, row in found["metrics"].items())]
 

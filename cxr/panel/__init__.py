@@ -10,7 +10,7 @@ masks.py       one final mask beside the truth
 import pandas as pd
 
 from cxr import tables
-from cxr.errors import DataError
+from cxr.errors import DataError, UsageError
 from cxr.panel import groups, measure, resample
 
 PARTS = {"held_out": "train", "test": "test"}
@@ -21,7 +21,8 @@ def panel(cases: pd.DataFrame, resamples: int = 2000, seed: int = 1, prevalence:
 
     cases: tables.CASES, and perhaps a column chest_tube; without masks (nsd null) their figures are left out.
     prevalence: at which the predictive values are stated; by default the share of positives among the images.
-    Returns resamples, seed, and for held_out and test (None where there are none) `part`. Raises DataError.
+    Returns resamples, seed, and for held_out and test (None where there are none) `part`. Raises DataError,
+    and UsageError where the prevalence is not within 0 and 1 or a column is missing.
     """
     cases = checked(cases)
     found = {"resamples": resamples, "seed": seed, "confidence": 0.95}
@@ -48,7 +49,7 @@ def part(cases: pd.DataFrame, resamples: int, seed: int, prevalence: float | Non
     """images, positives, patients (None: unknown), resampled, prevalence; all: every metric; by: column -> group."""
     patient, known = resample.patients(cases)
     counts = resample.draw(int(patient.max()) + 1, resamples, seed)
-    stated = float(cases["label"].mean()) if prevalence is None else prevalence
+    stated = prevalence_of(cases, prevalence)
     by = {
         column: {name: _group(cases, rows, column, patient, counts, stated) for name, rows in parts.items()}
         for column, parts in groups.groups(cases).items()
@@ -60,6 +61,13 @@ def part(cases: pd.DataFrame, resamples: int, seed: int, prevalence: float | Non
         "all": measure.figures(cases, patient, counts, stated),
         "by": by,
     }
+
+
+def prevalence_of(cases: pd.DataFrame, stated: float | None) -> float:
+    """The stated prevalence, or else the cases' own; UsageError where a stated one means nothing."""
+    if stated is not None and not 0 < stated < 1:
+        raise UsageError(f"prevalence {stated}: a share between 0 and 1 is meant, .2 say")
+    return float(cases["label"].mean()) if stated is None else stated
 
 
 def _group(cases: pd.DataFrame, rows, column: str, patient, counts, prevalence: float) -> dict:

@@ -66,5 +66,5 @@ def figures(cases: pd.DataFrame, patient: np.ndarray, counts: np.ndarray, preval
 def calibration_error(cases: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
     """value (without bias), low, high; counted: the plain expected calibration error."""
     rows = calibration.differences(cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts)
-    value, low, high = calibration.inverted(rows)
+    value, low, high = calibration.inverted(rows, len(np.unique(patient)))
     return {"value": value, "low": low, "high": high, "counted": float(np.abs(rows[:, 0]).sum())}

@@ -37,16 +37,19 @@ def difference(name: str, first: np.ndarray, second: np.ndarray, bearers: dict[s
     """The difference of one metric [1 + resamples] of two models, the sample itself in place 0."""
     draws = measure.draws(name, second - first, bearers)
     values = {"first": _defined(first[0]), "second": _defined(second[0]), "difference": _defined(draws.value)}
-    return values | (tested(draws) if draws.usable else NOTHING)
+    return values | (tested(draws, np.inf if name in measure.AMOUNTS else 1.0) if draws.usable else NOTHING)
 
 
-def tested(draws: Draws) -> dict[str, float]:
-    """low, high and p of a difference; without any error it is that of equal answers (p 1), or nothing is known."""
+def tested(draws: Draws, most: float) -> dict[str, float]:
+    """low, high and p of a difference of at most `most` in size.
+
+    Without any error it is that of equal answers (p 1), or nothing is known.
+    """
     if draws.error < 1e-12:
         return {"low": 0.0, "high": 0.0, "p": 1.0} if abs(draws.value) < 1e-12 else NOTHING
     half = draws.deviations * draws.error
     p = 2 * student.sf(abs(draws.value) / draws.error, draws.patients - 1)
-    return {"low": draws.value - half, "high": draws.value + half, "p": float(p)}
+    return {"low": max(draws.value - half, -most), "high": min(draws.value + half, most), "p": float(p)}
 
 
 def _defined(value: float) -> float | None:
@@ -59,7 +62,7 @@ def _calibration(first: pd.DataFrame, second: pd.DataFrame, patient: np.ndarray,
         calibration.differences(cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts)
         for cases in (first, second)
     ]
-    ours, theirs = (calibration.inverted(row) for row in rows)
+    ours, theirs = (calibration.inverted(row, len(np.unique(patient))) for row in rows)
     found = {"first": ours[0], "second": theirs[0], "difference": theirs[0] - ours[0]}
     return found | (NOTHING if None in (*ours, *theirs) else combined(ours, theirs))
 

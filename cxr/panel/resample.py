@@ -1,5 +1,7 @@
 """Resamples of the patients, as how often each patient was drawn: no image is ever copied."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -24,12 +26,17 @@ def draw(patients: int, resamples: int, seed: int) -> np.ndarray:
     """
     random = np.random.default_rng(seed)
     counts = np.ones((1 + resamples, patients), np.uint8)
-    for row in range(1, 1 + resamples):
-        counts[row] = np.bincount(random.integers(0, patients, patients), minlength=patients)
+    for block in blocks(counts[1:], 16 * patients):  # small enough for the processor's own memory
+        counts[1:][block] = _drawn(random, *counts[1:][block].shape)
     return counts
 
 
-def blocks(counts: np.ndarray, columns: int):
+def _drawn(random: np.random.Generator, resamples: int, patients: int) -> np.ndarray:
+    drawn = random.integers(0, patients, (resamples, patients)) + patients * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+
+def blocks(counts: np.ndarray, columns: int) -> Iterator[slice]:
     """Slices of resamples of such a length that their weights of `columns` images make a block."""
     step = max(1, BLOCK // max(columns, 1))
     return (slice(start, start + step) for start in range(0, len(counts), step))

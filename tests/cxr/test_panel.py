@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from cxr.errors import DataError, UsageError
-from cxr.panel import calibration, intervals, panel
+from cxr.panel import intervals, panel
 from cxr.panel.groups import groups
 from tests.cxr.panel_cases import made
 
@@ -39,6 +39,10 @@ def test_held_out_and_test_are_judged_apart():
     assert alone["test"] == found["test"]
 
 
+def leaf(by: dict, column: str, group: str) -> dict[str, dict]:
+    return {name: figure for name, figure in by[column][group].items() if isinstance(figure, dict)}
+
+
 def test_unknown_patients_are_said_and_make_intervals_narrower():
     table = made(300)
     twins = pd.concat([table, table.assign(image_id=table["image_id"] + "b")])  # every image twice: no news
@@ -48,6 +52,8 @@ def test_unknown_patients_are_said_and_make_intervals_narrower():
     assert (by_image["patients"], by_image["resampled"]) == (None, "by image, too narrow")
     width = [found["all"]["brier"]["high"] - found["all"]["brier"]["low"] for found in (by_patient, by_image)]
     assert width[1] < 0.8 * width[0]
+    some = panel(twins.assign(patient=twins["patient"].where(twins["label"] > 0)), 100)["held_out"]
+    assert (some["patients"], some["resampled"]) == (None, "by image, too narrow")
 
 
 def test_the_same_seed_gives_the_same_panel():
@@ -76,6 +82,36 @@ def test_one_class_alone_has_no_auc_and_no_crash(label):
     assert found["brier"]["value"] > 0
 
 
+@pytest.mark.parametrize("prevalence", [0.0, 1.0, 20])
+def test_a_prevalence_that_means_nothing_is_refused(prevalence):
+    with pytest.raises(UsageError, match=f"prevalence {prevalence}: "):
+        panel(made(10), 100, prevalence=prevalence)
+
+
+def test_a_group_is_worth_what_its_images_alone_are():
+    table = made(200)
+    found = panel(table, 100, prevalence=0.1)["held_out"]["by"]
+    small = groups(table)["size"]["small"]
+    parts = {("view", "AP"): table["view"] == "AP", ("sex", "F"): table["sex"] == "F", ("size", "small"): small}
+    for group, rows in parts.items():
+        alone = panel(table[rows], 100, prevalence=0.1)["held_out"]["all"]
+        here = {name: figure["value"] for name, figure in leaf(found, *group).items() if name != "calibration_error"}
+        assert len(here) >= 10
+        assert here == pytest.approx({name: alone[name]["value"] for name in here})
+
+
+def test_test_images_of_one_head_have_one_auc():
+    found = panel(made(60).assign(split="test", fold=-1, head=0), 100)["test"]["all"]
+    assert found["auc"] == pytest.approx(found["auc_pooled"])
+
+
+def test_folds_of_one_class_each_have_no_mean_auc():
+    table = made(60)
+    found = panel(table.assign(fold=table["label"].astype(int)), 100)["held_out"]["all"]
+    assert found["auc"]["value"] is None
+    assert found["auc_pooled"]["value"] > 0.5
+
+
 def test_one_patient_has_values_and_no_intervals():
     found = panel(made(20).assign(patient="one"), 100)["held_out"]["all"]
     for name in ("brier", "calibration_error"):
@@ -92,6 +128,25 @@ def test_flawless_answers_still_have_an_interval():
         assert found[name]["value"] == found[name]["high"] == 1
         assert 0.8 < found[name]["low"] < 0.97
     assert found["calibration_error"] == {"value": 0, "low": None, "high": None, "counted": 0}
+    assert found["log_loss"] == {"value": pytest.approx(1e-7, rel=1e-3), "low": None, "high": None}
+
+
+def test_sure_and_always_wrong():
+    table = made(100)
+    found = panel(table.assign(prob=1 - table["label"], positive=table["label"] < 0.5), 100)["held_out"]["all"]
+    for name in ("auc", "auc_pooled", "sensitivity", "specificity_at_sensitivity_95", "ppv"):
+        assert found[name]["value"] == found[name]["low"] == 0
+        assert 0.03 < found[name]["high"] < 0.2
+    assert list(found["calibration_error"].values()) == pytest.approx([1, 1, 1, 1], abs=1e-4)
+    assert found["log_loss"]["value"] == pytest.approx(-np.log(1e-7))
+
+
+def test_equal_probabilities_rank_nothing():
+    found = panel(made(100).assign(prob=0.4, positive=False), 100)["held_out"]["all"]
+    assert found["auc"]["value"] == found["auc_pooled"]["value"] == 0.5
+    assert found["average_precision"]["value"] == pytest.approx(made(100)["label"].mean())
+    assert found["sensitivity_at_specificity_93"]["value"] == found["specificity_at_sensitivity_95"]["value"] == 0
+    assert found["ppv"] == {"value": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(
@@ -144,17 +199,3 @@ def test_the_standard_error_is_that_of_scipys_bootstrap():
     expected = bootstrap((loss,), np.mean, n_resamples=4000, method="percentile", rng=1).standard_error
     found = panel(table, 4000)["held_out"]["all"]["brier"]
     assert (found["high"] - found["low"]) / 2 / 1.972 == pytest.approx(expected, rel=0.06)
-
-
-def test_the_calibration_error_of_calibrated_probabilities_is_about_none():
-    """The counted one is far from 0, its unbiased value is not, and the interval reaches down to 0."""
-    random = np.random.default_rng(5)
-    prob = random.uniform(0, 1, 400)
-    label, patient = (random.random(400) < prob).astype(float), np.arange(400)
-    counts = np.vstack([np.ones(400), random.multinomial(400, np.full(400, 1 / 400), 500)]).astype(np.uint8)
-    rows = calibration.differences(label, prob, patient, counts)
-    value, low, high = calibration.inverted(rows)
-    assert low == 0 <= value < np.abs(rows[:, 0]).sum() - 0.01
-    assert high > 0.03
-    off = calibration.inverted(calibration.differences(label, prob * 0.5, patient, counts))
-    assert off == pytest.approx((0.25, 0.2, 0.3), abs=0.05)  # mean of prob / 2

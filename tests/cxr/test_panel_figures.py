@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as reference
-from sklearn.calibration import calibration_curve
 
 from cxr import metrics
-from cxr.panel import calibration, measure, resample
+from cxr.panel import measure, resample
 from tests.cxr.panel_cases import made
 
 
@@ -85,17 +84,6 @@ def test_figures_of_the_masks_are_means_of_each_image():
     }  # fmt: skip
     found = values(made(4).assign(**table))
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-
-
-def test_the_counted_calibration_error_is_that_of_the_reliability_curve(cases):
-    prob, label = cases["prob"].clip(0.001, 0.999), cases["label"]  # its bins are open to the left, ours to the right
-    prob = prob.where(~np.isclose(prob * 10 % 1, 0), prob + 1e-6)
-    shares, means = calibration_curve(label, prob, n_bins=10)
-    weights = np.bincount((prob * 10).astype(int), minlength=10)
-    expected = np.sum(np.abs(shares - means) * weights[weights > 0]) / len(prob)
-    one = np.ones((1, 1), np.uint8)
-    found = calibration.differences(label.to_numpy(), prob.to_numpy(), np.zeros(len(prob), int), one)
-    assert np.abs(found[:, 0]).sum() == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_resample_is_what_copies_of_its_rows_give():

@@ -1,12 +1,15 @@
 """One mask beside another: lesions and surface distance, as MONAI and scipy count them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from monai.metrics import compute_surface_dice
+from monai.metrics import compute_dice, compute_iou, compute_surface_dice
 from scipy import ndimage
 
+from cxr.panel import panel
 from cxr.panel.masks import judged, surface_dice
+from tests.cxr.panel_cases import made
 
 
 def blobs(seed: int, size: int = 96) -> np.ndarray:
@@ -23,6 +26,19 @@ def test_surface_dice_is_monais(seed, tolerance):
     expected = compute_surface_dice(*pair, class_thresholds=[tolerance], include_background=True).item()
     assert 0 < expected < 1
     assert surface_dice(truth, found, tolerance) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dice_and_iou_are_monais():
+    empty = np.zeros((96, 96), bool)
+    pairs = [(blobs(1), blobs(8)), (blobs(2), np.roll(blobs(2), 4)), (blobs(3), empty)]
+    pairs += [(empty, blobs(4)), (empty, empty)]
+    truth, found = (torch.from_numpy(np.array(side))[:, None].float() for side in zip(*pairs, strict=True))
+    dice, iou = (monais(found, truth, ignore_empty=False)[:, 0].numpy() for monais in (compute_dice, compute_iou))
+    table = made(5).assign(label=[1.0, 1, 1, 0, 0], **pd.DataFrame([judged(*pair) for pair in pairs]))
+    ours = panel(table, 100)["held_out"]["all"]
+    expected = {"kaggle_dice": dice.mean(), "positives_dice": dice[:3].mean(), "positives_iou": iou[:3].mean()}
+    assert {name: ours[name]["value"] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert 0.1 < expected["positives_iou"] < expected["positives_dice"] < expected["kaggle_dice"] < 0.9
 
 
 def test_the_tolerance_is_5_pixels_of_1024():

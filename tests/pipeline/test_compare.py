@@ -41,7 +41,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_the_command_prints_a_table_and_writes_what_it_shows(runs, monkeypatch, capsys):
-    command(monkeypatch, *runs, "--resamples", 200)
+    command(monkeypatch, *runs, "--resamples", 200, "--prevalence", 0.2)
     printed = capsys.readouterr().out
     found = json.loads((runs[0] / "compare" / "clever.json").read_text())
     auc = found["held_out"]["metrics"]["auc_pooled"]
@@ -50,6 +50,7 @@ def test_the_command_prints_a_table_and_writes_what_it_shows(runs, monkeypatch, 
     assert 0 < auc["p"] < 0.001
     assert found["held_out"]["images"] + found["test"]["images"] == 180
     assert found["held_out"]["resampled"] == "by patient"
+    assert printed.count("resampled by patient; ppv and npv at prevalence .200\n") == 2
     (line,) = [line for line in printed.split("test: ")[0].splitlines() if line.startswith("auc pooled")]
     assert line.split()[2:] == compare._row("auc_pooled", auc).split()[2:]
     assert str(runs[0] / "compare" / "clever.json") in printed
@@ -122,6 +123,16 @@ def test_a_difference_whose_resamples_show_no_error_has_no_p():
     assert row == {"first": 0, "second": 1, "difference": 1, "low": None, "high": None, "p": None}
 
 
+def test_shares_differ_by_one_at_most():
+    """Almost all of it is right on one side only: its error times Student's deviate reaches beyond 1."""
+    table = made(60)
+    good = table["label"] - (table["image_id"] == table["image_id"][table["label"] > 0].iloc[0])
+    for pair in ((1 - table["label"], good), (good, 1 - table["label"])):
+        row = paired.differences(*(table.assign(prob=prob) for prob in pair), 200, 1, 0.1)["auc_pooled"]
+        assert 0.9 < abs(row["difference"]) < 1
+        assert max(abs(row["low"]), abs(row["high"])) == 1
+
+
 def test_damaged_cases_are_named(runs):
     path = runs[1] / "stage3" / "cases.parquet"
     path.write_bytes(path.read_bytes()[:100])
@@ -131,6 +142,13 @@ def test_damaged_cases_are_named(runs):
 
 @pytest.mark.parametrize(("flag", "value"), [("--resamples", "5"), ("--prevalence", "20"), ("--prevalence", "0")])
 def test_settings_that_mean_nothing_are_refused(runs, monkeypatch, flag, value):
-    with pytest.raises(UsageError, match=flag):
+    with pytest.raises(UsageError, match=f"{flag[2:]} {value}"):
         command(monkeypatch, *runs, flag, value)
     assert not (runs[0] / "compare").exists()
+
+
+def test_patients_that_one_run_knows_are_known_of_both(runs):
+    path = runs[0] / "stage3" / "cases.parquet"
+    tables.write(pd.read_parquet(path).assign(patient=None), path, tables.CASES)
+    for pair in (runs, runs[::-1]):
+        assert compare.compared(*pair, 100, 1, None)["held_out"]["resampled"] == "by patient"
