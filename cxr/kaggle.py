@@ -17,6 +17,7 @@ ROWS = ("stage_2_train.csv", "train-rle.csv")
 SAMPLES = ("stage_2_sample_submission.csv", "sample_submission.csv")
 ROW_COLUMNS = ("ImageId", "EncodedPixels")
 PATIENT_COLUMNS = ("ImageId", "patient")
+TUBE_COLUMNS = ("ImageId", "chest_tube")
 LONGEST_CODE = 1 << 24  # characters of one CSV cell: Python's own limit is shorter than a ragged mask
 
 
@@ -112,6 +113,17 @@ def find(data: Path) -> Layout:
         _choose(data, tables, SAMPLES, lambda name: "sample_submission" in name, ROW_COLUMNS),
         _choose(data, tables, ("patients.csv",), lambda name: False, PATIENT_COLUMNS),
     )  # fmt: skip
+
+
+def chest_tubes(path: Path) -> dict[str, float]:
+    """Whether a chest tube is seen in each image of a table, 1 or 0, as far as told. Raises DataError."""
+    found: dict[str, float] = {}
+    for line, name, value in _cells(path, TUBE_COLUMNS):
+        if value not in ("0", "1", ""):
+            raise DataError(f"{path}, line {line}: chest_tube of image {name} is {value[:20]!r}, not 1, 0 or nothing")
+        if value and found.setdefault(name, float(value)) != float(value):
+            raise DataError(f"{path}, line {line}: image {name} has a second value")
+    return found
 
 
 def image_id(name: str) -> str:

@@ -40,7 +40,7 @@ CASES: Schema = {
 """What was judged, image by image. split: train (held-out) or test; fold: -1 for the test; head: which one scored it;
 share: of the image that is lesion; truth, found, overlap: pixels of the original; lesions: connected parts of the
 truth, hit: of them touched by the final mask, extra: parts of the final mask that touch none; nsd: normalised surface
-distance at 5 pixels of 1024, 1 where both masks are empty, 0 where one is."""
+distance at 5 pixels of 1024, 1 where both masks are empty, 0 where one is. chest_tube (1, 0, null) may be there too."""
 
 SUBMISSION: Schema = {"ImageId": "str", "EncodedPixels": "str"}
 REJECTED: Schema = {"path": "str", "reason": "str"}

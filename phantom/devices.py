@@ -1,5 +1,7 @@
 """Tubes, lines, leads and clips; drawn at a rate that depends on the view, never on the label."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from phantom.anatomy import Patient, Pose
@@ -102,12 +104,15 @@ DEVICES = (
 )
 
 
-def draw_devices(rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection) -> np.ndarray:
-    """Extra attenuation of foreign material: float32 [size, size]."""
-    layer = blank(view.size)
+def draw_devices(
+    rng: np.random.Generator, patient: Patient, pose: Pose, view: Projection
+) -> tuple[np.ndarray, set[Callable]]:
+    """Extra attenuation of foreign material, float32 [size, size], and which of DEVICES it is."""
+    layer, drawn = blank(view.size), set()
     for draw, pa, ap in DEVICES:
         if rng.random() < (ap if pose.view == "AP" else pa):
             one = blank(view.size)
+            drawn.add(draw)
             draw(rng, one, view, patient, pose)
             layer = np.maximum(layer, one) + np.minimum(layer, one) // 2
-    return spread(layer, 0.025 * view.scale) * (1.5 / 255)
+    return spread(layer, 0.025 * view.scale) * (1.5 / 255), drawn

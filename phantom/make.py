@@ -65,7 +65,7 @@ def write_one(folder: Path, config: PhantomConfig, item: Item) -> Row:
     path = folder.joinpath(f"dicom-images-{item.split}", *dicom.folders(item, config.seed), f"{item.image_id}.dcm")
     dicom.write(path, phantom, item, config.seed, config.jpeg_quality)
     rows = item.split_rows or item.split == "test"
-    return Row(item, codes_of(phantom.mask, rows), phantom.box, path.stat().st_size)
+    return Row(item, codes_of(phantom.mask, rows), phantom.box, path.stat().st_size, phantom.chest_tube)
 
 
 def main() -> None:

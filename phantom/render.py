@@ -24,6 +24,7 @@ class Phantom:
     age: int
     sex: str
     view: str
+    chest_tube: bool
     kind: str  # '', or apical, lateral, basal, tension; two joined by '+'
 
     @property
@@ -57,11 +58,12 @@ def render(
         index = (air.side + 1) // 2
         lungs[index] = pneumothorax.collapse(lungs[index], air, air.share * cm2)
     mask = pneumothorax.mask_of(lungs, pose.projection)
-    attenuation = attenuate(seed, patient, key, person, pose, lungs, shift, float(mask.mean()), config)
-    image = photograph(key, attenuation, pose, config)
+    foreign, drawn = devices.draw_devices(stream(11, *key), person, pose, pose.projection)
+    attenuation = attenuate(seed, patient, key, person, pose, lungs, shift, float(mask.mean()), foreign, config)
     return Phantom(
-        image, mask, chest_box(lungs, pose), person.age, person.sex, pose.view, "+".join(a.kind for a in airs)
-    )
+        photograph(key, attenuation, pose, config), mask, chest_box(lungs, pose), person.age, person.sex, pose.view,
+        devices.chest_tube in drawn, "+".join(a.kind for a in airs),
+    )  # fmt: skip
 
 
 def draw_airs(
@@ -84,8 +86,9 @@ def tension(airs: list[pneumothorax.Pneumothorax]) -> tuple[float, tuple[float, 
 
 
 def attenuate(
-    seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung], shift: float, aired: float, config
-) -> np.ndarray:
+    seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung], shift: float, aired: float,
+    foreign: np.ndarray, config,
+) -> np.ndarray:  # fmt: skip
     """The line integral of attenuation through the patient: float32 [size, size]."""
     full, half = pose.projection, pose.projection.at(pose.projection.size // 2)
     bullae = confusers.draw_bullae(stream(4, *key), lungs, config.bullae)
@@ -102,7 +105,7 @@ def attenuate(
     total += bones.draw_ribs(stream(8, seed, patient, 0), person, pose, full)
     total += bones.draw_shoulders(stream(9, *key), person, pose, full)
     total += bones.draw_spine(stream(10, seed, patient, 0), person, pose, full)
-    total += devices.draw_devices(stream(11, *key), person, pose, full)
+    total += foreign
     return total + thin_lines(lungs, bullae, full)
 
 

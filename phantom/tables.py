@@ -17,12 +17,13 @@ VIA = ("filename", "file_size", "file_attributes", "region_count", "region_id", 
 
 @dataclass(frozen=True)
 class Row:
-    """What a made image leaves for the tables: its codes (one for each row it gets), its box and its file's size."""
+    """What a made image leaves for the tables: codes (one for each row it gets), box, file's size, chest tube."""
 
     item: Item
     codes: tuple[str, ...]
     box: tuple[float, float, float, float]
     file_size: int
+    chest_tube: bool
 
 
 def codes_of(mask: np.ndarray, rows: bool) -> tuple[str, ...]:
@@ -55,6 +56,8 @@ def write_tables(folder: Path, rows: list[Row], seed: int, jitter: float) -> Non
         [(r.item.image_id, f" {c}") for r in labelled for c in r.codes],
     )
     write(folder / "patients.csv", ("ImageId", "patient"), patients(train, seed))
+    tubes = [(row.item.image_id, int(row.chest_tube)) for row in [*train, *test]]
+    write(folder / "chest_tubes.csv", ("ImageId", "chest_tube"), tubes)
     write(folder / "sample_submission.csv", ("ImageId", "EncodedPixels"), [(r.item.image_id, rle.EMPTY) for r in test])
     write(
         folder / "test-truth.csv", ("ImageId", "EncodedPixels"), [(r.item.image_id, c) for r in test for c in r.codes]

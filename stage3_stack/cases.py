@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import rle, tables
+from cxr import kaggle, rle, tables
+from cxr.panel.groups import CHEST_TUBE
 from cxr.panel.masks import judged
 from cxr.prepared import Prepared
 from stage3_stack.combine import member, scored_by, uncalibrated
@@ -93,12 +94,20 @@ def _described(table: pd.DataFrame, prepared: Prepared, found: pd.DataFrame) -> 
     return table.assign(share=share, image_id=table.index)
 
 
+def with_chest_tubes(rows: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+    """The rows, indexed by image_id, with a column chest_tube (1, 0 or NaN) where there is a table of them."""
+    if path is None:
+        return rows
+    return rows.assign(**{CHEST_TUBE: pd.Series(kaggle.chest_tubes(path), dtype=float).reindex(rows.index)})
+
+
 def write(folder: Path, rows: pd.DataFrame, members: Iterable[str], used: str) -> None:
     """Write cases.parquet and scores.parquet: of the same images, what each member and each stacker says.
 
     rows: of `held_out` and `test`, with the columns of the stacks; used: the stacker in use.
     """
-    tables.write(rows, folder / "cases.parquet", tables.CASES)
+    tubes = {CHEST_TUBE: "float"} if CHEST_TUBE in rows else {}
+    tables.write(rows, folder / "cases.parquet", tables.CASES | tubes)
     names = ["image_id", *map(member, members), *KINDS]
     scores = rows[names].assign(uncalibrated=rows[uncalibrated(used)])
     schema = dict.fromkeys(scores, "float") | {"image_id": "str"}

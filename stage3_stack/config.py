@@ -268,7 +268,7 @@ def _stage2(recipe: Recipe, paths: Paths) -> list[Path]:
 
 
 def _data(recipe: Recipe, paths: Paths) -> list[Path]:
-    given = [sample(paths.data), test_truth(paths.data)]
+    given = [sample(paths.data), test_truth(paths.data), chest_tubes(paths.data)]
     prepared = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     return [*prepared, paths.folds(recipe.folds), *filter(None, given)]
 
@@ -298,4 +298,10 @@ def sample(data: Path) -> Path | None:
 def test_truth(data: Path) -> Path | None:
     """The test images' own masks, which phantoms have and a competition has not."""
     path = data / "test-truth.csv"
+    return path if path.is_file() else None
+
+
+def chest_tubes(data: Path) -> Path | None:
+    """In which images a chest tube is seen; None where nobody knows."""
+    path = data / "chest_tubes.csv"
     return path if path.is_file() else None

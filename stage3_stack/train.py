@@ -14,7 +14,7 @@ from cxr.panel import panel
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
-from stage3_stack.config import UnitConfig, read, unit
+from stage3_stack.config import UnitConfig, chest_tubes, read, unit
 from stage3_stack.decide import Decisions
 from stage3_stack.masks import Seen, see_held_out, see_test
 from stage3_stack.thresholds import cuts
@@ -93,6 +93,7 @@ def _scored(
 
 def _evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, config: UnitConfig, used: str) -> dict:
     """Write cases.parquet, scores.parquet, panel.json and leaks.json; what the table prints of them."""
+    rows = cases.with_chest_tubes(rows, chest_tubes(paths.data))
     cases.write(paths.stage3, rows, combine.members(config), used)
     print(f"stage 3: metrics of {len(rows):,} images with their intervals")
     whole, leaks = panel(rows), leakage.audited(prepared)

@@ -7,7 +7,7 @@ from cxr.metrics import THIRDS, size_thirds
 
 AGES = {"under 18": (0, 18), "18 to 39": (18, 40), "40 to 64": (40, 65), "65 and over": (65, np.inf)}
 CHEST_TUBE = "chest_tube"
-"""A column that cases may have: true, false or null."""
+"""A column that cases may have: 1, 0 or null."""
 
 BY_SIZE = (
     "auc", "auc_pooled", "sensitivity_at_specificity_93", "sensitivity_at_specificity_95",

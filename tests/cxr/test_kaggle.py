@@ -104,6 +104,15 @@ def test_patients(write):
         kaggle.find(write(patients_csv="ImageId,patient\na,7\na,8\n")).patients()
 
 
+def test_chest_tubes(tmp_path):
+    path = tmp_path / "chest_tubes.csv"
+    path.write_text("ImageId,chest_tube\na.dcm,1\nb,0\nc,\n")
+    assert kaggle.chest_tubes(path) == {"a": 1.0, "b": 0.0}
+    path.write_text("ImageId,chest_tube\na,1\nb,maybe\n")
+    with pytest.raises(DataError, match=r"chest_tubes\.csv, line 3: chest_tube of image b is 'maybe'"):
+        kaggle.chest_tubes(path)
+
+
 def test_files_at_any_depth_but_not_hidden_ones(write):
     data = write(a_dcm="a", x__y__z__b_dcm="b", xy__c_dcm="c")
     (data / "x" / "._b.dcm").write_text("resource fork")

@@ -76,6 +76,12 @@ def test_patients_cover_the_training_images_several_each(made):
     assert max(Counter(row["patient"] for row in rows).values()) > 1
 
 
+def test_every_image_is_said_to_show_a_chest_tube_or_none(made):
+    seen = {row["ImageId"]: row["chest_tube"] for row in table(made / "chest_tubes.csv")}
+    assert seen.keys() == {item.image_id for item in plan(CONFIG)}
+    assert set(seen.values()) == {"0", "1"}
+
+
 def test_no_patient_is_in_train_and_test():
     items = plan(default_config())
     train, test = ({item.patient for item in items if item.split == split} for split in ("train", "test"))

@@ -12,9 +12,10 @@ from cxr import metrics, panel, rle, tables
 from cxr.errors import UsageError
 from cxr.prepared import Prepared
 from stage3_stack import cases, leakage, predict, table, train
+from stage3_stack.config import unit
 from stage3_stack.data import logit
 from stage3_stack.masks import Images
-from tests.stage3_stack.toy_world import QUICK, World, command, make_world, unit_config
+from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
 
 PLUS = np.ones((3, 3))
 
@@ -115,6 +116,19 @@ def test_without_the_tests_truth_the_cases_are_the_held_out_ones(finished: World
     figures = train.make(finished.paths, unit_config(finished))
     assert figures["test"] is figures["panel"]["test"] is None
     assert set(read(finished)["split"]) == {"train"}
+
+
+def test_a_table_of_chest_tubes_gives_figures_with_and_without_one(finished: World):
+    ids, tubes = read(finished).index.tolist(), finished.paths.data / "chest_tubes.csv"
+    lines = [f"{image_id},{k % 2}" for k, image_id in enumerate(ids)]
+    tubes.write_text("\n".join(["ImageId,chest_tube", *lines[:-2], f"{ids[-1]},"]))
+    assert tubes in unit(finished.recipe, finished.paths, small_config()).inputs
+    train.make(finished.paths, unit_config(finished))
+    kept = read(finished)["chest_tube"]
+    assert kept[ids[:-2]].tolist() == [k % 2 for k in range(len(ids) - 2)]
+    assert kept[ids[-2:]].isna().all()
+    groups = [record(finished, "panel")[part]["by"]["chest tube"] for part in ("held_out", "test")]
+    assert sum(part[name]["images"] for part in groups for name in ("yes", "no")) == len(ids) - 2
 
 
 def test_an_image_without_lesion_and_mask_is_not_decoded(made: World, monkeypatch):
