@@ -12,7 +12,7 @@ from cxr import kaggle, rle, tables
 from cxr.panel.groups import CHEST_TUBE
 from cxr.panel.masks import judged
 from cxr.prepared import Prepared
-from stage3_stack.combine import member, scored_by, uncalibrated
+from stage3_stack.combine import member, scored_by
 from stage3_stack.decide import Decisions
 from stage3_stack.masks import Images, Seen, final_mask
 from stage3_stack.stack import KINDS
@@ -101,14 +101,13 @@ def with_chest_tubes(rows: pd.DataFrame, path: Path | None) -> pd.DataFrame:
     return rows.assign(**{CHEST_TUBE: pd.Series(kaggle.chest_tubes(path), dtype=float).reindex(rows.index)})
 
 
-def write(folder: Path, rows: pd.DataFrame, members: Iterable[str], used: str) -> None:
+def write(folder: Path, rows: pd.DataFrame, members: Iterable[str]) -> None:
     """Write cases.parquet and scores.parquet: of the same images, what each member and each stacker says.
 
-    rows: of `held_out` and `test`, with the columns of the stacks; used: the stacker in use.
+    rows: of `held_out` and `test`, with the columns of the stacks, and `uncalibrated` of those in use.
     """
     tubes = {CHEST_TUBE: "float"} if CHEST_TUBE in rows else {}
     tables.write(rows, folder / "cases.parquet", tables.CASES | tubes)
-    names = ["image_id", *map(member, members), *KINDS]
-    scores = rows[names].assign(uncalibrated=rows[uncalibrated(used)])
+    scores = rows[["image_id", *map(member, members), *KINDS, "uncalibrated"]]
     schema = dict.fromkeys(scores, "float") | {"image_id": "str"}
     tables.write(scores, folder / "scores.parquet", schema)

@@ -1,5 +1,6 @@
 """All folds' stacks together: one table of held-out images, one of the images without a fold."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,8 +110,38 @@ def auc(rows: pd.DataFrame, column: str) -> float | None:
     return float(found[0]) if np.isfinite(found[0]) else None
 
 
+def in_use(stacker: str, combined: Combined) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+    """The stacker of the images without a fold, and both tables with what the stackers in use say: prob, uncalibrated.
+
+    Where the best is taken (auto), a fold's held-out images have what was best on the other folds'.
+    """
+    used, (_, group) = pick(stacker, combined.held_out), groups(combined.held_out)
+    tables = []
+    for table, kinds in ((combined.held_out, nested(stacker, combined.held_out, group)), (combined.others, {0: used})):
+        own = group if table is combined.held_out else np.zeros(len(table), int)
+        columns = {"prob": str, "uncalibrated": uncalibrated}
+        tables.append(table.assign(**{name: _of(table, own, kinds, column) for name, column in columns.items()}))
+    return used, *tables
+
+
+def nested(stacker: str, held_out: pd.DataFrame, group: np.ndarray) -> dict[int, str]:
+    """For each group of held-out images [n] the stacker picked on all other groups; the mean where there is none."""
+    keys = np.unique(group).tolist()
+    if len(keys) == 1 and stacker == "auto":
+        return {keys[0]: "mean"}
+    return {key: pick(stacker, held_out[group != key]) for key in keys}
+
+
+def _of(table: pd.DataFrame, group: np.ndarray, kinds: dict[int, str], column: Callable[[str], str]) -> np.ndarray:
+    """Of each image the column of its group's stacker."""
+    found = np.full(len(table), np.nan)
+    for key, kind in kinds.items():
+        found[group == key] = table[column(kind)].to_numpy()[group == key]
+    return found
+
+
 def pick(stacker: str, held_out: pd.DataFrame) -> str:
-    """The stacker in use: as set or, with auto, the best on held-out rows by AUC, then by log-loss."""
+    """The stacker as set or, with auto, the best on these held-out rows by AUC, then by log-loss."""
     if stacker != "auto":
         return stacker
     rows, labels = held_out.assign(head=scored_by(held_out)), held_out["label"].to_numpy()

@@ -5,7 +5,7 @@ import pandas as pd
 
 from cxr import metrics
 from cxr.panel import PARTS, measure, resample
-from stage3_stack.combine import auc, member, uncalibrated
+from stage3_stack.combine import auc, member
 from stage3_stack.stack import KINDS
 
 HEADLINE = (
@@ -16,7 +16,7 @@ BY_SIZE = ("auc", "positives_dice")
 RESAMPLES, SEED = 2000, 1  # as the panel's: its calibration error is the one after
 
 
-def classification(rows: pd.DataFrame, members: list[str], used: str) -> dict:
+def classification(rows: pd.DataFrame, members: list[str]) -> dict:
     """AUC and log-loss of members, stackers and the stack in use; what the gate makes of it.
 
     rows: columns of tables.CASES, and one of probabilities for each member and stacker. An AUC is the mean over folds,
@@ -30,7 +30,7 @@ def classification(rows: pd.DataFrame, members: list[str], used: str) -> dict:
     return {
         "members": {name: judged(member(name)) for name in members},
         "stackers": {kind: judged(kind) for kind in KINDS},
-        "stack": judged(used),
+        "stack": judged("prob"),
         "sensitivity": _share(positive[labels == 1]),
         "specificity": _share(~positive[labels == 0]),
     }
@@ -66,10 +66,10 @@ def described(labels: np.ndarray) -> dict[str, int]:
     return {"images": len(labels), "positives": int((np.asarray(labels) == 1).sum())}
 
 
-def calibration(rows: pd.DataFrame, kind: str, used: str) -> dict:
+def calibration(rows: pd.DataFrame, kind: str) -> dict:
     """Log-loss, Brier score and calibration error (less its bias, and as counted) before and after calibration.
 
-    rows: the held-out images, each scored by what was calibrated without it; kind: of calibration; used: the stacker.
+    rows: the held-out images, each scored by what was calibrated without it; kind: of calibration.
     """
     patient, _ = resample.patients(rows)
     counts = resample.draw(int(patient.max()) + 1, RESAMPLES, SEED)
@@ -80,7 +80,7 @@ def calibration(rows: pd.DataFrame, kind: str, used: str) -> dict:
         error = measure.calibration_error(rows.assign(prob=probs), patient, counts)
         return found | {"calibration_error": error["value"], "calibration_error_counted": error["counted"]}
 
-    return {"kind": kind, "before": judged(uncalibrated(used)), "after": judged("prob")}
+    return {"kind": kind, "before": judged("uncalibrated"), "after": judged("prob")}
 
 
 def headline(panel: dict) -> dict:

@@ -18,15 +18,15 @@ from stage3_stack.zone import Zone
 
 
 def held_out(
-    rows: pd.DataFrame, unit: UnitConfig, used: str, seen: Seen | None, decisions: Decisions, group: np.ndarray
+    rows: pd.DataFrame, unit: UnitConfig, seen: Seen | None, decisions: Decisions, group: np.ndarray
 ) -> dict:
     """Figures of the held-out images (`cases.held_out`), each under the decision of its own group."""
     zones = decisions.zones and [decisions.zones[int(key)] for key in group]
-    return _figures(rows, unit, used, zones) | (figures.segmentation(rows, _plain(seen.counts)) if seen else {})
+    return _figures(rows, unit, zones) | (figures.segmentation(rows, _plain(seen.counts)) if seen else {})
 
 
-def _figures(rows: pd.DataFrame, unit: UnitConfig, used: str, zones: list[Zone] | None) -> dict:
-    found = figures.described(rows["label"]) | figures.classification(rows, members(unit), used)
+def _figures(rows: pd.DataFrame, unit: UnitConfig, zones: list[Zone] | None) -> dict:
+    found = figures.described(rows["label"]) | figures.classification(rows, members(unit))
     return found if zones is None else found | {"zone": _zone(rows, zones)}
 
 
@@ -60,10 +60,10 @@ def known_test(table: pd.DataFrame, seen: Seen | None, paths: Paths, prepared: P
 
 
 def test(
-    rows: pd.DataFrame, unit: UnitConfig, used: str, prepared: Prepared, known: Known, decisions: Decisions
+    rows: pd.DataFrame, unit: UnitConfig, prepared: Prepared, known: Known, decisions: Decisions
 ) -> dict:
     """Figures of the test images whose truth is known (`cases.test`), under the test's decision."""
-    found = _figures(rows, unit, used, decisions.test_zone and [decisions.test_zone] * len(rows))
+    found = _figures(rows, unit, decisions.test_zone and [decisions.test_zone] * len(rows))
     if known.seen is None:
         return found
     anything = known.seen.counts.above[:, level(PLAIN.bottom)] > 0  # test images' maps are counted without a truth

@@ -120,11 +120,13 @@ def _classifiers(results: dict, columns: list[dict]) -> list[Row]:
     for kind, name in NAMES.items():
         seen = [SEEN[column] for column in results["stacker"]["lightgbm_columns"]]
         name += f": {', '.join(seen)}" if kind == "lightgbm" else ""
-        if kind == used:
-            mark = " ← in use" + (" (chosen by auto)" if asked == "auto" else "")
-            rows.append((name + mark, *_all(columns, "auc")))
+        if kind == asked:
+            rows.append((f"{name} ← in use", *_all(columns, "auc")))
         else:
+            name += " ← best for the test" if kind == used else ""
             rows.append((name, *(_value(c["stackers"][kind]["auc"]) for c in columns)))
+    if asked == "auto":
+        rows.append(("in use: in each fold the best of the others", *_all(columns, "auc")))
     rows.append(("in use, folds pooled", *_all(columns, "auc_pooled")))
     return rows + _by_size(columns, "in use, {} lesions", "auc")
 

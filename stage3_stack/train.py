@@ -35,8 +35,7 @@ def make(paths: Paths, config: UnitConfig) -> dict:
     final = mean if config.config.masks == "mean" else _see(paths, prepared, config, "stacker")
     beside = columns.gather(paths, prepared, config.config.lightgbm.columns, list(mean or ()))
     combined = combine.combine(paths, prepared, config, beside)
-    used = combine.pick(config.config.stacker, combined.held_out)
-    held, others = (table.assign(prob=table[used]) for table in (combined.held_out, combined.others))
+    used, held, others = combine.in_use(config.config.stacker, combined)
     held, decisions = _decided(held, final and final[0], config)
     predict.write_heads(paths.stage3 / "heads.npz", combined.stacks, used)
     scaled = calibrate.record(config.config.calibration, stack.scalings(combined.stacks, used))
@@ -44,7 +43,7 @@ def make(paths: Paths, config: UnitConfig) -> dict:
     return {
         **_described(config, used, beside, decisions),
         **_around(paths.stage3 / "decision.json"),
-        **_scored(held, others, paths, prepared, config, used, final, decisions),
+        **_scored(held, others, paths, prepared, config, final, decisions),
         "plain_mean": _plain_mean(held, others, paths, prepared, config, mean),
     }
 
@@ -75,7 +74,7 @@ def _around(path: Path) -> dict:
 
 
 def _scored(
-    held: pd.DataFrame, others: pd.DataFrame, paths: Paths, prepared: Prepared, config: UnitConfig, used: str,
+    held: pd.DataFrame, others: pd.DataFrame, paths: Paths, prepared: Prepared, config: UnitConfig,
     final: tuple[Seen, Seen] | None, decisions: Decisions,
 ) -> dict:  # fmt: skip
     """The figures of held-out and test images; writes what they are of."""
@@ -84,17 +83,17 @@ def _scored(
     rows, tested = _judged(held, known, prepared, seen_held, decisions)
     return {
         "patients_known": bool(rows["patient"].notna().all()),
-        "held_out": score.held_out(rows, config, used, seen_held, decisions, _group(held)),
-        "test": known and score.test(tested, config, used, prepared, known, decisions),
-        "calibration": figures.calibration(rows, config.config.calibration, used),
-        **_evidence(paths, prepared, pd.concat([rows, tested]), config, used),
+        "held_out": score.held_out(rows, config, seen_held, decisions, _group(held)),
+        "test": known and score.test(tested, config, prepared, known, decisions),
+        "calibration": figures.calibration(rows, config.config.calibration),
+        **_evidence(paths, prepared, pd.concat([rows, tested]), config),
     }
 
 
-def _evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, config: UnitConfig, used: str) -> dict:
+def _evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, config: UnitConfig) -> dict:
     """Write cases.parquet, scores.parquet, panel.json and leaks.json; what the table prints of them."""
     rows = cases.with_chest_tubes(rows, chest_tubes(paths.data))
-    cases.write(paths.stage3, rows, combine.members(config), used)
+    cases.write(paths.stage3, rows, combine.members(config))
     print(f"stage 3: metrics of {len(rows):,} images with their intervals")
     whole, leaks = panel(rows), leakage.audited(prepared)
     write_json(paths.stage3 / "panel.json", whole)

@@ -10,7 +10,7 @@ from cxr import metrics, rle, runs, tables
 from cxr.errors import DataError, UsageError
 from cxr.prepared import Prepared
 from stage3_stack import columns, predict, table, train
-from stage3_stack.combine import combine, member, pick
+from stage3_stack.combine import Combined, combine, in_use, member, pick, uncalibrated
 from stage3_stack.data import read_fold
 from stage3_stack.stack import KINDS
 from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
@@ -104,6 +104,25 @@ def test_auto_takes_the_best_on_held_out_rows():
     assert pick("dense", held) == "dense"
 
 
+def test_a_fold_is_scored_by_what_was_best_on_the_others():
+    fold = np.repeat([0, 1, 2], 20)
+    held = pd.DataFrame({"label": np.arange(60) % 2, "fold": fold, "subfold": 0, "split": "train"})
+    sharp, dull = np.where(held["label"] == 1, 0.9, 0.1), np.full(60, 0.5)
+    columns = {kind: dull for kind in ("dense", "mean", "logistic", "lightgbm")}
+    poor = np.where(np.arange(60) % 4 == 1, 0.1, 0.5)  # AUC .25
+    columns["dense"], columns["logistic"] = np.where(fold == 0, sharp, poor), np.where(fold == 0, 1 - sharp, sharp)
+    held = held.assign(**columns, **{uncalibrated(kind): values / 2 for kind, values in columns.items()})
+    used, own, others = in_use("auto", Combined(held, held.iloc[:5], {}))
+    best = {0: "logistic", 1: "dense", 2: "dense"}  # mean AUCs of folds 0 and 2: dense .625, logistic .5
+    assert used == "logistic"
+    for key, kind in best.items():
+        np.testing.assert_array_equal(own["prob"][fold == key], held[kind][fold == key])
+        np.testing.assert_array_equal(own["uncalibrated"][fold == key], held[kind][fold == key] / 2)
+    np.testing.assert_array_equal(others["prob"], held["logistic"][:5])
+    _, fixed, _ = in_use("mean", Combined(held, held.iloc[:5], {}))
+    np.testing.assert_array_equal(fixed["prob"], held["mean"])
+
+
 def test_a_second_run_is_up_to_date(finished: World, monkeypatch, capsys):
     command(finished, train.main, monkeypatch, *QUICK)
     assert "stage 3: up to date" in capsys.readouterr().out
@@ -162,7 +181,7 @@ def test_one_trained_fold_is_nested_by_its_subfolds(home, monkeypatch, capsys):
     command(world, table.main, monkeypatch)
     text = capsys.readouterr().out
     assert "held-out images; patients unknown" in text
-    assert "chosen by auto" in text
+    assert "in use: in each fold the best of the others" in text
 
 
 def test_what_is_undefined_is_a_dash(home, monkeypatch, capsys):
