@@ -8,15 +8,18 @@ from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.progress import clock
 from cxr.recipe import Recipe
-from pipeline import jobs
+from pipeline import jobs, report
 from pipeline.choose import phantoms
 from pipeline.stages import every_unit
 
 
 def show(recipe: Recipe, paths: Paths) -> None:
     """Draw the run's pictures and its page, and print what to know about it."""
-    jobs.call("pictures", ("pipeline.pictures",))
-    jobs.call("report", ("pipeline.report",))
+    if report.current(paths) and (paths.run / "pictures").is_dir():  # both are made from the same files
+        print("pictures and report: up to date")
+    else:
+        jobs.call("pictures", ("pipeline.pictures",))
+        jobs.call("report", ("pipeline.report",))
     print()
     for label, path in files(paths).items():
         print(f"{label:<12} {path}")

@@ -21,7 +21,7 @@ def write(recipe: Recipe, paths: Paths) -> Path:
     Raises UsageError where the data is not prepared.
     """
     path = place(paths)
-    if os.environ.get("FORCE") != "1" and path.is_file() and path.stat().st_mtime >= newest(paths):
+    if current(paths):
         print(f"report: up to date, {path}")
         return path
     from pipeline.report import page  # matplotlib and pandas take a second
@@ -29,3 +29,9 @@ def write(recipe: Recipe, paths: Paths) -> Path:
     page.write(recipe, paths, path)
     print(f"report: {path}")
     return path
+
+
+def current(paths: Paths) -> bool:
+    """Whether a run's page is as new as all that it is made from, and FORCE does not ask for it anew."""
+    path = place(paths)
+    return os.environ.get("FORCE") != "1" and path.is_file() and path.stat().st_mtime >= newest(paths)

@@ -32,7 +32,7 @@ def newest(paths: Paths) -> float:
 
 def _inputs(paths: Paths) -> Iterator[Path]:
     yield from (paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet", paths.boxes)
-    yield from (ROOT / "pipeline" / "report").glob("*.*")
+    yield from (path for suffix in ("py", "html", "css") for path in (ROOT / "pipeline").rglob(f"*.{suffix}"))
     for folder, _, names in os.walk(paths.run):
         yield from (Path(folder, name) for name in names if name in ("run.json", "history.csv"))
     yield from (path for suffix in ("json", "parquet", "npz") for path in paths.stage3.glob(f"*.{suffix}"))
