@@ -119,6 +119,7 @@ def chest_tubes(path: Path) -> dict[str, float]:
     """Whether a chest tube is seen in each image of a table, 1 or 0, as far as told. Raises DataError."""
     found: dict[str, float] = {}
     for line, name, value in _cells(path, TUBE_COLUMNS):
+        value = value.removesuffix(".0")  # a column with gaps, as pandas writes it
         if value not in ("0", "1", ""):
             raise DataError(f"{path}, line {line}: chest_tube of image {name} is {value[:20]!r}, not 1, 0 or nothing")
         if value and found.setdefault(name, float(value)) != float(value):

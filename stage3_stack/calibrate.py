@@ -125,7 +125,7 @@ def read(path: Path) -> dict[str, Scaling]:
 def _checked(path: Path, key: str, kind: str, values: object) -> np.ndarray:
     try:
         found = np.array(values, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.empty(0)
     if not (np.isfinite(found).all() and _RIGHT[kind](found)):
         raise UsageError(

@@ -12,6 +12,7 @@ from cxr import kaggle, rle, tables
 from cxr.panel.groups import CHEST_TUBE
 from cxr.panel.masks import judged
 from cxr.prepared import Prepared
+from stage3_stack import config
 from stage3_stack.combine import member, scored_by
 from stage3_stack.decide import Decisions
 from stage3_stack.masks import Images, Seen, final_mask
@@ -94,11 +95,15 @@ def _described(table: pd.DataFrame, prepared: Prepared, found: pd.DataFrame) -> 
     return table.assign(share=share, image_id=table.index)
 
 
-def with_chest_tubes(rows: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+def chest_tubes(data: Path) -> pd.Series | None:
+    """Whether a chest tube is seen, 1 or 0, by image_id; None where the data has no table of them."""
+    path = config.chest_tubes(data)
+    return None if path is None else pd.Series(kaggle.chest_tubes(path), dtype=float)
+
+
+def with_chest_tubes(rows: pd.DataFrame, tubes: pd.Series | None) -> pd.DataFrame:
     """The rows, indexed by image_id, with a column chest_tube (1, 0 or NaN) where there is a table of them."""
-    if path is None:
-        return rows
-    return rows.assign(**{CHEST_TUBE: pd.Series(kaggle.chest_tubes(path), dtype=float).reindex(rows.index)})
+    return rows if tubes is None else rows.assign(**{CHEST_TUBE: tubes.reindex(rows.index)})
 
 
 def write(folder: Path, rows: pd.DataFrame, members: Iterable[str]) -> None:

@@ -163,6 +163,8 @@ class Config(Strict):
     grid: GridConfig
     operating_point: OperatingPointConfig = OperatingPointConfig()
     """What the gate is chosen by; top, least area and bottom are then the best by Kaggle's Dice at that gate."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Of a pneumothorax where the predictive values are to hold; by default that among the images."""
     zone: ZoneConfig | None = None
     """The inconclusive zone; it changes no mask, the table tells what it sets aside."""
 

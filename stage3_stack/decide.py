@@ -21,8 +21,13 @@ NOTE = (
     "bottom, without connected parts of under least_component pixels. Scores are those of the map brought back to the "
     "original; areas are in pixels of an image that has reference_size x reference_size of them. Dice is in the "
     "originals' pixels, as in the table. Only this decision, the operating point and the zone are nested: the held-out "
-    "images of one {by} are judged by what was best on the others, but the networks of the other folds have seen them."
+    "images of one {by} are judged by what was best on the others, but {seen}."
 )
+SEEN = {
+    "fold": "the networks of the other folds have seen them",
+    "subfold": "the heads that scored the other subfolds were trained with them",
+}
+"""What has seen the images of a group whose decision was chosen without them."""
 Numbers = dict[str, float | None]
 
 
@@ -92,8 +97,13 @@ def _told(
     chosen: Decisions, points: dict[int | str, Point | None], counts: Counts | None, prob: np.ndarray,
     group: np.ndarray, labels: np.ndarray, config: Config,
 ) -> dict:  # fmt: skip
-    """decision.json's operating_point; what could not be had as asked is printed too."""
-    asked = config.operating_point.asked or {"kaggle_dice": True}
+    """decision.json's operating_point, of which nothing was asked where nothing was chosen.
+
+    What could not be had as asked is printed too.
+    """
+    searched = counts is not None and chosen.chosen
+    asked = config.operating_point.asked if config.operating_point.by_labels or searched else {}
+    asked = asked or ({"kaggle_dice": True} if searched else {})
     beta, said = asked.get("f_beta"), {str(key): point.said for key, point in points.items() if point and point.said}
     for whose, text in said.items():
         print(f"stage 3 operating point of {whose if whose == 'test' else f'{chosen.by} {whose}'}: {text}")
@@ -137,7 +147,7 @@ def write(
 ) -> None:  # fmt: skip
     """Write decision.json, with the Dice that the choice was made by, and search.npz beside it where one was made."""
     record = {
-        "note": NOTE.format(by=decisions.by),
+        "note": NOTE.format(by=decisions.by, seen=SEEN[decisions.by]),
         "test": decisions.test._asdict(),
         "held_out": {"nested_by": decisions.by} | {str(k): d._asdict() for k, d in decisions.groups.items()},
         "operating_point": decisions.point,
@@ -169,6 +179,7 @@ def _judged(decisions: Decisions, counts: Counts, prob: np.ndarray, group: np.nd
 def _around(decisions: Decisions, dice: Numbers) -> dict:
     """How far the groups' decisions lie apart, how flat the optimum is, and what choosing gained over PLAIN."""
     return {
+        "by": decisions.by,
         "wander": optimum.wander(decisions.groups.values()),
         "flat": optimum.flat(decisions.search),
         "gain_over_plain": dice["nested"] - dice["plain"],
@@ -185,11 +196,18 @@ def _write_search(path: Path, decisions: Decisions) -> None:
 
 
 def read_test(path: Path) -> Decision:
-    """The decision for the test from decision.json, which a user may have edited."""
+    """The decision for the test from decision.json, which a user may have edited; UsageError where it means nothing."""
     record = read_json(path)
     if record is None:
         raise UsageError(f"{path} is missing or damaged; it is made by: {STEP}")
     try:
-        return Decision(**{name: float(record["test"][name]) for name in Decision._fields})
-    except (KeyError, TypeError, ValueError):
+        found = Decision(**{name: float(record["test"][name]) for name in Decision._fields})
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UsageError(f"{path}: 'test' needs the numbers {', '.join(Decision._fields)}") from None
+    scores = (found.top, found.bottom, found.gate, found.label_gate)
+    areas = (found.least_area, found.least_component, found.reference_size)
+    if not all(0 <= score <= 1 for score in scores) or not all(0 <= area < np.inf for area in areas):
+        raise UsageError(f"{path}: 'test': scores and gates are within 0 and 1, areas 0 and up")
+    if found.reference_size == 0:
+        raise UsageError(f"{path}: 'test': reference_size is the side of an image, 1024 say, not 0")
+    return found

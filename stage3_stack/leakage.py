@@ -7,14 +7,32 @@ from cxr import duplicates
 from cxr.leaks import leaks
 from cxr.prepared import Prepared
 
+TRAITS = ("patient", "duplicate")
 
-def audited(prepared: Prepared) -> dict:
-    """`cxr.leaks.leaks` of all folds: every image held out once, the other folds its training."""
+
+def audited(prepared: Prepared, trained: list[int]) -> dict:
+    """`cxr.leaks.leaks` of the images that are scored: held out in a trained fold, with all other folds as training."""
     ids = prepared.folds.index.tolist()
     about = prepared.manifest.loc[ids]
     patients = about["patient"].dropna().to_dict()
     labels = about["label"].dropna().to_dict()
-    return leaks(prepared.folds.reset_index(drop=True), patients or None, copies(prepared, ids), labels)
+    found = leaks(prepared.folds.reset_index(drop=True), patients or None, copies(prepared, ids), labels)
+    scored = prepared.folds.index[prepared.folds["fold"].isin(trained)]
+    parts = [part for part in found["folds"] if int(part["fold"]) in trained]
+    whole = {name: sum(part[name] for part in parts) for name in ("images", "positive")}
+    whole |= {trait: _summed([part[trait] for part in parts], whole) for trait in TRAITS}
+    leak = any(whole[trait] and whole[trait]["images"] for trait in TRAITS)
+    known = sum(name in patients for name in scored)
+    return {"images": len(scored), "patients_known": known, "folds": parts, "all": whole, "leak": leak}
+
+
+def _summed(parts: list[dict | None], whole: dict[str, int]) -> dict | None:
+    """A trait's figures of several folds together; None where it is unknown."""
+    if None in parts:
+        return None
+    counts = {name: sum(part[name] for part in parts) for name in ("images", "positive")}
+    shares = {"share": "images", "positive_share": "positive"}
+    return counts | {share: counts[n] / whole[n] if whole[n] else None for share, n in shares.items()}
 
 
 def copies(prepared: Prepared, ids: list[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import recipe, tables
+from cxr import recipe, runs, tables
 from cxr.errors import UsageError, run_main
 from cxr.files import replacing
 from cxr.paths import Paths
@@ -22,6 +22,14 @@ def main() -> None:
     """Command: the submission of the chosen recipe, by the heads and the decision as they lie there."""
     chosen, paths = recipe.chosen()
     config = unit(chosen, paths, read(chosen)).config
+    if not paths.stage3.is_dir():
+        raise UsageError(f"{paths.stage3} is missing; it is made by: {STEP}")
+    with runs.locked(paths.stage3):
+        predict(paths, config)
+
+
+def predict(paths: Paths, config: UnitConfig) -> None:
+    """Write stacked.parquet and submission.csv anew; raises UsageError where what they are made from is not there."""
     prepared = Prepared(paths.prepared, config.folds)
     decision = decide.read_test(paths.stage3 / "decision.json")
     mean, final = _seen(paths, prepared, config, decision)

@@ -32,10 +32,11 @@ BOXES = {
 NOTE = """\
 AUC is the mean over folds, of pairs of images that the same head scored. Thirds are of lesion size; a third's
 AUC is against all negatives. Calibration error is the expected one, less its bias. Dice is in the originals'
-pixels. Calibration and decision (stage3/decision.json) are nested, but the networks of the other folds saw
+pixels. Calibration and decision (stage3/decision.json) are nested, but {seen}
 the images by which they are judged. All metrics, also by view, sex, age: stage3/panel.json.
 Research use only; not a medical device.
 """
+SAW = {"fold": "the networks of the other folds saw", "subfold": "the heads of the other subfolds saw"}
 Row = tuple[str, ...]
 WIDTH = 108
 
@@ -58,7 +59,8 @@ def closing(chosen: Recipe, paths: Paths) -> tuple[str, dict]:
         raise UsageError(f"{paths.stage3 / 'run.json'} is of an earlier version; make it anew: {STEP}")
     of_boxes = {"held_out": runs.metrics(paths.stage0) or {}, "test": boxes_on_test(paths)}
     results = {"recipe": chosen.name, "dataset": paths.dataset, "boxes": of_boxes} | found
-    return f"# {chosen.name} on {paths.dataset}\n\n{rendered(results)}\n{beneath(results)}\n{NOTE}", results
+    note = NOTE.format(seen=SAW[results["nested_by"]])
+    return f"# {chosen.name} on {paths.dataset}\n\n{rendered(results)}\n{beneath(results)}\n{note}", results
 
 
 def boxes_on_test(paths: Paths) -> dict:
@@ -225,7 +227,8 @@ def _point(found: dict | None) -> list[str]:
 
 def _thresholds(search: dict) -> list[str]:
     """How far the decisions of the folds lie apart, and those that are as good on all held-out images."""
-    named = {"wander": "Decisions from fold to fold:", "flat": "Within .001 of the best Dice on all held-out images:"}
+    by = search.get("by")
+    named = {"wander": f"Decisions from {by} to {by}:", "flat": "Within .001 of the best Dice on all held-out images:"}
     return [f"{words} {_ranges(search[key])}." for key, words in named.items() if search.get(key)]
 
 

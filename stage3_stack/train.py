@@ -14,7 +14,7 @@ from cxr.panel import panel
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
-from stage3_stack.config import UnitConfig, chest_tubes, read, unit
+from stage3_stack.config import UnitConfig, read, unit
 from stage3_stack.decide import Decisions
 from stage3_stack.masks import Seen, see_held_out, see_test
 from stage3_stack.thresholds import cuts
@@ -30,12 +30,13 @@ def main() -> None:
 
 def make(paths: Paths, config: UnitConfig) -> dict:
     """Write all of stage 3 but its run.json; returns the figures of the table."""
-    prepared = Prepared(paths.prepared, config.folds)
+    prepared, tubes = Prepared(paths.prepared, config.folds), cases.chest_tubes(paths.data)
     mean = _see(paths, prepared, config, "mean")
     final = mean if config.config.masks == "mean" else _see(paths, prepared, config, "stacker")
     beside = columns.gather(paths, prepared, config.config.lightgbm.columns, list(mean or ()))
     combined = combine.combine(paths, prepared, config, beside)
-    used, held, others = combine.in_use(config.config.stacker, combined)
+    used, *tables = combine.in_use(config.config.stacker, combined)
+    held, others = (cases.with_chest_tubes(table, tubes) for table in tables)
     held, decisions = _decided(held, final and final[0], config)
     predict.write_heads(paths.stage3 / "heads.npz", combined.stacks, used)
     scaled = calibrate.record(config.config.calibration, stack.scalings(combined.stacks, used))
@@ -92,10 +93,9 @@ def _scored(
 
 def _evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, config: UnitConfig) -> dict:
     """Write cases.parquet, scores.parquet, panel.json and leaks.json; what the table prints of them."""
-    rows = cases.with_chest_tubes(rows, chest_tubes(paths.data))
     cases.write(paths.stage3, rows, combine.members(config))
     print(f"stage 3: metrics of {len(rows):,} images with their intervals")
-    whole, leaks = panel(rows), leakage.audited(prepared)
+    whole, leaks = panel(rows, prevalence=config.config.prevalence), leakage.audited(prepared, config.trained)
     write_json(paths.stage3 / "panel.json", whole)
     write_json(paths.stage3 / "leaks.json", leaks)
     return {"panel": figures.headline(whole), "leaks": leaks}
@@ -138,6 +138,7 @@ def _described(config: UnitConfig, used: str, beside: columns.Columns, decisions
     return {
         "stacker": {"asked": config.config.stacker, "used": used, "lightgbm_columns": seen},
         "masks": config.config.masks if config.segmenters else None,
+        "nested_by": decisions.by,
         "decision": decisions.test._asdict(),
         "zone": decisions.test_zone and decisions.test_zone._asdict(),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr.errors import UsageError
 from stage3_stack import decide
 from stage3_stack.config import Config, GridConfig
 from stage3_stack.thresholds import PLAIN, Counts, Decision, dices, drawn, level
@@ -136,3 +137,24 @@ def test_the_triplet_is_the_best_at_the_operating_points_gate(tmp_path):
     found, _ = chosen(tmp_path, LISTS.model_copy(update={"gates": [0.0]}), operating_point={"f_beta": 1})
     scores = every(LISTS.model_copy(update={"gates": [found.test.gate]}))
     assert scores[found.test] >= max(scores.values()) - 0.5 / COUNT - 1e-9
+
+
+def test_what_is_fixed_was_not_asked_for(tmp_path):
+    fixed = GridConfig(tops=[0.5], least_areas=[0], bottoms=[0.5], gates=[0.4], reference_size=10)
+    without_masks = {"counts": False, "operating_point": {"kaggle_dice": True}}
+    for grid, settings, asked in ((fixed, {}, {}), (LISTS, without_masks, {}), (LISTS, {}, {"kaggle_dice": True})):
+        assert chosen(tmp_path, grid, **settings)[1]["operating_point"]["asked"] == asked
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("top", 1.5, "within 0 and 1"), ("bottom", float("nan"), "within 0 and 1"), ("gate", -0.1, "within 0 and 1"),
+    ("least_area", -1, "areas 0 and up"), ("least_area", float("inf"), "areas 0 and up"),
+    ("reference_size", 0, "reference_size is the side"), ("top", 10**400, "needs the numbers"),
+])  # fmt: skip
+def test_an_edited_decision_that_means_nothing_is_refused(key, value, words, tmp_path):
+    path = tmp_path / "decision.json"
+    path.write_text(json.dumps({"test": PLAIN._asdict()}))
+    assert decide.read_test(path) == PLAIN
+    path.write_text(json.dumps({"test": PLAIN._asdict() | {key: value}}))
+    with pytest.raises(UsageError, match=words):
+        decide.read_test(path)

@@ -1,13 +1,17 @@
 """All of stage 3 on a made-up dataset: its files, its table, its words where something is missing."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, rle, runs, tables
+from cxr import metrics, panel, rle, runs, tables
 from cxr.errors import DataError, UsageError
+from cxr.paths import ROOT
 from cxr.prepared import Prepared
 from stage3_stack import columns, predict, table, train
 from stage3_stack.combine import Combined, combine, in_use, member, pick, uncalibrated
@@ -181,6 +185,12 @@ def test_one_trained_fold_is_nested_by_its_subfolds(home, monkeypatch, capsys):
     command(world, table.main, monkeypatch)
     text = capsys.readouterr().out
     assert "held-out images; patients unknown" in text
+    assert "the heads of the other subfolds saw" in text
+    assert "the heads that scored the other subfolds" in record["note"]
+    rows = pd.read_parquet(world.paths.stage3 / "cases.parquet").query("split == 'train'")
+    leaks = json.loads((world.paths.stage3 / "leaks.json").read_text())
+    assert leaks["images"] == leaks["all"]["images"] == len(rows)  # of those that are scored
+    assert [part["fold"] for part in leaks["folds"]] == ["1"]
     assert "in use: in each fold the best of the others" in text
 
 
@@ -258,3 +268,24 @@ def test_the_figures_are_kept_with_the_settings_that_made_them(made: World):
     assert record["metrics"]["stacker"]["lightgbm_columns"] == ["pca", "header", "masks"]  # there is no box file
     assert "u/test/maps.npy" in record["inputs"]
     assert small_config().stacker == "dense"
+
+
+def test_predict_waits_for_no_one_and_writes_nothing_beside_a_training(finished: World, monkeypatch):
+    with runs.locked(finished.paths.stage3):
+        before = finished.paths.submission.read_bytes()
+        code = "import sys; from stage3_stack import predict; from cxr.errors import run_main; run_main(predict.main)"
+        environment = os.environ | {"RECIPE": str(finished.recipe_file), "DATA": str(finished.paths.data)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                              check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "another process" in done.stderr
+    assert finished.paths.submission.read_bytes() == before
+
+
+def test_predictive_values_are_at_the_prevalence_that_is_stated(finished: World, monkeypatch):
+    stated = []
+    monkeypatch.setattr(train, "panel", lambda rows, prevalence: stated.append(prevalence) or panel.panel(rows, 100))
+    config = unit_config(finished)
+    asked = config.config.model_copy(update={"prevalence": 0.03})
+    train.make(finished.paths, config.model_copy(update={"config": asked}))
+    assert stated == [0.03]
