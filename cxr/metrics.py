@@ -101,7 +101,7 @@ def shown(value: float | None, digits: int = 3) -> str:
     """A metric for a table: '.873', '1.000', '-.120', and '–' where it is undefined."""
     if value is None or not np.isfinite(value):
         return "–"
-    text = f"{value:.{digits}f}"
+    text = f"{value:z.{digits}f}"  # z: what rounds to 0 has no sign
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 

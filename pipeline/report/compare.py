@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.files import read_json
 from cxr.metrics import shown
 from cxr.panel import PARTS
 from pipeline.compare import cases_of, compared, on_common_images
 from pipeline.figure import BLUE, ORANGE
 from pipeline.report import headline, page, ranking
 from pipeline.report.blocks import Chapter, Picture, Row, Table, with_interval
+from pipeline.report.sources import read_object
 
 RESAMPLES, SEED = 2000, 1
 SPLITS = {"held_out": "held-out", "test": "test"}
@@ -23,7 +23,8 @@ def write(first: Path, second: Path, out: Path) -> None:
     cases = [cases_of(run) for run in (first, second)]
     names = [f"A: {first.name}", f"B: {second.name}"]
     chapters = [Chapter(name, SPLITS[name], _part(name, found, cases, names)) for name in PARTS if found[name]]
-    chapters.append(Chapter("headlines", "Each run on all its own images", _headlines([first, second], names)))
+    own = dict(zip(names, (first, second), strict=True))
+    chapters.append(page.chapter(own, "headlines", "Each run on all its own images", _headlines))
     lines = [*names, f"on {found['dataset']}; made {time.strftime('%Y-%m-%d %H:%M')}", _method(found)]
     title = f"{first.name} and {second.name} on {found['dataset']}"
     page.save(page.rendered(title, lines, chapters), out, began)
@@ -69,9 +70,9 @@ def _roc(common: dict[str, pd.DataFrame], names: list[str]) -> Picture:
     return ranking.roc(common, {"A": (names[0], BLUE), "B": (names[1], ORANGE)})
 
 
-def _headlines(runs: list[Path], names: list[str]) -> list:
+def _headlines(runs: dict[str, Path]) -> list:
     """Both panels, part by part; a run without one is left out."""
-    panels = {name: read_json(run / "stage3" / "panel.json") for name, run in zip(names, runs, strict=True)}
+    panels = {name: read_object(run / "stage3" / "panel.json") for name, run in runs.items()}
     missing = [f"{name}: stage3/panel.json is missing." for name, found in panels.items() if not found]
     columns = {
         f"{name}, {SPLITS[part]}": found[part]

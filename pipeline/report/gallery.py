@@ -49,8 +49,7 @@ def _best(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _median(table: pd.DataFrame) -> pd.DataFrame:
-    positives = table[table["label"] > 0.5]
-    return positives.loc[(positives["dice"] - positives["dice"].median()).abs().sort_values(kind="stable").index]
+    return table[table["label"] > 0.5].sort_values("from_median", kind="stable")
 
 
 def _false_positives(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,6 +76,8 @@ KINDS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 
 def choose(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Kind -> at most EACH rows, the foremost of its order; none twice."""
+    median = table.loc[table["label"] > 0.5, "dice"].median()  # of all, not of those that no other kind has taken
+    table = table.assign(from_median=(table["dice"] - median).abs())
     chosen, taken = {}, []
     for title, (_, order) in KINDS.items():
         chosen[title] = order(table.drop(index=taken))[:EACH]

@@ -1,5 +1,6 @@
 """The headline: every metric with its interval beside its floor, for all images and by group."""
 
+from cxr.errors import UsageError
 from pipeline.report.blocks import Folded, Table, with_interval
 from pipeline.report.sources import Sources
 
@@ -32,23 +33,37 @@ GROUPED = (
     "positives_dice", "lesion_sensitivity",
 )  # fmt: skip
 SIZES = "A size is a third of the lesions, judged against all images without one."
-NESTED = """\
+NOTE = """\
 An AUC compares only images that one head scored. Floors: .5 of an AUC; of Kaggle's Dice the share of images without a
 pneumothorax. Held-out: no image was seen by the networks, the heads, the calibration or the thresholds that judge it;
-but the decision alone is nested: the other folds' networks, by which it was chosen, saw the images that it judges."""
+but the decision alone is nested"""
+NESTED = {
+    "fold": "the other folds' networks, by which it was chosen, saw the images that it judges",
+    "subfold": "the heads that scored the other subfolds, by which it was chosen, were trained with the labels of the "
+    "images that it judges; no other network was used",
+}
+"""What a decision that is nested by this still owes to the images that it judges."""
 
 
 def blocks(run: Sources) -> list:
     """Both tables."""
     parts = {name: run.panel[name] for name in PARTS if run.panel.get(name)}
     columns = {PARTS[name]: part for name, part in parts.items()}
-    found = [_described(parts, run.panel), table(columns), NESTED]
+    found = [_described(parts, run.panel), table(columns), _note(run)]
     for name, part in parts.items():
         tables = [_by(column, groups) for column, groups in part["by"].items() if groups]
         found.append(Folded(f"{PARTS[name]} images by group", [*tables, SIZES], open=name == "held_out"))
     if "test" not in parts:
         found.append("The test images' truth is not known: no figure of them.")
     return found
+
+
+def _note(run: Sources) -> str:
+    """How far the figures are held out; without decision.json's words the general half of it."""
+    try:
+        return f"{NOTE}: {NESTED[run.decision['held_out']['nested_by']]}."
+    except (UsageError, KeyError, TypeError):
+        return f"{NOTE}."
 
 
 def _described(parts: dict[str, dict], panel: dict) -> str:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cxr import runs
 from cxr.errors import DataError, UsageError
@@ -42,6 +43,11 @@ CHAPTERS: tuple[tuple[str, str, Callable[[Sources], list]], ...] = (
 )
 
 
+Shown = TypeVar("Shown")
+ODD = (KeyError, TypeError, AttributeError, ValueError, IndexError)
+"""What a file of another shape raises: one that an older version wrote, or that was edited."""
+
+
 def write(recipe: Recipe, paths: Paths, path: Path) -> None:
     """Write a run's page. Raises UsageError where the data is not prepared."""
     began = time.time()
@@ -54,13 +60,13 @@ def write(recipe: Recipe, paths: Paths, path: Path) -> None:
     save(rendered(title, [recipe.about, *lines], [chapter(run, *one) for one in CHAPTERS]), path, began)
 
 
-def chapter(run: Sources, name: str, title: str, make: Callable[[Sources], list]) -> Chapter:
+def chapter(run: Shown, name: str, title: str, make: Callable[[Shown], list]) -> Chapter:
     """A chapter, or a line that says what it lacks."""
     try:
         return Chapter(name, title, make(run))
     except (UsageError, DataError) as error:
         return Chapter(name, title, [f"Left out: {error}."])
-    except (KeyError, TypeError) as error:  # of a file that an older version wrote, or that was edited
+    except ODD as error:
         said = f"Left out: a file that this chapter shows lacks what it should hold ({type(error).__name__}: {error})."
         return Chapter(name, title, [f"{said} FORCE=1 makes the run's files anew."])
 

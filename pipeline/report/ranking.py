@@ -97,7 +97,7 @@ def _finish(axis) -> None:
 
 def reliability_blocks(run: Sources) -> list:
     """Reliability before and after the calibration, held-out and test."""
-    kind = run.decision.get("calibration", {}).get("kind")
+    kind = (run.decision.get("calibration") or {}).get("kind")
     pictures, rows = [], []
     for split, (name, _) in PARTS.items():
         chosen = (run.cases["split"] == split).to_numpy()

@@ -13,12 +13,18 @@ NAMES = {
     "label_gate": "label heads' gate", "least_component": "least part, px",
 }  # fmt: skip
 LEVELS = 255
+NOT_CHOSEN = {
+    True: "The gate was not chosen: it is the settings'.",
+    False: "The gate was not chosen, as without masks there is no Dice to choose it by: it is the settings' gate, or "
+    ".5 where they name several.",
+}
+"""Where nothing was asked of the gate: with segmenters, and without."""
 
 
 def blocks(run: Sources) -> list:
     """The decision for the test, the surface that it was found on, and what choosing gained."""
     decision = run.decision
-    found = [_table(decision), *_in_words(decision)]
+    found = [_table(decision), *_in_words(decision, bool(run.recipe.stage2))]
     path = run.paths.stage3 / "search.npz"
     if path.is_file():
         found.insert(0, Row(_pictures(path, decision["test"])))
@@ -54,7 +60,7 @@ def _span(name: str, span: list[float] | None) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _in_words(decision: dict) -> list[str]:
+def _in_words(decision: dict, masks: bool) -> list[str]:
     search, words = decision.get("search") or {}, []
     if search.get("nested") is not None:
         words.append(
@@ -63,24 +69,31 @@ def _in_words(decision: dict) -> list[str]:
             f"Choosing gained {shown(search['gain_over_plain'])}. Of the decisions that are about as good the most "
             "central is taken, which need not be the very best on these images."
         )
-    words += [_of_point(decision["operating_point"])] if decision.get("operating_point") else []
+    if decision.get("operating_point"):
+        words += _of_point(decision["operating_point"], decision["held_out"]["nested_by"], masks)
     zone = (decision.get("inconclusive_zone") or {}).get("test")
     words += [f"Inconclusive, for the test: probabilities between {_plain(zone)}."] if zone else []
     return words
 
 
-def _of_point(point: dict) -> str:
-    """What the gate was asked for, and what it reached, as chosen and nested."""
+def _of_point(point: dict, by: str, masks: bool) -> list[str]:
+    """What the gate was asked for, what it reached, as chosen and nested, and what could not be had as asked."""
+    reached = _plain({key: value for key, value in point.items() if key not in ("asked", "held_out", "said")})
+    if not point["asked"]:
+        return [f"{NOT_CHOSEN[masks]} On the held-out images it has {reached}."]
     asked = "the best of Kaggle's Dice" if "kaggle_dice" in point["asked"] else _plain(point["asked"])
-    reached = {key: value for key, value in point.items() if key not in ("asked", "held_out")}
     nested = f"; chosen on the other groups, {_plain(point['held_out'])}" if point.get("held_out") else ""
-    return f"The gate was asked for {asked}. On the images it was chosen on it has {_plain(reached)}{nested}."
+    said = [
+        f"For {'the test' if whose == 'test' else f'{by} {whose}'}: {text}."
+        for whose, text in (point.get("said") or {}).items()
+    ]
+    return [f"The gate was asked for {asked}. On the images it was chosen on it has {reached}{nested}.", *said]
 
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{str(key).replace('_', ' ')} {_plain(inner)}" for key, inner in value.items())
-    return shown(value) if isinstance(value, float) else str(value)
+    return shown(value) if value is None or isinstance(value, float) else str(value)
 
 
 def _pictures(path, test: dict) -> list[Picture]:

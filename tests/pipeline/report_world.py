@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.files import write_json
+from cxr.files import read_json, write_json
 from cxr.leaks import leaks
 from cxr.panel import panel
+from cxr.paths import Paths
 from cxr.prepared import Prepared
 from pipeline.report.sources import Sources
 from tests.cxr.panel_cases import made
@@ -39,6 +40,12 @@ def fill(world: World) -> Sources:
     labels = prepared.manifest["label"].dropna().to_dict()
     write_json(paths.stage3 / "leaks.json", leaks(folds_table, None, dict.fromkeys(folds.index, 0), labels))
     return Sources(world.recipe, paths)
+
+
+def decide(paths: Paths, **changes: object) -> None:
+    """Change parts of decision.json."""
+    path = paths.stage3 / "decision.json"
+    write_json(path, read_json(path) | changes)
 
 
 def write_stage3(world: World, cases: pd.DataFrame, resamples: int = 100) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from cxr.errors import UsageError
 from cxr.files import write_json
+from cxr.geometry import Letterbox
 from cxr.paths import ROOT
 from pipeline.known import Known
-from pipeline.report import cams, gallery, page, stack, write
+from pipeline.report import cams, gallery, page, stack, steps, write
 from pipeline.report.blocks import Gallery
 from pipeline.report.sources import Sources
 from tests.cxr.panel_cases import made
@@ -23,7 +24,7 @@ from tests.pipeline.html_checks import checked
 from tests.stage3_stack.toy_world import World, make_world
 
 DOCTOR = {
-    "summary": "1 note: <fine>", "counts": {"train_images": 120},
+    "seconds": 61.0, "summary": "1 note: <fine>", "counts": {"train_images": 120},
     "findings": [{"severity": "note", "count": 7, "what": "ages are missing", "examples": ["im001"]}],
     "prevalence": [{"by": "view", "group": "AP", "images": 10, "positive": 4, "share": 0.4}],
 }  # fmt: skip
@@ -37,6 +38,7 @@ def world(home, monkeypatch) -> World:
     corner[:4, :4] = 255
     monkeypatch.setattr(cams, "maps", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
     monkeypatch.setattr(stack, "RESAMPLES", 100)
+    monkeypatch.setattr(steps, "folders", lambda recipe, paths: [paths.unit(1, "a", 0), paths.stage3])
     return found
 
 
@@ -63,7 +65,7 @@ def one_chapter(monkeypatch) -> None:
 
 
 def test_every_chapter_is_there_and_shows_the_files_figures(run):
-    write_json(run.paths.artifacts / "doctor.json", DOCTOR)
+    write_json(run.paths.artifacts / "doctor.json", DOCTOR | {"data": str(run.paths.data)})
     found = read(run)
     assert found.ids == [name for name, _, _ in page.CHAPTERS]
     assert found.text.startswith("toy on some data")
@@ -79,7 +81,7 @@ def test_every_chapter_is_there_and_shows_the_files_figures(run):
     assert "1 note: <fine>" in found.text
     assert "ages are missing" in found.text
     assert "Patients unknown" in found.text
-    assert "stage3 0:12 1.5 GB 012345678" in found.text
+    assert "doctor 1:01 – – stage3 0:12 1.5 GB 012345678" in found.text
     for kind in gallery.KINDS:
         assert kind in found.text
     assert "Grad-CAM, mean of 1" in found.text
@@ -129,6 +131,46 @@ def test_a_damaged_file_is_named(run, name, chapter, message):
 def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
     write_json(run.paths.stage3 / name, {"held_out": {"images": 3}})
     assert "lacks what it should hold (KeyError: " in said(run, chapter)
+
+
+@pytest.mark.parametrize("odd", [[], [1], "text", 3])
+@pytest.mark.parametrize(
+    ("name", "chapter"), [("decision", "thresholds"), ("panel", "headline"), ("leaks", "folds"), ("run", "stack")]
+)
+def test_a_file_that_is_no_object_is_damaged(run, name, chapter, odd):
+    write_json(run.paths.stage3 / f"{name}.json", odd)
+    assert f"stage3/{name}.json is missing or damaged" in said(run, chapter)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chapter", "raised"),
+    [
+        ({"calibration": [1]}, "reliability", "AttributeError"),
+        ({"held_out": [1]}, "gallery", "AttributeError"),
+        ({"search": {"wander": {"top": [0.3]}}}, "thresholds", "ValueError"),
+        ({"operating_point": {"asked": {}, "said": []}, "held_out": []}, "thresholds", "TypeError"),
+    ],
+)
+def test_an_odd_value_leaves_only_its_chapter_out(run, changes, chapter, raised):
+    report_world.decide(run.paths, **changes)
+    assert f"lacks what it should hold ({raised}: " in said(run, chapter)
+
+
+def test_an_odd_place_in_a_list_leaves_its_chapter_out(run):
+    assert "(IndexError: " in page.chapter(run, "name", "title", lambda _: [][0]).blocks[0]
+
+
+@pytest.mark.parametrize("empty", [None, [], {}])
+def test_a_calibration_that_nobody_noted_is_unknown(run, empty):
+    report_world.decide(run.paths, calibration=empty)
+    assert "Calibration: unknown" in said(run, "reliability")
+
+
+@pytest.mark.parametrize("seen", [{"data": "/elsewhere/some data"}, {"data": None}, {}])
+def test_the_doctor_of_another_folder_of_this_name_is_not_shown(run, seen):
+    write_json(run.paths.artifacts / "doctor.json", DOCTOR | seen)
+    assert said(run, "doctor").startswith("Left out: doctor.json is of another data folder")
+    assert not [row for row in steps.blocks(run)[0].rows if row[0] == "doctor"]
 
 
 def test_data_that_is_not_prepared_is_refused(world):
@@ -222,7 +264,8 @@ def test_the_page_of_12_000_images_is_small(world, monkeypatch):
     cases.loc[11_000:, "split"] = "test"
     report_world.write_stage3(world, cases, resamples=100)
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024), dtype=np.uint8)
-    monkeypatch.setattr(gallery, "gather", lambda image_id, recipe, paths: Known(image_id, "train", 0, noise))
+    box = Letterbox(1024, 1024, 1024)
+    monkeypatch.setattr(gallery, "gather", lambda image_id, recipe, paths: Known(image_id, "train", 0, noise, box))
     path = write(world.recipe, world.paths)
     assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.EACH
     assert path.stat().st_size < 15e6

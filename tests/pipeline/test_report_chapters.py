@@ -71,6 +71,15 @@ def test_mistakes_best_and_median_are_told_apart():
     }  # fmt: skip
 
 
+def test_median_is_that_of_all_positives(monkeypatch):
+    """Not of those that are left when the best are taken: of these it would be .5."""
+    monkeypatch.setattr(gallery, "EACH", 2)
+    table = judged(label=[1, 1, 1, 1, 1, 0], answer=[True] * 5 + [False], dice=[0.1, 0.5, 0.6, 0.7, 0.9, 1])
+    chosen = gallery.choose(table)
+    assert chosen["Best"].index.tolist() == ["e", "d"]
+    assert chosen["Median"].index.tolist() == ["c", "b"]
+
+
 def test_no_image_is_shown_twice_and_no_kind_has_more_than_its_number():
     count = 100
     random = np.random.default_rng(0)

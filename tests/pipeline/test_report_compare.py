@@ -47,6 +47,18 @@ def test_differences_curves_and_headlines(runs, monkeypatch, capsys):
     assert "B: clever: stage3/panel.json is missing." in page.text
 
 
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [([1], "A: plain: stage3/panel.json is missing."), ({"held_out": {"all": {}}}, "should hold (KeyError: ")],
+)
+def test_an_odd_panel_spoils_its_own_chapter_alone(runs, monkeypatch, odd, told):
+    write_json(runs[0] / "stage3" / "panel.json", odd)
+    run(monkeypatch, "--compare", *runs)
+    page = checked((runs[0] / "compare" / "clever.html").read_text(encoding="utf-8"))
+    assert page.ids == ["held_out", "test", "headlines"]
+    assert told in page.text.split("Each run on all its own images")[-1]
+
+
 def test_what_cannot_be_compared_is_refused_and_nothing_written(runs, monkeypatch, tmp_path):
     with pytest.raises(UsageError, match=r"cases\.parquet is missing"):
         run(monkeypatch, "--compare", runs[0], runs[0].with_name("gone"), "--out", tmp_path / "out.html")

@@ -1,0 +1,103 @@
+"""The report's words on how a run was made and decided: its steps, the gate, what the figures are held out from."""
+
+import pytest
+
+from cxr.files import write_json
+from cxr.paths import ROOT
+from cxr.recipe import Recipe, read
+from pipeline.report import headline, steps, thresholds
+from pipeline.report.blocks import Folded
+from pipeline.report.sources import Sources
+from tests.pipeline import report_world
+
+RECORD = {"seconds": 5, "commit": None, "versions": {"python": "3.11"}, "config": {"seed": 1}}
+
+
+@pytest.fixture
+def recipe(home) -> Recipe:
+    return read(ROOT / "recipes" / "smoke.yaml")
+
+
+@pytest.fixture
+def run(recipe, tmp_path) -> Sources:
+    return Sources(recipe, recipe.paths(tmp_path / "some data"))
+
+
+def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
+    paths, (member, *_), fold = run.paths, run.recipe.stage1, run.recipe.trained[0]
+    before = [paths.prepared, paths.folds(run.recipe.folds).parent, paths.folds(9).parent]
+    own = [paths.stage0 / "fold0", paths.stage0 / "detections", paths.stage0, paths.unit(1, member, fold), paths.stage3]
+    old = [paths.stage0 / "fold9", paths.unit(1, member, 9), paths.unit(1, "gone", fold), paths.run / "stage2" / "gone"]
+    for folder in (*before, *own, *old):
+        write_json(folder / "run.json", RECORD)
+    write_json(paths.artifacts / "doctor.json", {"data": str(paths.data), "seconds": 61})
+    table, *_ = steps.blocks(run)
+    assert [row[0] for row in table.rows] == [
+        "prepare", "folds", "doctor", "stage0/fold0", "stage0/detections", "stage0", f"stage1/{member}/fold{fold}",
+        "stage3",
+    ]  # fmt: skip
+    assert [row[1] for row in table.rows] == ["0:05", "0:05", "1:01", *["0:05"] * 5]
+
+
+def test_every_step_that_was_made_has_its_settings_once(run):
+    for fold in run.recipe.trained:
+        write_json(run.paths.unit(1, run.recipe.stage1[0], fold) / "run.json", RECORD)
+    write_json(run.paths.folds(run.recipe.folds).parent / "run.json", RECORD)
+    titles = [block.title for block in steps.blocks(run) if isinstance(block, Folded)]
+    first = f"stage1/{run.recipe.stage1[0]}/fold{run.recipe.trained[0]}"
+    assert titles == [f"recipe {run.recipe.name}", "settings of folds", f"settings of {first}"]
+
+
+def gate(run: Sources, point: dict, by: str = "fold") -> str:
+    """What the report says of an operating point."""
+    decision = {"test": report_world.DECISION, "held_out": {"nested_by": by}, "operating_point": point}
+    write_json(run.paths.stage3 / "decision.json", decision)
+    return " ".join(block for block in thresholds.blocks(run) if isinstance(block, str))
+
+
+def test_a_gate_that_nobody_asked_anything_of_is_the_settings(run):
+    reached = {"sensitivity": 0.7, "specificity": None}
+    said = gate(run, {"asked": {}, **reached, "held_out": reached})
+    assert said.startswith("The gate was not chosen: it is the settings'. On the held-out images it has sensitivity .7")
+    assert ", specificity –." in said
+    assert "Kaggle" not in said
+
+
+def test_without_masks_an_unasked_gate_may_be_the_middle(run):
+    run = Sources(run.recipe.model_copy(update={"stage2": []}), run.paths)
+    assert "the settings' gate, or .5" in gate(run, {"asked": {}, "sensitivity": 0.7})
+
+
+def test_kaggles_dice_is_said_where_it_was_asked_for(run):
+    said = gate(run, {"asked": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
+    assert said.startswith(
+        "The gate was asked for the best of Kaggle's Dice. On the images it was chosen on it has sensitivity .700; "
+        "chosen on the other groups, sensitivity .600."
+    )
+
+
+def test_what_could_not_be_had_is_told_in_sentences(run):
+    told = {"test": "specificity 0.99 is out of reach: 0.985 at most", "2": "no image with a pneumothorax"}
+    point = {"asked": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "said": told}
+    said = gate(run, point, "subfold")
+    assert "it has sensitivity .200, specificity –. For the test: specificity 0.99 is out of reach: 0.985 at" in said
+    assert "For subfold 2: no image with a pneumothorax." in said
+    assert "None" not in said
+
+
+@pytest.mark.parametrize(
+    ("decision", "ending"),
+    [
+        ({"held_out": {"nested_by": "fold"}}, "by which it was chosen, saw the images that it judges."),
+        ({"held_out": {"nested_by": "subfold"}}, "labels of the images that it judges; no other network was used."),
+        ({"held_out": {"nested_by": []}}, "but the decision alone is nested."),
+        ([], "but the decision alone is nested."),
+    ],
+)
+def test_what_a_nested_decision_owes_goes_by_what_it_is_nested_by(run, decision, ending):
+    part = {"all": {}, "by": {}, "images": 3, "positives": 1, "patients": 0, "resampled": "by image", "prevalence": 0.3}
+    write_json(run.paths.stage3 / "panel.json", {"resamples": 100, "held_out": part})
+    write_json(run.paths.stage3 / "decision.json", decision)
+    (note,) = [block for block in headline.blocks(run) if isinstance(block, str) and block.startswith("An AUC")]
+    assert note.endswith(ending)
+    assert note.count("other folds' networks") == (decision == {"held_out": {"nested_by": "fold"}})
