@@ -38,6 +38,7 @@ def write_json(path: Path, values: object) -> None:
 def read_json(path: Path) -> dict | None:
     """The JSON object in `path`, or None where there is none or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None

@@ -3,6 +3,7 @@
 python -m cxr.leaks FOLDS.csv --patients patients.csv [--images DATA|PREPARED] [--labels CSV] [--json FILE]
 
 FOLDS.csv: ours or a stranger's; the columns of image, fold (or train/valid split) and label are found by their names.
+Where each image stands in every fold, as train in some and valid in one, each fold is audited by its own split.
 --images: a data folder in the Kaggle layout, or a prepared one: near-duplicates are looked for in it, and labels and
 patients taken from it where no file of them is given. Exit code 4: there is a leak.
 """
@@ -24,8 +25,8 @@ from cxr.paths import as_meant
 TRAIN = "train"
 IMAGE = ("imageid", "imgid", "filename", "fname", "dicomid", "imagename", "imgname", "image", "img", "filepath",
          "imagepath", "path", "file", "name", "key", "id")  # fmt: skip
-FOLD = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold", "split", "set", "subset", "partition", "part",
-        "isvalid", "isval", "isvalidation")  # fmt: skip
+FOLD = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold")
+SPLIT = ("split", "set", "subset", "partition", "part", "isvalid", "isval", "isvalidation")
 LABEL = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumothorax", "hasmask", "class",
          "encodedpixels", "rle", "maskarea")  # fmt: skip
 SPLITS = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
@@ -51,13 +52,15 @@ def leaks(
     """Of each held-out part, the images whose patient, or a near-duplicate, is in training too.
 
     folds: image_id and fold of each image; a fold called 'train' is the training of all others, else all other folds
-    are. patients, duplicates: the patient, and the number of the group of near-duplicates, by image_id; labels: above
-    0 where positive. None: unknown, and so are then the figures. An image that is itself on both sides counts.
+    are; where there is a column division, those of the same one. patients, duplicates: the patient, and the number of
+    the group of near-duplicates, by image_id; labels: above 0 where positive. None: unknown, and so are then the
+    figures. An image that is itself on both sides counts.
 
     Returns images, patients_known, folds and all: of each part images, positive, and for `patient` and `duplicate`
     {images, share, positive, positive_share}; and leak: whether any of them is above 0.
     """
-    table = folds[["image_id", "fold"]].astype(str).drop_duplicates()
+    table = folds[["image_id", "fold"]].assign(division=folds.get("division", "")).astype(str)
+    table = table.drop_duplicates(ignore_index=True)
     table["positive"] = [bool((labels or {}).get(name, 0) > 0) for name in table["image_id"]]
     traits = {"patient": patients, "duplicate": duplicates}
     for trait, values in traits.items():
@@ -68,7 +71,8 @@ def leaks(
     parts = sorted(held_out["fold"].unique(), key=lambda part: (len(part), part))
     figures = [{"fold": part} | _figures(held_out[held_out["fold"] == part], told, labels) for part in parts]
     return {
-        "images": len(table), "patients_known": sum(name in (patients or {}) for name in table["image_id"]),
+        "images": table["image_id"].nunique(),
+        "patients_known": sum(name in (patients or {}) for name in table["image_id"].unique()),
         "folds": figures, "all": _figures(held_out, told, labels),
         "leak": bool(held_out[["patient_seen", "duplicate_seen"]].to_numpy().any()),
     }  # fmt: skip
@@ -76,6 +80,13 @@ def leaks(
 
 def _seen(table: pd.DataFrame, trait: str) -> np.ndarray:
     """Whether another fold that is trained on holds the same value, bool [n]."""
+    seen = np.zeros(len(table), bool)
+    for rows in table.groupby("division").indices.values():
+        seen[rows] = _seen_within(table.iloc[rows], trait)
+    return seen
+
+
+def _seen_within(table: pd.DataFrame, trait: str) -> np.ndarray:
     has_train = (table["fold"] == TRAIN).any()
     trained = table[table["fold"] == TRAIN] if has_train else table
     folds = trained.groupby(trait)["fold"].agg(set)
@@ -120,24 +131,61 @@ def _in_words(figures: dict | None) -> str:
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
     """image_id and fold of a fold file of any make, and the labels, None where it holds none.
 
-    Raises UsageError where there is no such file or nothing is held out, DataError where no column of image or fold is.
+    Where each fold has a split of its own, too, the fold is the division, and its name that of what it holds out.
+    Raises UsageError where there is no such file or nothing is held out, DataError where no column of image or fold is,
+    and where images stand in several folds without a split.
     """
+    table = _read_csv(path)
+    image, fold, split, label = (_column(table, names) for names in (IMAGE, FOLD, SPLIT, LABEL))
+    if image is None or (fold is None and split is None):
+        what, names = ("image", IMAGE) if image is None else ("fold", (*FOLD, *SPLIT))
+        raise DataError(f"{path}: no column of the {what} among {', '.join(table)}; known names: {', '.join(names)}")
+    ids = table[image].map(image_id)
+    folds = _divided(path, ids, table, fold, split)
+    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE)).groupby(ids).any()
+    return folds, None if labels is None else labels.astype(float).to_dict()
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"there is no fold file {path}")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except ValueError as error:  # pandas' own and UnicodeDecodeError are ValueErrors
         raise DataError(f"{path} is no CSV in UTF-8: {error}") from None
-    image, fold, label = (_column(table, names) for names in (IMAGE, FOLD, LABEL))
-    if image is None or fold is None:
-        what, names = ("image", IMAGE) if image is None else ("fold", FOLD)
-        raise DataError(f"{path}: no column of the {what} among {', '.join(table)}; known names: {', '.join(names)}")
-    ids = table[image].map(image_id)
-    found = pd.DataFrame({"image_id": ids, "fold": _folds(table[fold])})
-    if found.loc[found["fold"] != "", "fold"].nunique() < 2:
-        raise UsageError(f"{path}: column {fold} holds one part only: nothing is held out")
-    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE)).groupby(ids).any()
-    return found[found["fold"] != ""].reset_index(drop=True), None if labels is None else labels.astype(float).to_dict()
+
+
+def _divided(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
+    """What `read` returns of the columns found."""
+    column = fold or split
+    found = pd.DataFrame({"image_id": ids, "fold": _folds(table[column])})
+    used = found[found["fold"] != ""].drop_duplicates(ignore_index=True)
+    several = used.loc[used["image_id"].duplicated(), "image_id"]
+    if fold and split and (len(several) or used["fold"].nunique() < 2):
+        return _by_split(path, found.assign(part=_folds(table[split])), split)
+    if used["fold"].nunique() < 2:
+        raise UsageError(f"{path}: column {column} holds one part only: nothing is held out")
+    if len(several) and TRAIN not in set(used["fold"]):
+        raise DataError(
+            f"{path}: image {several.iloc[0]} is in several folds of column {column}, and nothing says in which of "
+            "them it trains: add a column split (train, valid), or give a file for each fold with that column alone"
+        )
+    return used
+
+
+def _by_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Each fold by its own split: rows of image_id, fold and part -> image_id, fold, division."""
+    rows = rows[(rows["fold"] != "") & (rows["part"] != "")]
+    if rows.empty:
+        raise UsageError(f"{path}: columns fold and {split} name no part: nothing is held out")
+    for fold, parts in rows.groupby("fold")["part"]:
+        if TRAIN not in set(parts) or parts.nunique() < 2:
+            there = ", ".join(sorted(set(parts)))
+            raise DataError(f"{path}, fold {fold}: column {split} says {there} only, not what trains and what not")
+    held_out = rows.loc[rows["part"] != TRAIN, "part"].nunique()
+    names = rows["fold"] if held_out == 1 else rows["fold"] + " " + rows["part"]
+    found = {"image_id": rows["image_id"], "fold": names.where(rows["part"] != TRAIN, TRAIN), "division": rows["fold"]}
+    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
 
 
 def _column(table: pd.DataFrame, names: Iterable[str]) -> str | None:

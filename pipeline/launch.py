@@ -8,12 +8,13 @@ import shutil
 import signal
 import sys
 
+import stage0_bbox.config
 import stage2_segment.config
 import stage3_stack.config
 from cxr import runs
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import read_json
-from cxr.paths import Paths
+from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe, chosen
 from phantom.config import SMOKE, default_config
 from pipeline import closing, jobs, plan
@@ -22,6 +23,8 @@ from pipeline.devices import gpus
 from pipeline.stages import ROOMS, units
 
 CHECKED = ("stage1", "stage2")  # have a module check
+GOES_ON = (0, 4)  # exit codes of the doctor: notes, or warnings
+DOCTORS = ("data", "summary", "exit_code", "counts", "findings", "prevalence")  # what the report takes of doctor.json
 
 
 def main() -> None:
@@ -106,12 +109,35 @@ def prepare(recipe: Recipe, paths: Paths) -> None:
 
 
 def examine(recipe: Recipe, paths: Paths) -> None:
-    """Have the doctor look at the data as it was prepared; what he says is for the user to weigh, the run goes on."""
-    verdict, prepared = paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet"
-    if verdict.is_file() and verdict.stat().st_mtime > prepared.stat().st_mtime:
-        print(f"doctor: up to date; {read_json(verdict)['summary']}")
+    """Have the doctor look at the data as it was prepared.
+
+    His warnings are for the user to weigh, and the run goes on; it ends where he says that it would stop.
+    """
+    folder, material, said = paths.artifacts / "doctor", _looked_at(recipe, paths), _said(paths)
+    if said and runs.is_current(folder, material):
+        print(f"doctor: up to date; {said['summary']}")
         return
-    jobs.call("doctor", ("cxr.doctor", str(paths.data), "--brief"), fine=(0, 4))
+    with runs.recorded(folder, material):
+        jobs.call("doctor", ("cxr.doctor", str(paths.data), "--brief"), fine=GOES_ON)
+
+
+def _looked_at(recipe: Recipe, paths: Paths) -> runs.Identity:
+    """What the doctor's words are made from: what prepare took, the tables beside it, the boxes, and his own source."""
+    folders = (paths.data, paths.data / "boundingbox_csv")
+    tables = {path for folder in folders for kind in ("*.csv", "*.json") for path in folder.glob(kind)}
+    tables |= set(stage0_bbox.config.label_files(paths, stage0_bbox.config.read(recipe.stage0)))
+    tables |= {ROOT / "cxr" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
+    prepared = (read_json(paths.prepared / "run.json") or {}).get("inputs", {})
+    inputs = prepared | {str(path): runs.digest(path) for path in sorted(tables)}
+    return runs.Identity({"data": str(paths.data)}, inputs, runs.source_digest("doctor"))
+
+
+def _said(paths: Paths) -> dict | None:
+    """What the doctor said of this data folder; None where it is damaged, of an earlier kind, or against a run."""
+    said = read_json(paths.artifacts / "doctor.json")
+    if said is None or not set(DOCTORS) <= said.keys() or said["exit_code"] not in GOES_ON:
+        return None
+    return said if said["data"] == str(paths.data) else None
 
 
 def table(_recipe: Recipe, _paths: Paths) -> None:

@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, Scaling]:
     whole = read_json(path)
     if whole is None:
         raise UsageError(f"{path} is missing or damaged; it is made by: {STEP}")
-    found = whole.get("calibration") if isinstance(whole, dict) else None
+    found = whole.get("calibration")
     if not (isinstance(found, dict) and str(found.get("kind")) in UNFITTED and isinstance(found.get("heads"), dict)):
         raise UsageError(
             f"{path}: 'calibration' needs a kind ({', '.join(UNFITTED)}) and heads; FORCE=1 makes it anew: {STEP}"

@@ -3,15 +3,15 @@
 python -m cxr.doctor [DATA] [--out FOLDER] [--workers N] [--brief]
 
 DATA: the environment's DATA, the last run's, or data/. The report is printed, and written to FOLDER
-(artifacts/<dataset>/) as doctor.json and doctor.html. Exit code 0: notes at most; 4: warnings or errors;
-3: nothing can be trained on it.
+(artifacts/<dataset>/) as doctor.json and doctor.html. Exit code 0: notes at most; 4: look at it before a run;
+3: a run stops at it, or could train nothing.
 """
 
 import argparse
 import os
 from pathlib import Path
 
-from cxr.errors import run_main
+from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json, write_text
 from cxr.paths import ROOT, Paths, as_meant, home
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="print warnings and errors alone, a line each")
     given = parser.parse_args()
     data = choose(given.data)
-    out = as_meant(given.out) if given.out else Paths(data, "doctor", 8).artifacts
+    out = as_meant(given.out) if given.out else own(Paths(data, "doctor", 8).artifacts, data)
     raise SystemExit(examine(data, out, given.workers, given.brief))
 
 
@@ -35,6 +35,18 @@ def choose(given: str | None) -> Path:
     named = given or os.environ.get("DATA")
     last = read_json(home() / "artifacts" / "last.json") or {}
     return as_meant(named) if named else Path(last.get("data") or ROOT / "data")
+
+
+def own(artifacts: Path, data: Path) -> Path:
+    """artifacts/<dataset>/ of a data folder; UsageError where it is that of another folder of the same name."""
+    notes = (read_json(artifacts / name) for name in ("source.json", "doctor.json"))  # of a run; of an earlier look
+    other = next((note["data"] for note in notes if note and note.get("data")), None)
+    if other and Path(other).resolve() != data.resolve() and Path(other).is_dir():
+        raise UsageError(
+            f"{artifacts} is of {other}, a folder of the same name as {data}; "
+            "give --out FOLDER to have the report written elsewhere"
+        )
+    return artifacts
 
 
 def examine(data: Path, out: Path, workers: int | None = None, brief: bool = False) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from cxr import duplicates
 from cxr.doctor.findings import Finding, found
 from cxr.doctor.material import Material
-from cxr.doctor.pictures import is_blank
 
 
 def check(material: Material) -> Iterator[Finding]:
@@ -23,11 +22,10 @@ def check(material: Material) -> Iterator[Finding]:
 
 
 def near(material: Material) -> list[list[str]]:
-    """Groups of two and more images that are the same or look so; blank ones are all alike, and left out."""
-    looks = {name: one for name, one in material.usable.items() if not is_blank(one)}
-    numbers = duplicates.linked([(one.signature, one.thumbnail) for one in looks.values()])
+    """Groups of two and more images that are the same or look so; blank ones are in none."""
+    numbers = duplicates.linked([(one.signature, one.thumbnail) for one in material.usable.values()])
     groups: dict[int, list[str]] = {}
-    for name, number in zip(looks, numbers.tolist(), strict=True):
+    for name, number in zip(material.usable, numbers.tolist(), strict=True):
         groups.setdefault(number, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -72,7 +72,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 up to notes, 4 from a warning up, 3 where nothing can be trained."""
+    """0 up to notes, 4 from a warning up, 3 where a run would stop or could train nothing."""
     findings = list(findings)
     if any(kinds()[one.id].unusable for one in findings):
         return 3

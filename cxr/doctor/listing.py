@@ -21,7 +21,7 @@ def check(material: Material) -> Iterator[Finding]:
         lost = [name for name in material.samples if name not in files]
         yield from found("samples-without-image", lost, table=layout.sample_csv.name)
     yield from found("images-without-row", [name for name, split in material.splits.items() if split == "unlabelled"])
-    yield from found("images-in-both", sorted(rows.keys() & set(material.samples)))
+    yield from found("images-in-both", sorted(files.keys() & rows.keys() & set(material.samples)))
     yield from found("several-rows", [(name, f"{len(each)} rows") for name, each in rows.items() if len(each) > 1])
     yield from _namesakes(material)
 

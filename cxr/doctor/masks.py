@@ -25,9 +25,10 @@ def check(material: Material) -> Iterator[Finding]:
 
 
 def _lines(material: Material, kind: str) -> list[tuple[str, str]]:
+    """Places of bad rows; not those of images that prepare leaves out with their rows."""
     table = material.layout.rows_csv.name if material.layout.rows_csv else ""
     return [(name, f"{table}, line {line}: {reason}")
-            for name, one in material.looks.items() for line, reason in getattr(one, kind)]  # fmt: skip
+            for name, one in material.usable.items() for line, reason in getattr(one, kind)]  # fmt: skip
 
 
 def _contradict(rows: list) -> bool:

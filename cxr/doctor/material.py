@@ -77,6 +77,8 @@ def gather(data: Path, workers: int | None = None) -> tuple[Material, list[Findi
     rows = _tried(layout.rows, {}, "rows-unreadable", problems) if layout.rows_csv else {}
     samples = _tried(layout.samples, [], "table-unreadable", problems)
     patients = _tried(layout.patients, {}, "table-unreadable", problems)
+    tubes = data / "chest_tubes.csv"
+    _tried(lambda: kaggle.chest_tubes(tubes) if tubes.is_file() else {}, {}, "table-unreadable", problems)
     looks = _looks(layout, rows, workers)
     return Material(data, layout, rows, samples, patients, looks), problems
 

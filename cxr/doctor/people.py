@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from cxr.doctor.findings import Finding, found
 from cxr.doctor.material import Material
-
-AGES, BANDS = (0, 20, 40, 60, 200), ("under 20", "20 to 39", "40 to 59", "60 and over")
+from cxr.panel.groups import AGES
 
 
 def check(material: Material) -> Iterator[Finding]:
@@ -33,7 +33,8 @@ def _is_one_class(labels: dict[str, bool]) -> bool:
 def prevalence(material: Material) -> list[dict]:
     """Share of labelled images with a pneumothorax by view, sex and age: rows of by, group, images, positive, share."""
     looks = [material.usable[name] for name in material.labels]
-    ages = pd.cut(pd.Series([one.years for one in looks], dtype=float), AGES, right=False, labels=BANDS)
+    edges = [low for low, _ in AGES.values()] + [np.inf]
+    ages = pd.cut(pd.Series([one.years for one in looks], dtype=float), edges, right=False, labels=list(AGES))
     columns = {
         "view": [one.view or "unknown" for one in looks],
         "sex": [one.sex if one.sex in ("M", "F") else "unknown" for one in looks],

@@ -13,11 +13,11 @@ from cxr import dicom
 from cxr.doctor.findings import Finding, found
 from cxr.doctor.look import Look
 from cxr.doctor.material import Material
+from cxr.duplicates import is_blank
 
 FRONTAL = ("PA", "AP", "")
 CHEST = ("CHEST", "THORAX", "LUNG", "")
 SMALL, NARROW = 100, 2.0  # pixels of the shorter side; longer side over shorter
-BLANK = 4.0  # gray levels of standard deviation; the flattest of 483 radiographs has 24
 FEWEST = 12  # pictures that make a mean
 MARGIN, FIT = 0.2, 0.4  # in correlation with the mean
 NEGATIVE, UNLIKE = -0.4, 0.2
@@ -32,9 +32,9 @@ def check(material: Material) -> Iterator[Finding]:
         depths = Counter(one.bits for one in usable.values() if one.bits > 8)
         yield from found(kind, examples, bits=", ".join(map(str, sorted(depths))))
     yield from _sizes(usable)
-    blank = [name for name, one in usable.items() if is_blank(one)]
+    blank = [name for name, one in usable.items() if is_blank(one.thumbnail)]
     yield from found("blank", blank)
-    yield from _poses({name: one for name, one in usable.items() if not is_blank(one)})
+    yield from _poses({name: one for name, one in usable.items() if name not in set(blank)})
 
 
 def _files(material: Material) -> Iterator[Finding]:
@@ -78,11 +78,6 @@ def _sizes(usable: dict[str, Look]) -> Iterator[Finding]:
     commonest = counts.most_common(1)[0][0] if counts else ""
     others = [(name, _size(one)) for name, one in usable.items() if _size(one) != commonest]
     yield from found("several-sizes", others, commonest=commonest)
-
-
-def is_blank(look: Look) -> bool:
-    """Whether a usable image shows nothing."""
-    return float(look.thumbnail.std()) < BLANK
 
 
 def _poses(looks: dict[str, Look]) -> Iterator[Finding]:

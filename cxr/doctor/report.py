@@ -17,7 +17,10 @@ from cxr.geometry import Letterbox
 
 WIDTH = 110
 PICTURE = 160  # pixels
-VERDICTS = {0: "fit to run", 4: "look at the warnings before a run", 3: "nothing can be trained on it"}
+VERDICTS = {
+    0: "fit to run", 4: "look at the warnings before a run",
+    3: "nothing can be trained before the errors are mended: a run stops at them",
+}  # fmt: skip
 
 
 def as_text(report: Report) -> str:

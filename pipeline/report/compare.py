@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr.files import read_json
 from cxr.metrics import shown
 from cxr.panel import PARTS
 from pipeline.compare import cases_of, compared, on_common_images
 from pipeline.figure import BLUE, ORANGE
 from pipeline.report import headline, page, ranking
 from pipeline.report.blocks import Chapter, Picture, Row, Table, with_interval
-from pipeline.report.sources import read_object
 
 RESAMPLES, SEED = 2000, 1
 SPLITS = {"held_out": "held-out", "test": "test"}
@@ -72,7 +72,7 @@ def _roc(common: dict[str, pd.DataFrame], names: list[str]) -> Picture:
 
 def _headlines(runs: dict[str, Path]) -> list:
     """Both panels, part by part; a run without one is left out."""
-    panels = {name: read_object(run / "stage3" / "panel.json") for name, run in runs.items()}
+    panels = {name: read_json(run / "stage3" / "panel.json") for name, run in runs.items()}
     missing = [f"{name}: stage3/panel.json is missing." for name, found in panels.items() if not found]
     columns = {
         f"{name}, {SPLITS[part]}": found[part]

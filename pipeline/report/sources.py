@@ -38,12 +38,6 @@ def _inputs(paths: Paths) -> Iterator[Path]:
     yield from (path for suffix in ("json", "parquet", "npz") for path in paths.stage3.glob(f"*.{suffix}"))
 
 
-def read_object(path: Path) -> dict | None:
-    """The JSON object in `path`; None where there is none, or JSON of another kind."""
-    found = read_json(path)
-    return found if isinstance(found, dict) else None
-
-
 @dataclass(frozen=True)
 class Sources:
     """A run as its report sees it. What is not there, or is damaged, raises UsageError or DataError when asked for."""
@@ -91,7 +85,7 @@ class Sources:
     @cached_property
     def doctor(self) -> dict:
         """What the doctor says; UsageError where he has not seen this data, but another folder of its name, say."""
-        found = read_object(self.paths.artifacts / "doctor.json")
+        found = read_json(self.paths.artifacts / "doctor.json")
         if found is None:
             raise UsageError("the doctor has not seen this data yet: python -m cxr.doctor")
         if Path(str(found.get("data"))).resolve() != self.paths.data.resolve():
@@ -106,7 +100,7 @@ class Sources:
 
     def record(self, name: str) -> dict:
         """A JSON file of the run; UsageError where it is missing or damaged."""
-        found = read_object(self.paths.run / name)
+        found = read_json(self.paths.run / name)
         if found is None:
             raise UsageError(f"{name} is missing or damaged; it is made by: {STEP}")
         return found

@@ -7,11 +7,12 @@ import yaml
 
 from cxr import runs
 from cxr.errors import UsageError
+from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.progress import clock
 from cxr.recipe import Recipe
 from pipeline.report.blocks import Folded, Table
-from pipeline.report.sources import Sources, read_object
+from pipeline.report.sources import Sources
 from pipeline.stages import every_unit
 from stage0_bbox.config import detect_unit, fit_unit, read
 
@@ -39,8 +40,8 @@ def _records(run: Sources) -> dict[str, dict]:
     paths, recipe = run.paths, run.recipe
     before = {"prepare": paths.prepared, "folds": paths.folds(recipe.folds).parent}
     own = {str(folder.relative_to(paths.run)): folder for folder in folders(recipe, paths)}
-    found = {name: read_object(folder / "run.json") for name, folder in before.items()} | {"doctor": _doctor(run)}
-    found |= {name: read_object(folder / "run.json") for name, folder in own.items()}
+    found = {name: read_json(folder / "run.json") for name, folder in before.items()} | {"doctor": _doctor(run)}
+    found |= {name: read_json(folder / "run.json") for name, folder in own.items()}
     return {name: record for name, record in found.items() if record}
 
 

@@ -6,15 +6,21 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr import rle
-from cxr.doctor import hand_boxes, listing, look, pictures
+from cxr.doctor import __main__ as command
+from cxr.doctor import hand_boxes, listing, look, people, pictures
 from cxr.doctor.examine import Report, examine
 from cxr.doctor.findings import exit_code, found
 from cxr.doctor.report import as_page, as_text
+from cxr.errors import UsageError
+from cxr.files import write_json
+from cxr.panel import groups
 from cxr.paths import ROOT
 
 
@@ -40,10 +46,11 @@ def test_the_command_writes_what_it_prints(kaggle_folder, home, tmp_path):
     data = kaggle_folder().rename(tmp_path / "my data <1>")
     edit(data / "train-rle.csv", r"^1\.2\.0, .*", "1.2.0, 5 5 5")
     done = call(data)
-    assert done.returncode == 4, done.stderr
+    assert done.returncode == 3, done.stderr
     folder = home / "artifacts" / data.name
     found = json.loads((folder / "doctor.json").read_text())
-    assert found["exit_code"] == 4
+    assert found["exit_code"] == 3
+    assert "nothing can be trained before the errors are mended: a run stops at them" in found["summary"]
     assert found["counts"] == {"images": 20, "usable": 20, "labelled": 16, "with_pneumothorax": 8, "unlabelled": 1,
                                "test": 3}  # fmt: skip
     (bad,) = [one for one in found["findings"] if one["id"] == "bad-rle"]
@@ -128,16 +135,54 @@ def test_an_image_of_two_patients(kaggle_folder):
     data = kaggle_folder()
     with open(data / "patients.csv", "a") as handle:
         handle.write("1.2.0,somebody\n")
-    report = examine(data, workers=1)
-    assert ids(report)["table-unreadable"] == 1
-    assert report.exit_code == 4
+    unusable(data, "table-unreadable")
+
+
+@pytest.mark.parametrize("value", ["maybe", "2"])
+def test_chest_tubes_that_cannot_be_read(kaggle_folder, value):
+    """Stage 3 would stop at them, after hours."""
+    data = kaggle_folder()
+    (data / "chest_tubes.csv").write_text("ImageId,chest_tube\n1.2.0,1\n")
+    assert "table-unreadable" not in ids(examine(data, workers=1))
+    (data / "chest_tubes.csv").write_text(f"ImageId,chest_tube\n1.2.0,{value}\n")
+    unusable(data, "table-unreadable")
+
+
+# --- two folders of one name --------------------------------------------------------------------
+
+@pytest.mark.parametrize("note", ["source.json", "doctor.json"])
+def test_another_folder_of_the_same_name_is_refused(tmp_path, home, note, monkeypatch):
+    other, data = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
+    other.mkdir(parents=True)
+    data.mkdir(parents=True)
+    write_json(home / "artifacts" / "mine" / note, {"data": str(other)})
+    done = call(data)
+    assert done.returncode == 2
+    assert f"is of {other}, a folder of the same name" in done.stderr
+    assert "--out" in done.stderr
+    assert not (home / "artifacts" / "mine" / "doctor.html").exists()
+    assert command.own(home / "artifacts" / "mine", other) == home / "artifacts" / "mine"
+    assert call(data, "--out", tmp_path / "elsewhere").returncode == 3
+    assert (tmp_path / "elsewhere" / "doctor.json").is_file()
+    other.rmdir()
+    assert command.own(home / "artifacts" / "mine", data)  # moved, not another
+
+
+def test_a_run_of_this_folder_goes_before_an_earlier_look_at_another(tmp_path):
+    (tmp_path / "other").mkdir()
+    write_json(tmp_path / "source.json", {"data": str(tmp_path)})
+    write_json(tmp_path / "doctor.json", {"data": str(tmp_path / "other")})
+    assert command.own(tmp_path, tmp_path) == tmp_path
+    (tmp_path / "source.json").write_text("[1]")
+    with pytest.raises(UsageError):
+        command.own(tmp_path, tmp_path)
 
 
 # --- single checks -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("severities", "code"), [([], 0), (["note"], 0), (["note", "warning"], 4), (["error"], 4)])
 def test_exit_codes(severities, code):
-    kind = {"note": "no-age", "warning": "blank", "error": "same-name"}
+    kind = {"note": "no-age", "warning": "blank", "error": "boxes-outside"}
     assert exit_code([one for severity in severities for one in found(kind[severity], ["x"])]) == code
 
 
@@ -186,6 +231,14 @@ def test_rows_that_are_no_boxes(tmp_path, text, faults):
     found = [f"{row.place} {row.fault}" for row in hand_boxes.read(path) if row.fault]
     assert len(found) == len(faults)
     assert all(fault in line for fault, line in zip(faults, found, strict=True))
+
+
+@pytest.mark.parametrize("years", [0, 17.9, 18, 39, 40, 64.5, 65, 120])
+def test_ages_are_those_of_the_panel(years):
+    material = SimpleNamespace(usable={"a": look.Look(years=years)}, labels={"a": True})
+    (row,) = [row for row in people.prevalence(material) if row["by"] == "age"]
+    cases = pd.DataFrame({"view": "", "sex": "", "age": [float(years)], "share": [0.1], "label": [1.0]})
+    assert [row["group"]] == list(groups.groups(cases)["age"])
 
 
 def test_boxes_of_other_images(kaggle_folder):

@@ -1,5 +1,6 @@
 """The doctor on phantoms into which every kind of fault was planted: each is found, and on the right image."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from cxr import images
 from cxr.doctor import material
 from cxr.doctor.examine import Report, examine
 from cxr.doctor.findings import kinds
+from cxr.paths import ROOT
 from phantom import dicom as phantom_dicom
 from phantom.config import default_config
 from phantom.make import make
@@ -228,9 +230,9 @@ def test_nothing_else_is_taken_for_it(sick, kind):
     assert [one.count for one in report.findings if one.id == kind] == [1]
 
 
-def test_a_sick_set_is_usable_after_its_errors_are_mended(sick):
+def test_a_sick_set_cannot_run_before_its_errors_are_mended(sick):
     report, _ = sick
-    assert report.exit_code == 4
+    assert report.exit_code == 3
     severities = [one.severity for one in report.findings]
     assert severities == sorted(severities, key=("error", "warning", "note").index)
 
@@ -248,3 +250,8 @@ def test_every_kind_has_its_test():
                  "no-boxes", "boxes-of-others", "patients-known", "prevalence", "monochrome1", "deep-gray",
                  "images-without-row"}  # fmt: skip
     assert kinds().keys() == PLANTED.keys() | elsewhere
+
+
+def test_the_readme_counts_them():
+    (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert int(stated) == len(kinds())

@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold
 
 from cxr import duplicates, leaks
 from cxr.errors import DataError, UsageError, run_main
+from cxr.geometry import Letterbox
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 
@@ -134,6 +135,7 @@ def test_columns_are_found_by_name(tmp_path, text, folds, labels):
     ("who,fold\na,0\nb,1\n", DataError, "no column of the image among who, fold"),
     ("image_id,number\na,0\nb,1\n", DataError, "no column of the fold among image_id, number"),
     ("image_id,fold\na,0\nb,0\n", UsageError, "nothing is held out"), ("", DataError, "is no CSV"),
+    ("image_id,fold,split\n", UsageError, "nothing is held out"),
     ("image_id,fold\n", UsageError, "nothing is held out"), ("\x00\xff,fold\n", DataError, "no"),
 ])  # fmt: skip
 def test_what_is_no_fold_file(tmp_path, text, error, words):
@@ -141,6 +143,59 @@ def test_what_is_no_fold_file(tmp_path, text, error, words):
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(error, match=words):
         leaks.read(path)
+
+
+LONG = "image_id,fold,{split}\na,0,{t}\nb,0,{t}\nc,0,{v}\na,1,{v}\nb,1,{t}\nc,1,{t}\nx,1,\n"
+
+
+@pytest.mark.parametrize(("split", "t", "v"), [("split", "train", "valid"), ("is_valid", "False", "True")])
+def test_a_row_for_each_image_and_fold_is_audited_fold_by_fold(tmp_path, split, t, v):
+    path = tmp_path / "long.csv"
+    path.write_text(LONG.format(split=split, t=t, v=v).replace("x,1,\n", "" if split != "split" else "x,1,\n"))
+    folds, _ = leaks.read(path)
+    clean = leaks.leaks(folds, {"a": "1", "b": "2", "c": "3"}, {}, None)
+    assert not clean["leak"]
+    assert (clean["images"], clean["patients_known"]) == (3, 3)
+    assert [(row["fold"], row["images"]) for row in clean["folds"]] == [("0", 1), ("1", 1)]
+    found = leaks.leaks(folds, {"a": "1", "b": "1", "c": "3"}, None, None)  # b trains for a; c is held out alone
+    assert [row["patient"]["images"] for row in found["folds"]] == [0, 1]
+    assert found["all"]["patient"] == {"images": 1, "share": 0.5, "positive": None, "positive_share": None}
+
+
+def test_each_fold_may_hold_out_several_parts(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text(LONG.format(split="set", t="train", v="valid").replace("b,0,train", "b,0,test") + "d,0,train\n")
+    folds, _ = leaks.read(path)
+    assert sorted(set(folds["fold"])) == ["0 test", "0 valid", "1 valid", "train"]
+    found = leaks.leaks(folds, {"b": "1", "d": "1", "a": "2", "c": "3"}, None, None)
+    seen = {row["fold"]: row["patient"]["images"] for row in found["folds"]}
+    assert seen == {"0 test": 1, "0 valid": 0, "1 valid": 0}
+
+
+def test_a_file_of_one_fold_is_audited_by_its_split(tmp_path):
+    path = tmp_path / "fold0.csv"
+    path.write_text("image_id,fold,split\na,0,train\nb,0,valid\n")
+    folds, _ = leaks.read(path)
+    assert leaks.leaks(folds, {"a": "1", "b": "1"}, None, None)["all"]["patient"]["images"] == 1
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("image_id,fold\na,0\nb,0\na,1\nb,1\n", "image a is in several folds of column fold.*add a column split"),
+    ("image_id,split\na,0\nb,0\na,1\nb,1\n", "image a is in several folds of column split"),
+    ("image_id,fold,split\na,0,train\na,1,train\nb,1,train\n", "fold 0: column split says train only"),
+    ("image_id,fold,split\na,0,valid\nb,0,test\na,1,train\nb,1,valid\n", "fold 0: column split says test, valid only"),
+])  # fmt: skip
+def test_folds_that_do_not_say_what_they_train_on(tmp_path, text, words):
+    path = tmp_path / "folds.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        leaks.read(path)
+
+
+def test_an_image_in_both_parts_of_a_split_is_a_leak(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("image_id,split\na,train\na,valid\nb,train\n")
+    assert leaks.leaks(leaks.read(path)[0], {}, None, None)["all"]["patient"]["images"] == 1
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -221,6 +276,22 @@ def test_what_only_the_hash_takes_for_the_same_is_not():
 
 
 def test_many_equal_pictures_cost_nothing():
-    """12,089 blank images would be 73 million pairs."""
+    """12,089 copies, or blank images, would be 73 million pairs."""
+    copy = np.zeros(4, np.uint64), duplicates.thumbnail(pictures(1, 0)[0])
+    assert not duplicates.linked([copy] * 12_089).any()
     blank = np.zeros(4, np.uint64), np.zeros((32, 32), np.uint8)
-    assert not duplicates.linked([blank] * 12_089).any()
+    assert duplicates.linked([blank] * 12_089).tolist() == list(range(12_089))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 50), (37, 64), (64, 3)])
+@pytest.mark.parametrize("level", [0, 7, 128, 255])
+def test_blank_images_are_nobodys_duplicates(height, width, level):
+    blank = Letterbox(height, width, 64).apply(np.full((height, width), level, np.uint8))
+    one, other = pictures(2, 0)
+    assert duplicates.groups([one, blank, one, blank, other]).tolist() == [0, 1, 0, 3, 4]
+
+
+@pytest.mark.parametrize("width", [64, 50])
+def test_equal_pictures_of_low_contrast_still_are(width):
+    dim = Letterbox(64, width, 64).apply((pictures(1, 0)[0] // 6)[:, :width] + 100)
+    assert duplicates.groups([dim, dim]).tolist() == [0, 0]

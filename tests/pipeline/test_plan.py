@@ -8,7 +8,7 @@ import pytest
 
 from cxr import recipe as recipes
 from cxr.errors import UsageError
-from cxr.files import write_json
+from cxr.files import read_json, write_json
 from cxr.paths import ROOT
 from pipeline import choose, closing, devices, launch, plan
 
@@ -105,24 +105,108 @@ def test_given_data_need_no_phantoms(tmp_path, capsys):
     assert capsys.readouterr().out == "phantoms: not needed\n"
 
 
-def test_the_doctor_looks_once_at_data_that_were_prepared(monkeypatch, capsys, tmp_path):
+@pytest.fixture
+def doctors(monkeypatch, tmp_path):
+    """Paths of prepared data, and the calls of a doctor who finds nothing."""
     paths, called = smoke().paths(tmp_path / "mine"), []
 
     def look(_name, command, fine):
         called.append((command, fine))
-        write_json(paths.artifacts / "doctor.json", {"summary": "1 note: fit to run"})
+        words = {"summary": "1 note: fit to run", "exit_code": 0, "counts": {}, "findings": [], "prevalence": []}
+        write_json(paths.artifacts / "doctor.json", {"data": str(paths.data)} | words)
 
     monkeypatch.setattr(launch.jobs, "call", look)
-    manifest = paths.prepared / "manifest.parquet"
-    manifest.parent.mkdir(parents=True)
-    manifest.touch()
-    os.utime(manifest, (0, 0))
+    paths.data.mkdir()
+    write_json(paths.prepared / "run.json", {"inputs": {"dicoms": "some"}})
+    return paths, called
+
+
+def test_the_doctor_looks_once_at_data_that_were_prepared(doctors, capsys):
+    paths, called = doctors
     launch.examine(smoke(), paths)
     launch.examine(smoke(), paths)
     assert called == [(("cxr.doctor", str(paths.data), "--brief"), (0, 4))]  # its warnings do not stop a run
     assert capsys.readouterr().out == "doctor: up to date; 1 note: fit to run\n"
-    os.utime(manifest)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"summary": "of an earlier make"}', "{damaged", "null"])
+def test_a_damaged_verdict_is_looked_for_again(doctors, text):
+    paths, called = doctors
     launch.examine(smoke(), paths)
+    (paths.artifacts / "doctor.json").write_text(text)
+    launch.examine(smoke(), paths)
+    launch.examine(smoke(), paths)
+    assert len(called) == 2
+
+
+@pytest.mark.parametrize("other", [{"data": "/another/mine"}, {"exit_code": 3}])
+def test_a_verdict_of_other_data_or_against_a_run_is_looked_for_again(doctors, other):
+    paths, called = doctors
+    launch.examine(smoke(), paths)
+    write_json(paths.artifacts / "doctor.json", read_json(paths.artifacts / "doctor.json") | other)
+    launch.examine(smoke(), paths)
+    assert len(called) == 2
+
+
+@pytest.mark.parametrize("name", [
+    "patients.csv", "chest_tubes.csv", "original_boundingbox.csv", "boundingbox_csv/original_boundingbox.csv",
+    "boundingbox_csv/boxes.json", "../home/boundingbox_csv/original_boundingbox.csv",
+])  # fmt: skip
+def test_the_doctor_looks_again_when_a_table_comes_changes_or_goes(doctors, name):
+    paths, called = doctors
+    table = paths.data / name
+    table.parent.mkdir(parents=True, exist_ok=True)
+    launch.examine(smoke(), paths)
+    for change in (lambda: table.write_text("1"), lambda: table.write_text("2"), table.unlink):
+        before = len(called)
+        change()
+        if table.exists():
+            os.utime(table, (0, 0))  # as a copy that keeps its time
+        launch.examine(smoke(), paths)
+        launch.examine(smoke(), paths)
+        assert len(called) == before + 1
+
+
+def test_the_doctor_looks_again_at_what_was_prepared_anew_and_when_forced(doctors, monkeypatch):
+    paths, called = doctors
+    launch.examine(smoke(), paths)
+    write_json(paths.prepared / "run.json", {"inputs": {"dicoms": "others"}})
+    launch.examine(smoke(), paths)
+    assert len(called) == 2
+    monkeypatch.setenv("FORCE", "1")
+    launch.examine(smoke(), paths)
+    assert len(called) == 3
+
+
+def test_the_doctor_looks_again_when_he_has_learned(doctors, monkeypatch):
+    paths, called = doctors
+    launch.examine(smoke(), paths)
+    monkeypatch.setattr(launch.runs, "source_digest", {"doctor": "another"}.get)
+    launch.examine(smoke(), paths)
+    assert len(called) == 2
+
+
+def test_found_boxes_are_not_the_doctors(doctors):
+    paths, called = doctors
+    launch.examine(smoke(), paths)
+    paths.boxes.parent.mkdir(parents=True)
+    paths.boxes.touch()
+    launch.examine(smoke(), paths)
+    assert len(called) == 1
+
+
+def test_a_look_that_stops_the_run_is_done_again(doctors, monkeypatch):
+    paths, called = doctors
+    look = launch.jobs.call
+
+    def stop(*arguments, fine):
+        look(*arguments, fine)
+        raise launch.jobs.Failed(3)
+
+    monkeypatch.setattr(launch.jobs, "call", stop)
+    for _ in range(2):
+        with pytest.raises(launch.jobs.Failed):
+            launch.examine(smoke(), paths)
     assert len(called) == 2
 
 

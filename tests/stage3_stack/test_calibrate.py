@@ -95,7 +95,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("record", "words"), [
     (None, "missing or damaged"),
-    ([], "needs a kind"),
+    ([], "missing or damaged"),
     ({}, "needs a kind"),
     ({"calibration": {"kind": "beta", "heads": {}}}, r"needs a kind \(platt, temperature, isotonic\)"),
     ({"calibration": {"kind": "platt", "heads": [1, 0]}}, "needs a kind .* and heads"),
