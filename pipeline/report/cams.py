@@ -12,6 +12,8 @@ Maps = dict[str, np.ndarray]
 
 def maps(run: Sources, image_ids: list[str]) -> tuple[dict[str, Maps], list[str]]:
     """Member -> image_id -> uint8 [s, s], full frame; and a line for each member that gave none."""
+    if run.recipe.small:  # a Keras member takes longer to load than all else of a trial
+        return {}, ["A trial in small has no Grad-CAM."]
     found, failed = {}, [] if run.recipe.stage1 else ["The recipe has no classifiers: there is no Grad-CAM."]
     for member in run.recipe.stage1 if image_ids else []:
         own = _of_member(run, member, image_ids)

@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 
 from cxr import tables
 from cxr.errors import DataError
+from cxr.recipe import Small
 from pipeline.report import cams, chest_boxes, gallery, ranking, write
 from pipeline.report.blocks import with_interval
 from pipeline.report.sources import Sources
@@ -154,6 +155,12 @@ def test_a_failed_cam_is_said_and_the_report_goes_on(run, monkeypatch):
     found = checked(write(run.recipe, run.paths).read_text(encoding="utf-8"))
     assert found.text.count("failed on it") == 2
     assert "Worst false positives" in found.text
+
+
+def test_a_trial_in_small_loads_no_network_for_its_pictures(world, monkeypatch):
+    monkeypatch.setattr(cams.jobs, "start", None)
+    small = world.recipe.model_copy(update={"small": Small()})
+    assert cams.maps(Sources(small, world.paths), ["1"]) == ({}, ["A trial in small has no Grad-CAM."])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is checked as text alone")
