@@ -21,7 +21,7 @@ from scipy import stats
 from cxr import recipe as recipes
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
-from cxr.paths import ROOT
+from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
 from pipeline.stages import units
 
@@ -71,6 +71,14 @@ def boxes(home: Path, data: Path) -> None:
     call("stage0_bbox.train")
 
 
+def take_boxes(home: Path, data: Path, paths: Paths) -> None:
+    """Give a run the folds and the boxes that were made for all systems."""
+    shared = recipes.read(home / "boxes.yaml").paths(data)
+    for file, copy in ((shared.folds, paths.folds), (shared.boxes, paths.boxes)):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+
+
 def one(system: str, seed: int, home: Path, data: Path, asked: argparse.Namespace) -> dict:
     """Test figures of a system with a seed."""
     path = home / f"{system}-{seed}.yaml"
@@ -80,6 +88,7 @@ def one(system: str, seed: int, home: Path, data: Path, asked: argparse.Namespac
     if (done := read_json(note)) and done["recipe"] == recipe.model_dump(mode="json"):
         return done["test"]
     os.environ["RECIPE"] = str(path)
+    take_boxes(home, data, recipe.model_copy(update={"name": path.stem}).paths(data))
     for module in dict.fromkeys(unit.command[0] for stage in STAGES for unit in of(stage, recipe, data)):
         call(module)
     call("stage3_stack.table")

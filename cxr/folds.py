@@ -1,6 +1,7 @@
-"""Folds and subfolds of the labelled training images: a patient is never in two of them."""
+"""Folds, subfolds and validation patients of the labelled training images: a patient is never in two of them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -18,22 +19,25 @@ def assign(
     subfolds: int,
     seed: int,
     canvases: Callable[[list[str]], Iterable[np.ndarray]] | None = None,
+    val_share: float = 0.1,
 ) -> pd.DataFrame:
-    """Fold and subfold of each labelled training image of a tables.MANIFEST, as tables.FOLDS.
+    """Fold and subfold of each labelled training image of a tables.MANIFEST, and whether it may validate: tables.FOLDS.
 
     canvases: yields the pictures of the images named; those of no known patient are then grouped by
     near-duplicates, else each stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
     Every fold and every subfold of a fold holds both classes; DataError with the counts where they cannot.
+    val_share: of each fold's patients, strata alike; they validate the trainings in which the fold is not held out.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
     images = images.assign(group=_groups(images, canvases), stratum=_strata(images))
     name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
     fold = _divide(images, folds, subfolds, seed, name)
-    subfold = np.zeros(len(images), np.int64)
+    subfold, val = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     for number in range(folds):
         part = fold == number
         subfold[part] = _divide(images[part], subfolds, 1, seed + 1 + number, name)
-    table = pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold})
+        val[part] = _draw_val(images[part], val_share, seed + 1 + folds + number)
+    table = pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold, "val": val})
     return tables.checked(table, tables.FOLDS, "folds")
 
 
@@ -69,6 +73,14 @@ def _divide(images: pd.DataFrame, parts: int, least: int, seed: int, name: str) 
         f"too few for {name}: {len(images)} labelled images of {patients} patients, of them {positive.sum()} images "
         f"of {with_} patients with a pneumothorax; each subfold needs images with and without one"
     )
+
+
+def _draw_val(images: pd.DataFrame, share: float, seed: int) -> np.ndarray:
+    """Which of a fold's images validate, bool [n]: whole patients of both classes, as near to `share` as they allow."""
+    for parts in range(round(1 / share), 1, -1):
+        with suppress(DataError):  # too few patients with, or without, a pneumothorax for so many parts
+            return _divide(images, parts, 1, seed, "validation") == 0
+    return np.zeros(len(images), bool)
 
 
 def _attempts(group: np.ndarray, stratum: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:

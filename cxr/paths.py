@@ -43,16 +43,23 @@ class Paths:
         pixels = self.prepared / "pixels.npy"
         return pixels.stat().st_size // self.prepared_size**2 if pixels.is_file() else 0
 
-    def folds(self, count: int) -> Path:
-        """The fold file of recipes that train `count` folds: prepared data is shared, folds are not."""
-        return self.prepared / f"folds-{count}" / "folds.csv"
-
     @property
     def run(self) -> Path:
         return self.artifacts / self.recipe
 
     @property
+    def folds(self) -> Path:
+        """The run's own folds: prepared data is shared between recipes, folds and boxes are not."""
+        return self.run / "folds" / "folds.csv"
+
+    @property
     def boxes(self) -> Path:
+        """The chest boxes that this run uses, as its stage 0 wrote them."""
+        return self.stage0 / "boxes.csv"
+
+    @property
+    def editable_boxes(self) -> Path:
+        """The dataset's chest boxes to look at and to correct: those of the stage 0 that wrote last, and all edits."""
         return home() / "boundingbox_csv" / f"{self.dataset}.csv"
 
     @property

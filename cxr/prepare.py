@@ -1,9 +1,10 @@
 """From a data folder in the Kaggle layout to the manifest, memory-mapped pixels and masks, and folds.
 
-    python -m cxr.prepare --data DIR --size 512 --folds 5 --subfolds 4
+    python -m cxr.prepare --data DIR --size 512 --folds 5 --subfolds 4 [--run NAME]
 """
 
 import argparse
+import os
 import re
 import time
 from functools import partial
@@ -21,22 +22,23 @@ LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds)\.[0-9
 
 
 class PrepareConfig(Strict):
-    """size: of the square canvas, pixels; folds and subfolds: how many; seed: of their shuffle."""
+    """size: of the square canvas, pixels; folds, subfolds: how many; val_share: of the patients; seed: of the draw."""
 
     size: int = Field(ge=8, multiple_of=8)
     folds: int = Field(ge=2)
     subfolds: int = Field(ge=1)
+    val_share: float = Field(default=0.1, gt=0, lt=0.5)
     seed: int = 1
 
 
 def prepare(paths: Paths, config: PrepareConfig, workers: int | None = None) -> None:
-    """Bring `paths.prepared` and its folds up to date with the data folder.
+    """Bring `paths.prepared` and the run's folds up to date with the data folder.
 
     Raises DataError for a bad mask row, an image in both splits, no usable image, or too few for the folds.
     """
     layout = kaggle.find(paths.data)
     pixels, folds = _identities(layout, config)
-    folder = paths.folds(config.folds).parent
+    folder = paths.folds.parent
     stale = not runs.is_current(paths.prepared, pixels)
     if not stale and runs.is_current(folder, folds):
         print("prepare: up to date")
@@ -47,7 +49,7 @@ def prepare(paths: Paths, config: PrepareConfig, workers: int | None = None) -> 
             _prepare_images(layout, paths.prepared, config.size, workers, metrics)
     with runs.recorded(folder, folds, config.seed):
         clear(folder)
-        _assign_folds(paths.prepared, folder / "folds.csv", config)
+        _assign_folds(paths.prepared, paths.folds, config)
 
 
 def _identities(layout: kaggle.Layout, config: PrepareConfig) -> tuple[runs.Identity, runs.Identity]:
@@ -86,7 +88,8 @@ def _assign_folds(prepared: Path, path: Path, config: PrepareConfig) -> None:
     if unknown:
         print(f"prepare: patients unknown: grouped by near-duplicates ({unknown} images)")
     canvases = partial(intake.canvases, prepared)
-    tables.write(folds.assign(manifest, config.folds, config.subfolds, config.seed, canvases), path, tables.FOLDS)
+    counts = config.folds, config.subfolds, config.seed
+    tables.write(folds.assign(manifest, *counts, canvases, val_share=config.val_share), path, tables.FOLDS)
 
 
 def main() -> None:
@@ -95,12 +98,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, required=True, help="side of the square canvas, in pixels")
     parser.add_argument("--folds", type=int, required=True)
     parser.add_argument("--subfolds", type=int, required=True)
+    parser.add_argument("--val-share", type=float, default=0.1, help="of the patients to validate on (0.1)")
     parser.add_argument("--seed", type=int, default=1)
+    run = Path(os.environ.get("RECIPE") or "prepare").stem
+    parser.add_argument("--run", default=run, help=f"whose folds these are: artifacts/<dataset>/RUN/folds/ ({run})")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     given = vars(parser.parse_args())
-    data, workers = given.pop("data"), given.pop("workers")
+    data, run, workers = given.pop("data"), given.pop("run"), given.pop("workers")
     config = validate(given, PrepareConfig, "prepare")
-    prepare(Paths(data, "prepare", config.size), config, workers)
+    prepare(Paths(data, run, config.size), config, workers)
 
 
 if __name__ == "__main__":

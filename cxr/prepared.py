@@ -16,10 +16,10 @@ STEP = "prepare (python -m cxr.prepare)"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder, opened read-only, split into `fold_count` folds; pixels and masks stay mapped on the disk."""
+    """A prepared folder, opened read-only, and a run's folds of it; pixels and masks stay mapped on the disk."""
 
     folder: Path
-    fold_count: int = 0
+    folds_csv: Path | None = None
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
@@ -30,8 +30,14 @@ class Prepared:
     @cached_property
     def folds(self) -> pd.DataFrame:
         """tables.FOLDS, indexed by image_id: the labelled training images."""
-        path = self.folder / f"folds-{self.fold_count}" / "folds.csv"
-        return tables.read(path, tables.FOLDS, STEP).set_index("image_id", drop=False)
+        if self.folds_csv is None:
+            raise UsageError(f"{self.folder} was opened without folds")
+        return tables.read(self.folds_csv, tables.FOLDS, STEP).set_index("image_id", drop=False)
+
+    @property
+    def fold_count(self) -> int:
+        """How many folds there are."""
+        return int(self.folds["fold"].max()) + 1
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -88,16 +94,17 @@ class Prepared:
         """The images of a split: train, unlabelled or test."""
         return self.manifest.index[self.manifest["split"] == split].tolist()
 
-    def split_fold(self, fold: int) -> tuple[list[str], list[str], list[str]]:
-        """Images to train on, to watch the training by, and held out to be scored, of a fold.
+    def split_fold(self, fold: int, validates: bool) -> tuple[list[str], list[str], list[str]]:
+        """Images to train on, to validate on, and held out to be scored, of a fold.
 
-        What is watched (to pick an epoch, lower a rate, stop) is subfold 0 of the training folds:
-        whole patients, with all their images, and never one of the fold that is scored.
+        validates: whether the training picks an epoch, lowers a rate or stops by its score on the marked patients of
+        the training folds, with all their images; else it trains on these too, and nobody is validated on. Never is
+        an image of the fold that is scored among either.
         """
         folds = self.folds
         held_out = folds["fold"] == fold
-        watched = ~held_out & (folds["subfold"] == 0)
-        parts = (~held_out & ~watched, watched, held_out)
+        val = ~held_out & folds["val"] & validates
+        parts = (~held_out & ~val, val, held_out)
         return tuple(folds.index[part].tolist() for part in parts)
 
     def labels(self, image_ids: list[str]) -> np.ndarray:

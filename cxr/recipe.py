@@ -48,6 +48,8 @@ class Recipe(Strict):
     prepared_size: int = Field(ge=8, multiple_of=8)
     folds: int = Field(ge=2)
     subfolds: int = Field(default=4, ge=2)
+    val_share: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the training folds' patients that members which choose by a validation score validate on."""
     train_folds: list[int] | None = None
     """Folds to train, all by default; [0] of 5 is a plain 80/20 split."""
     seed: int = 1
@@ -108,6 +110,30 @@ def find(name: str) -> Path:
     return as_meant(name) if as_meant(name).is_file() else path
 
 
+def refuse_namesake(file: Path, run: Path) -> None:
+    """UsageError where a run's folder holds the results of another recipe file of the same name."""
+    other = (read_json(run / "recipe.json") or {}).get("recipe")
+    if other is None or other == _noted(file) or not (ROOT / other).is_file():
+        return
+    if (ROOT / other).read_bytes() != file.read_bytes():
+        raise UsageError(
+            f"{run} holds the results of {ROOT / other}, a recipe of the same name as {file}; "
+            "rename one of the two, or set CXR_HOME=<folder> to keep the results elsewhere"
+        )
+
+
+def claim(file: Path, run: Path) -> None:
+    """Note whose results a run's folder holds; UsageError as for `refuse_namesake`."""
+    refuse_namesake(file, run)
+    write_json(run / "recipe.json", {"recipe": _noted(file)})
+
+
+def _noted(file: Path) -> str:
+    """A shipped recipe as seen from the project, which may be moved; any other by its full path."""
+    file = file.resolve()
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
+
+
 def chosen(say: bool = True) -> tuple[Recipe, Paths]:
     """Recipe and paths of this command: RECIPE and DATA, or what the last run used (which it then says)."""
     last = read_json(home() / "artifacts" / "last.json") or {}
@@ -117,6 +143,7 @@ def chosen(say: bool = True) -> tuple[Recipe, Paths]:
     if not name or not data:
         raise UsageError("no run yet, so nothing to take up; run: bash run_all.sh (or set DATA= and RECIPE=)")
     recipe = read(find(name))
+    refuse_namesake(find(name), recipe.paths(as_meant(data)).run)
     if not (os.environ.get("RECIPE") and os.environ.get("DATA")):
         if last.get("weights"):
             os.environ.setdefault("WEIGHTS", last["weights"])

@@ -20,7 +20,9 @@ mask_area: pixels of the original; rle: the union of the image's rows, null wher
 INDEX: Schema = {"image_id": "str", "row": "int", "scale": "float", "dx": "int", "dy": "int", "mask_row": "int"}
 """row: of pixels.npy; canvas = original * scale + (dx, dy); mask_row: of masks.npy, -1 where there is no mask."""
 
-FOLDS: Schema = {"image_id": "str", "fold": "int", "subfold": "int"}
+FOLDS: Schema = {"image_id": "str", "fold": "int", "subfold": "int", "val": "bool"}
+"""val: whether trainings that choose by a score validate on it, where its fold is not the one held out."""
+
 BOXES: Schema = {
     "Filename": "str", "xmin": "float", "xmax": "float", "ymin": "float", "ymax": "float",
     "score": "float", "source": "str",

@@ -63,6 +63,14 @@ class Training(Strict):
     checkpoint_minutes: NonNegativeFloat = 3.0
     seed: int = 1
 
+    @property
+    def validates(self) -> bool:
+        """Whether a validation score decides anything: the rate, the end, or which epochs' weights are kept.
+
+        A fixed schedule whose last weights are kept chooses nothing, and trains on all patients of the training folds.
+        """
+        return self.schedule == "plateau" or self.early_stop is not None or self.keep != "last"
+
     @model_validator(mode="after")
     def _says_nothing_in_vain(self) -> "Training":
         for key, schedules in ONLY_OF.items():

@@ -10,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+from cxr import kaggle
 from cxr import recipe as recipes
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
-from cxr.paths import ROOT, as_meant, home
+from cxr.paths import ROOT, Paths, as_meant, home
 
 USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml] [--smoke]
   --smoke  a trial in minutes: the recipe's members at their smallest, few steps, a dozen phantom patients
@@ -48,7 +49,10 @@ def choose(asked: str | None) -> dict[str, str]:
     data, why = choose_data()
     path = choose_recipe(asked or os.environ.get("RECIPE") or (ON_PHANTOMS if data == phantoms() else ON_DATA))
     recipe = recipes.read(path)
-    claim(recipe.paths(data).artifacts, data)
+    paths = recipe.paths(data)
+    take_over_renamed(paths)
+    claim(paths.artifacts, data)
+    recipes.claim(path, paths.run)
     print(f"{why}\nrecipe {recipe.name}: {recipe.about}", file=sys.stderr)
     settings = {"RECIPE": str(path), "DATA": str(data), "RUN_BEGAN": str(int(time.time()))}
     settings |= {name: str(as_meant(os.environ[name])) for name in ("WEIGHTS", "CXR_HOME") if os.environ.get(name)}
@@ -89,6 +93,37 @@ def choose_recipe(name: str) -> Path:
     near = difflib.get_close_matches(shipped.stem, names, n=1)
     hint = f"did you mean recipes/{near[0]}.yaml?" if near else f"there are: {', '.join(names)}"
     raise UsageError(f"recipe {name} does not exist; {hint}")
+
+
+def take_over_renamed(paths: Paths) -> None:
+    """Where the data folder was renamed, rename what was made from it, too: nothing is to be made anew for a name.
+
+    The same data is a folder that is gone, whose DICOM files had the same names, sizes and times below it.
+    """
+    if paths.artifacts.is_dir() or not paths.data.is_dir():
+        return
+    gone = [note.parent for note in paths.artifacts.parent.glob("*/source.json") if not _source(note).is_dir()]
+    digest = kaggle.find(paths.data).digest if gone else None
+    for artifacts in gone:
+        records = [read_json(file) or {} for file in artifacts.glob("prepared-*/run.json")]
+        if digest in [record.get("inputs", {}).get("dicoms") for record in records]:
+            print(f"{paths.data} was {_source(artifacts / 'source.json')}: its results are renamed", file=sys.stderr)
+            _rename_boxes(paths.editable_boxes.parent, artifacts.name, paths.dataset)
+            artifacts.rename(paths.artifacts)
+            return
+
+
+def _source(note: Path) -> Path:
+    """The data folder that a dataset's results were made from."""
+    return Path((read_json(note) or {}).get("data") or note.parent)
+
+
+def _rename_boxes(folder: Path, old: str, new: str) -> None:
+    """The table to edit, its picture, and its hidden copies; never over a file that is there."""
+    for name in (f"{old}.csv", f"{old}.jpg", f".{old}.written.csv", f".{old}.writing.csv"):
+        renamed = folder / name.replace(old, new, 1)
+        if (folder / name).is_file() and not renamed.exists():
+            (folder / name).rename(renamed)
 
 
 def claim(artifacts: Path, data: Path) -> None:

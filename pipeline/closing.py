@@ -31,11 +31,11 @@ def show(recipe: Recipe, paths: Paths) -> None:
 
 def files(paths: Paths) -> dict[str, Path]:
     """What a run leaves, of that which is there."""
-    pictures = sorted(paths.boxes.parent.glob(f"{paths.dataset}*.[pj][np]g"))
+    pictures = sorted(paths.editable_boxes.parent.glob(f"{paths.dataset}*.[pj][np]g"))
     places = {
         "report": paths.run / "report.html", "submission": paths.submission,
         "results": next(paths.run.rglob("results.md"), paths.run / "results.md"),
-        "pictures": paths.run / "pictures" / "overlays.png", "boxes": paths.boxes,
+        "pictures": paths.run / "pictures" / "overlays.png", "boxes": paths.editable_boxes,
         "overview": next(iter(pictures), Path()), "doctor": paths.artifacts / "doctor.html",
         "left out": paths.prepared / "rejected.csv",
     }  # fmt: skip

@@ -47,7 +47,7 @@ class Known:
 
 def gather(image_id: str, recipe: Recipe, paths: Paths) -> Known:
     """Read everything there is of an image."""
-    prepared = Prepared(paths.prepared, recipe.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     row = prepared.manifest.loc[image_id]
     fold = int(prepared.folds.at[image_id, "fold"]) if image_id in prepared.folds.index else None
     known = Known(image_id, row["split"], fold, prepared.image(image_id), prepared.letterbox(image_id))

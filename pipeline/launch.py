@@ -98,6 +98,7 @@ def label_gate_has_a_head(recipe: Recipe) -> None:
 def prepare(recipe: Recipe, paths: Paths) -> None:
     """DICOM to pixels, masks, manifest and folds; it knows itself what is up to date."""
     numbers = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
+    numbers |= {"val-share": recipe.val_share, "run": paths.recipe}
     options = [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
     try:
         jobs.call("prepare", ("cxr.prepare", "--data", str(paths.data), *options))

@@ -64,7 +64,7 @@ def _examples(recipe: Recipe, paths: Paths) -> Iterator[Example]:
 
 def _held_out(recipe: Recipe, paths: Paths) -> pd.DataFrame:
     """label, mask_area, prob and positive of the images held out in the folds that were trained, by image_id."""
-    prepared = Prepared(paths.prepared, recipe.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     folds = prepared.folds["fold"]
     table = prepared.manifest.loc[folds.index[folds.isin(recipe.trained)], ["label", "mask_area"]]
     stacked = paths.stage3 / "stacked.parquet"

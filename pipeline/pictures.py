@@ -45,7 +45,7 @@ def draw(recipe: Recipe, paths: Paths) -> list[Path]:
 
 def class_balance(recipe: Recipe, paths: Paths):
     """A pie of all labelled images with and without a pneumothorax, and a bar for each fold."""
-    prepared = Prepared(paths.prepared, recipe.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     manifest = prepared.manifest
     labels = manifest["label"].dropna()
     if labels.empty:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture's file (.png); by default in the run's folder show/")
     asked = parser.parse_args()
     recipe, paths = chosen()
-    image_id = find(asked.image_id, Prepared(paths.prepared, recipe.folds).manifest.index.tolist())
+    image_id = find(asked.image_id, Prepared(paths.prepared, paths.folds).manifest.index.tolist())
     out = asked.out or paths.run / "show" / f"{image_id}.png"
     draw(image_id, recipe, paths, out)
     print(out)

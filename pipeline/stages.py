@@ -31,9 +31,8 @@ def to_run(found: Iterable[Unit], paths: Paths) -> list[Unit]:
 
 
 def feeds(earlier: Unit, unit: Unit, paths: Paths) -> bool:
-    """Whether `unit` reads what `earlier` writes: files of its folder, or the boxes, which lie elsewhere."""
-    writes_boxes = earlier.room == ROOMS["stage0"] and unit.room != earlier.room
-    return any(_inside(path, earlier.folder) or (writes_boxes and path == paths.boxes) for path in unit.inputs)
+    """Whether `unit` reads what `earlier` writes: files of its folder."""
+    return any(_inside(path, earlier.folder) for path in unit.inputs)
 
 
 def _inside(path: Path, folder: Path) -> bool:

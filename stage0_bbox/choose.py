@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.boxes import image_id
+from cxr.boxes import image_id, written_copy
 from cxr.errors import DataError
-from cxr.files import replacing
 from cxr.geometry import Box
 from cxr.prepared import Prepared
 from stage0_bbox.config import Config
-from stage0_bbox.edits import EDITED, Row, memory, pending
+from stage0_bbox.edits import EDITED, Row, pending
 
 MODEL, FALLBACK = "model", "fallback"
 
@@ -90,16 +89,15 @@ class Chooser:
         return f"{key}.png", box.xmin, box.xmax, box.ymin, box.ymax, round(found.score, 4), source
 
 
-def write(table: pd.DataFrame, path: Path, own: Path) -> None:
-    """Write the boxes, and what to tell the user's next edits by: beside them, and as `own` in the run's folder.
+def write(table: pd.DataFrame, path: Path, boxes: Path) -> None:
+    """Write the run's `boxes`, the table to look at and edit, `path`, and beside it what the next edits are told by.
 
-    A crash in between turns no box into an edit: until the memory is renamed, either version counts as ours.
+    A crash in between turns no box into an edit: until the copy is renamed, either version counts as ours.
     """
     tables.write(table, pending(path), tables.BOXES)
     tables.write(table, path, tables.BOXES)
-    with replacing(own) as temporary:
-        temporary.write_bytes(pending(path).read_bytes())
-    os.replace(pending(path), memory(path))
+    tables.write(table, boxes, tables.BOXES)
+    os.replace(pending(path), written_copy(path))
 
 
 def dropped(edits: dict[str, Row], table: pd.DataFrame) -> list[str]:

@@ -97,13 +97,15 @@ class UnitConfig(Strict):
 
 @dataclass(frozen=True)
 class BoxUnit(Unit):
-    """Stage 0's unit: up to date only while its boxes lie where the later stages look for them."""
+    """Stage 0's unit: up to date only while every image's box lies where the user may edit it."""
 
     boxes: Path = Path()
+    """Of this run, for the later stages."""
+    editable_boxes: Path = Path()
 
     @property
     def current(self) -> bool:
-        return super().current and edits.in_place(self.boxes, self.folder / "found.csv")
+        return super().current and edits.is_complete(self.editable_boxes, self.boxes)
 
 
 def read(name: str) -> Config:
@@ -118,17 +120,19 @@ def units(recipe: Recipe, paths: Paths) -> list[Unit]:
 
 def unit(recipe: Recipe, paths: Paths, detector: Config) -> BoxUnit:
     """Training of the cross-validation's models, and the boxes of every image."""
+    edited = edits.digest(paths.editable_boxes)
     return BoxUnit(
         name=f"stage 0 {recipe.stage0}",
         room=ROOM,
         command=("stage0_bbox.train",),
         folder=paths.stage0,
-        config=UnitConfig(detector=detector, seed=recipe.seed, folds=recipe.folds, edits=edits.digest(paths.boxes)),
+        config=UnitConfig(detector=detector, seed=recipe.seed, folds=recipe.folds, edits=edited),
         inputs=inputs(recipe, paths, detector),
         work=work(detector),
         disk=detector.cross_validation * (170 << 20 if "resnet50" in detector.model else 20 << 20),
         gpu=True,
         boxes=paths.boxes,
+        editable_boxes=paths.editable_boxes,
     )
 
 
@@ -171,14 +175,14 @@ def inputs(recipe: Recipe, paths: Paths, detector: Config) -> tuple[Path, ...]:
     """Every file that the boxes are made from."""
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
     weights = look_up(detector.weights) if detector.weights else None
-    return (*files, paths.folds(recipe.folds), *label_files(paths, detector), *([weights] if weights else []))
+    return (*files, paths.folds, *label_files(paths, detector), *([weights] if weights else []))
 
 
 def label_files(paths: Paths, detector: Config) -> tuple[Path, ...]:
     """The label files that there are, in order of trust; never the boxes that this stage writes."""
     folders = [paths.data / "boundingbox_csv", paths.data, home() / "boundingbox_csv"]
     found = [next((f / name for f in folders if (f / name).is_file()), None) for name in detector.labels]
-    return tuple(path for path in found if path and path.resolve() != paths.boxes.resolve())
+    return tuple(path for path in found if path and path.resolve() != paths.editable_boxes.resolve())
 
 
 def work(detector: Config) -> float:

@@ -1,7 +1,7 @@
 """Boxes that the user edited in boundingbox_csv/<dataset>.csv: found, checked, and part of the step's identity.
 
-Edited is a row marked so, or one whose box differs from what the last run wrote; a copy of that is kept
-beside the file, hidden. Reads with the csv module: this runs whenever a step asks whether it is up to date.
+Edited is a row marked so, or one whose box differs from what the last run wrote, of whichever recipe; a copy of that is
+kept beside the file, hidden. Reads with the csv module: this runs whenever a step asks whether it is up to date.
 """
 
 import csv
@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr.boxes import image_id
+from cxr.boxes import image_id, written_copy
 from cxr.errors import DataError
 from cxr.geometry import Box
 
@@ -59,7 +59,7 @@ def _row(values: dict[str, str], path: Path, line: int) -> Row:
 
 def find(path: Path) -> dict[str, Row]:
     """The edited rows of the table, by image_id."""
-    versions = [read(memory(path)), read(pending(path))]
+    versions = [read(written_copy(path)), read(pending(path))]
     return {key: row for key, row in read(path).items() if row.source == EDITED or _changed(key, row, versions)}
 
 
@@ -70,11 +70,6 @@ def _changed(key: str, row: Row, versions: list[dict[str, Row]]) -> bool:
 
 def _same(a: Box, b: Box) -> bool:
     return all(abs(one - other) < 1e-3 for one, other in zip(a, b, strict=True))
-
-
-def memory(path: Path) -> Path:
-    """The copy of what the last run wrote to `path`."""
-    return path.with_name(f".{path.stem}.written.csv")
 
 
 def pending(path: Path) -> Path:
@@ -88,8 +83,6 @@ def digest(path: Path) -> str:
     return hashlib.sha256(repr(edges).encode()).hexdigest() if edges else ""
 
 
-def in_place(path: Path, found: Path) -> bool:
-    """Whether the run whose boxes are in `found` was the last to write `path`, and no row of them is missing."""
-    if not (path.is_file() and found.is_file() and memory(path).is_file()):
-        return False
-    return memory(path).read_bytes() == found.read_bytes() and read(found).keys() <= read(path).keys()
+def is_complete(path: Path, boxes: Path) -> bool:
+    """Whether the table to edit, `path`, has a row for each image of a run's own `boxes`."""
+    return boxes.is_file() and written_copy(path).is_file() and read(boxes).keys() <= read(path).keys()

@@ -24,7 +24,7 @@ class Stage:
 
     @cached_property
     def prepared(self) -> Prepared:
-        return Prepared(self.paths.prepared, self.recipe.folds)
+        return Prepared(self.paths.prepared, self.paths.folds)
 
     @cached_property
     def labels(self):
@@ -117,7 +117,7 @@ def write_boxes(stage: Stage, unit: Unit, metrics: dict) -> None:
     """The boxes for the later stages, their picture and their metrics, from the stored detections."""
     from stage0_bbox import choose, detect, overview, scores
 
-    path = stage.paths.boxes
+    path = stage.paths.editable_boxes
     chooser = choose.Chooser(stage.prepared, stage.detector, stage.labels.boxes, stage.part)
     found = chooser.choose(detect.read(stage.detect_unit.folder / "detections.csv"))
     edited = edits.find(path)
@@ -127,7 +127,7 @@ def write_boxes(stage: Stage, unit: Unit, metrics: dict) -> None:
     metrics |= scores.measure(chooser, found, stage.labels.hand)
     metrics |= {"edited": int((table["source"] == edits.EDITED).sum()), "margin": stage.detector.margin}
     overview.draw(stage.prepared, found, stage.labels.hand, edited, path.with_suffix(".jpg"))
-    choose.write(table, path, unit.folder / "found.csv")
+    choose.write(table, path, stage.paths.boxes)
     print(f"{unit.name}: {path}\n{scores.table(metrics)}", flush=True)
 
 

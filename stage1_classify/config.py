@@ -153,7 +153,7 @@ def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Pat
     weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
     masks = [paths.prepared / "masks.npy"] if member.augment.zoom_in else []
     read = records(paths) if member.input == "tfrecord" else []
-    return (*files, paths.folds(recipe.folds), *boxes, *masks, *read, *([weights] if weights else []))
+    return (*files, paths.folds, *boxes, *masks, *read, *([weights] if weights else []))
 
 
 def records(paths: Paths) -> list[Path]:

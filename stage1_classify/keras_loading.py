@@ -58,7 +58,7 @@ def channels_last(images: list[np.ndarray]) -> np.ndarray:
 
 
 def _pool(data: ClassifierData, workers: int) -> ProcessPoolExecutor:
-    unopened = dataclasses.replace(data, prepared=Prepared(data.prepared.folder, data.prepared.fold_count))
+    unopened = dataclasses.replace(data, prepared=Prepared(data.prepared.folder, data.prepared.folds_csv))
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, initializer=_settle, initargs=(unopened,))
 

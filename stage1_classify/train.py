@@ -43,9 +43,9 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
 
     member, fold = unit.config.member, unit.config.fold
     backend = importlib.import_module(f"stage1_classify.{member.framework}_backend")
-    prepared = Prepared(paths.prepared, recipe.folds)
-    train_ids, watch_ids, held_out = prepared.split_fold(fold)
-    found = boxes.read(paths.boxes) if member.view.crop == "box" else {}
+    prepared = Prepared(paths.prepared, paths.folds)
+    train_ids, watch_ids, held_out = prepared.split_fold(fold, member.training.validates)
+    found = boxes.read_run(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, found, member, train_ids, recipe.seed)
     metrics |= backend.fit(data, watch_ids, unit.folder, identity, unit.name, fold)
     image_ids = held_out + prepared.ids("unlabelled") + prepared.ids("test")

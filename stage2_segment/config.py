@@ -269,7 +269,7 @@ def work(member: SegmenterConfig, images: float) -> float:
 def _inputs(recipe: Recipe, paths: Paths, member: SegmenterConfig) -> tuple[Path, ...]:
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
-    return (*files, paths.folds(recipe.folds), *boxes)
+    return (*files, paths.folds, *boxes)
 
 
 def _weights(member: SegmenterConfig) -> tuple[Path, ...]:

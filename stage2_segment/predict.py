@@ -44,7 +44,7 @@ def predict(unit: Unit, name: str, recipe: Recipe, paths: Paths) -> None:
     from stage2_segment.models import Segmenter
 
     member = unit.config.member
-    prepared = Prepared(paths.prepared, recipe.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     data = open_data(prepared, paths, member, [], recipe.seed)
     models = []
     for fold in recipe.trained:
@@ -60,7 +60,7 @@ def open_data(prepared: Prepared, paths: Paths, member: config.SegmenterConfig, 
     """The unit's examples; the boxes are read only where the member crops to them."""
     from stage2_segment.data import SegmenterData
 
-    found = boxes.read(paths.boxes) if member.view.crop == "box" else {}
+    found = boxes.read_run(paths) if member.view.crop == "box" else {}
     return SegmenterData(prepared, found, member, image_ids, seed)
 
 

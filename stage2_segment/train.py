@@ -62,10 +62,10 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     from stage2_segment.watch import watch
 
     member, fold = unit.config.member, unit.config.fold
-    prepared = Prepared(paths.prepared, recipe.folds)
-    train_ids, watch_ids, held_out = prepared.split_fold(fold)
+    prepared = Prepared(paths.prepared, paths.folds)
+    train_ids, watch_ids, held_out = prepared.split_fold(fold, member.training.validates)
     if member.sampling.positives_only and not prepared.labels(train_ids).any():
-        raise DataError(f"{unit.name}: it trains on positives only, and {paths.folds(recipe.folds)} leaves it none")
+        raise DataError(f"{unit.name}: it trains on positives only, and {paths.folds} leaves it none")
     data = open_data(prepared, paths, member, train_ids, recipe.seed)
     seed(recipe.seed, fold)
     former = config.former_weights(paths, member, fold) if member.start_from else None

@@ -248,7 +248,7 @@ def mask_unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
         folds=recipe.folds, trained=recipe.trained, seed=recipe.seed,
     )  # fmt: skip
     pictures = [paths.prepared / name for name in ("index.parquet", "pixels.npy", "masks.npy")]
-    tables = [paths.prepared / "manifest.parquet", paths.folds(recipe.folds)]
+    tables = [paths.prepared / "manifest.parquet", paths.folds]
     side = recipe.small.size if recipe.small else recipe.prepared_size // 2  # members often see half the size
     nets = len(recipe.trained) if len(recipe.trained) > 1 else recipe.subfolds
     return Unit(
@@ -272,7 +272,7 @@ def _stage2(recipe: Recipe, paths: Paths) -> list[Path]:
 def _data(recipe: Recipe, paths: Paths) -> list[Path]:
     given = [sample(paths.data), test_truth(paths.data), chest_tubes(paths.data)]
     prepared = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
-    return [*prepared, paths.folds(recipe.folds), *filter(None, given)]
+    return [*prepared, paths.folds, *filter(None, given)]
 
 
 def _optional(paths: Paths, config: Config) -> list[Path]:

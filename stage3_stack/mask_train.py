@@ -34,7 +34,7 @@ def main() -> None:
 
 def make(paths: Paths, unit: Unit, identity: str) -> dict:
     """Train the nets, from their checkpoints where there are any, and write maps.npy and index.parquet."""
-    prepared = Prepared(paths.prepared, unit.config.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     held = prepared.folds.loc[fold_of(prepared, unit.config.trained).index]
     by, group = combine.groups(held)
     if len(np.unique(group)) < 2:

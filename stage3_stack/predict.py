@@ -30,7 +30,7 @@ def main() -> None:
 
 def predict(paths: Paths, config: UnitConfig) -> None:
     """Write stacked.parquet and submission.csv anew; raises UsageError where what they are made from is not there."""
-    prepared = Prepared(paths.prepared, config.folds)
+    prepared = Prepared(paths.prepared, paths.folds)
     decision = decide.read_test(paths.stage3 / "decision.json")
     mean, final = _seen(paths, prepared, config, decision)
     beside = columns.gather(paths, prepared, config.config.lightgbm.columns, [mean] if mean else [])

@@ -30,7 +30,7 @@ def main() -> None:
 
 def make(paths: Paths, config: UnitConfig) -> dict:
     """Write all of stage 3 but its run.json; returns the figures of the table."""
-    prepared, tubes = Prepared(paths.prepared, config.folds), cases.chest_tubes(paths.data)
+    prepared, tubes = Prepared(paths.prepared, paths.folds), cases.chest_tubes(paths.data)
     mean = _see(paths, prepared, config, "mean")
     final = mean if config.config.masks == "mean" else _see(paths, prepared, config, "stacker")
     beside = columns.gather(paths, prepared, config.config.lightgbm.columns, list(mean or ()))

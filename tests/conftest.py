@@ -97,7 +97,7 @@ def prepared_paths(kaggle_folder, monkeypatch) -> Paths:
     monkeypatch.setenv("CXR_WORKERS", "0")
     found = Paths(kaggle_folder(), "r", 64)
     prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, 2).manifest["image_id"]
+    ids = Prepared(found.prepared, found.folds).manifest["image_id"]
     box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
     tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
     return found

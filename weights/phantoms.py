@@ -42,11 +42,12 @@ def main() -> None:
     config = Rendering(
         count=asked.count, seed=asked.seed, size=recipe.prepared_size, folds=recipe.folds, subfolds=recipe.subfolds
     )
-    folder = recipe.paths(home() / "start").prepared
-    run(Unit("start phantoms", "phantom", (), folder, config), lambda _identity, _metrics: make(folder, config))
+    paths = recipe.paths(home() / "start")
+    unit = Unit("start phantoms", "phantom", (), paths.prepared, config)
+    run(unit, lambda _identity, _metrics: make(paths.prepared, paths.folds, config))
 
 
-def make(folder: Path, config: Rendering) -> None:
+def make(folder: Path, folds_csv: Path, config: Rendering) -> None:
     """Write pixels.npy, masks.npy, the manifest, the index and the folds of `count` phantoms, one a patient."""
     masks = range(1, config.count, 2)  # every other one shows a pneumothorax
     shapes = {"pixels": (config.count, config.size, config.size), "masks": (len(masks), config.size, config.size // 8)}
@@ -56,7 +57,7 @@ def make(folder: Path, config: Rendering) -> None:
         jobs = [(row, config, pixels, packed) for row in range(config.count)]
         with ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
             rows = list(tqdm(pool.map(_draw, jobs, chunksize=16), total=config.count, unit="phantom", mininterval=5))
-    _write_tables(folder, config, pd.DataFrame(rows))
+    _write_tables(folder, folds_csv, config, pd.DataFrame(rows))
 
 
 def _draw(job: tuple[int, Rendering, Path, Path]) -> dict:
@@ -72,15 +73,13 @@ def _draw(job: tuple[int, Rendering, Path, Path]) -> dict:
     }  # fmt: skip
 
 
-def _write_tables(folder: Path, config: Rendering, manifest: pd.DataFrame) -> None:
+def _write_tables(folder: Path, folds_csv: Path, config: Rendering, manifest: pd.DataFrame) -> None:
     ids, rows = manifest["image_id"], np.arange(config.count)
     tables.write(manifest, folder / "manifest.parquet", tables.MANIFEST)
     index = {"row": rows, "scale": 1.0, "dx": 0, "dy": 0, "mask_row": np.where(rows % 2 == 1, rows // 2, -1)}
     tables.write(pd.DataFrame({"image_id": ids} | index), folder / "index.parquet", tables.INDEX)
-    # Subfold 0 of the other folds is what watches a training: a twentieth is enough here.
-    split = {"fold": rows // 2 % config.folds, "subfold": np.where(rows // 2 // config.folds % 20 == 0, 0, 1)}
-    path = folder / f"folds-{config.folds}" / "folds.csv"
-    tables.write(pd.DataFrame({"image_id": ids} | split), path, tables.FOLDS)
+    split = {"fold": rows // 2 % config.folds, "subfold": rows // 2 // config.folds % config.subfolds, "val": False}
+    tables.write(pd.DataFrame({"image_id": ids} | split), folds_csv, tables.FOLDS)
 
 
 if __name__ == "__main__":

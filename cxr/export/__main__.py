@@ -78,9 +78,10 @@ def export(recipe: Recipe, paths: Paths, config: ExportConfig, out: Path) -> Non
 
 
 def _source(recipe: Recipe, paths: Paths, config: ExportConfig) -> Source:
-    prepared = Prepared(paths.prepared, recipe.folds)
-    wants_boxes = config.crop == "box" or (config.to == "coco" and paths.boxes.is_file())
-    found = boxes.read(paths.boxes) if wants_boxes else {}
+    prepared = Prepared(paths.prepared, paths.folds)
+    table = paths.boxes if paths.boxes.is_file() else paths.editable_boxes  # which may have come without a stage 0
+    wants_boxes = config.crop == "box" or (config.to == "coco" and table.is_file())
+    found = boxes.read(table) if wants_boxes else {}
     splits = SPLITS[:2] if config.to == "nnunet" else SPLITS  # nnU-Net has no place for unlabelled images
     return Source(prepared, found, config.size or prepared.size, config.crop, splits)
 

@@ -43,7 +43,7 @@ def _text(value: float | int | None) -> str:
 def of_hand_boxes(run: Sources) -> np.ndarray:
     """IoU of each hand-drawn training box with the found one [n]; an edited box is none that was found."""
     hand = hand_boxes(run)
-    found = boxes.read_table(run.paths.stage0 / "found.csv")
+    found = boxes.read_table(run.paths.boxes)
     found = boxes.by_image(found[found["source"] != "edited"])
     folds = set(run.prepared.ids("train")) | set(run.prepared.ids("unlabelled"))
     keys = sorted(hand.keys() & found.keys() & folds)

@@ -96,7 +96,7 @@ class Sources:
     def prepared(self) -> "Prepared":
         from cxr.prepared import Prepared
 
-        return Prepared(self.paths.prepared, self.recipe.folds)
+        return Prepared(self.paths.prepared, self.paths.folds)
 
     def record(self, name: str) -> dict:
         """A JSON file of the run; UsageError where it is missing or damaged."""

@@ -38,7 +38,7 @@ def _row(name: str, record: dict) -> list[str]:
 def _records(run: Sources) -> dict[str, dict]:
     """What every step of the run noted of itself, in their order; the doctor's is doctor.json."""
     paths, recipe = run.paths, run.recipe
-    before = {"prepare": paths.prepared, "folds": paths.folds(recipe.folds).parent}
+    before = {"prepare": paths.prepared, "folds": paths.folds.parent}
     own = {str(folder.relative_to(paths.run)): folder for folder in folders(recipe, paths)}
     found = {name: read_json(folder / "run.json") for name, folder in before.items()} | {"doctor": _doctor(run)}
     found |= {name: read_json(folder / "run.json") for name, folder in own.items()}

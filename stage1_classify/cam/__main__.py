@@ -40,8 +40,8 @@ def main() -> None:
 
 def full_frame(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
     """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out."""
-    prepared, member = Prepared(paths.prepared, recipe.folds), config.members(recipe, [name])[name]
-    found = boxes.read(paths.boxes) if member.view.crop == "box" else {}
+    prepared, member = Prepared(paths.prepared, paths.folds), config.members(recipe, [name])[name]
+    found = boxes.read_run(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, found, member, image_ids, recipe.seed)
     backend = importlib.import_module(f"stage1_classify.cam.{member.framework}_maps")
     cams = {}

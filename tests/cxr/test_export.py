@@ -57,6 +57,7 @@ def beside(folder):
 def test_the_command_takes_up_the_last_run(recipe, prepared_paths, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DATA", str(prepared_paths.data))
     monkeypatch.setenv("RECIPE", str(tmp_path / "small.yaml"))
+    prepared_paths.run.rename(prepared_paths.run.with_name("small"))
     monkeypatch.setattr(sys, "argv", ["export", "--to", "png-masks", "--size", "32"])
     main()
     out = prepared_paths.artifacts / "export" / "png-masks"
@@ -101,7 +102,7 @@ def test_data_prepared_anew_meanwhile(exported, prepared_paths, tmp_path, monkey
 
 
 def test_folds_of_other_data(exported, prepared_paths):
-    path = prepared_paths.folds(2)
+    path = prepared_paths.folds
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(UsageError, match=r"folds are of other images.*cxr\.prepare"):
         exported("monai")
@@ -125,7 +126,7 @@ def test_a_missing_box(exported, prepared_paths):
 # --- sizes and cuts ----------------------------------------------------------------------------
 
 def test_cut_to_the_chest(exported, prepared_paths):
-    prepared, out = Prepared(prepared_paths.prepared, 2), exported("png-masks", crop="box")
+    prepared, out = Prepared(prepared_paths.prepared, prepared_paths.folds), exported("png-masks", crop="box")
     xmin, ymin, xmax, ymax = BOX
     for place_, whole in (("images", prepared.image("1.2.0")), ("masks", prepared.mask("1.2.0") * 255)):
         found = cv2.imread(str(out / place_ / "1.2.0.png"), cv2.IMREAD_UNCHANGED)
@@ -143,7 +144,7 @@ def test_a_tiny_mask_does_not_vanish_but_outside_the_cut():
 
 def test_few_images_are_in_memory_at_a_time(prepared_paths, monkeypatch):
     monkeypatch.setattr("cxr.export.source.BATCH", 4)
-    source, made = Source(Prepared(prepared_paths.prepared, 2), {}, 64, "full"), []
+    source, made = Source(Prepared(prepared_paths.prepared, prepared_paths.folds), {}, 64, "full"), []
     for taken, name in enumerate(source.each(lambda example: made.append(1) or example.image_id, source.ids)):
         assert len(made) <= taken // 4 * 4 + 4
         assert name == source.ids[taken]

@@ -26,7 +26,7 @@ NEEDS_NNUNET = "nnU-Net v2 is not installable beside timm 1.0.31: CXR_NNUNET nam
 
 @pytest.fixture
 def prepared(prepared_paths):
-    return Prepared(prepared_paths.prepared, 2)
+    return Prepared(prepared_paths.prepared, prepared_paths.folds)
 
 
 @pytest.fixture

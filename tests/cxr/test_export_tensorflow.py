@@ -77,7 +77,7 @@ def tensorflow(exported, prepared_paths, recipe, tmp_path):
 
 
 def test_tfrecords(tensorflow, prepared_paths):
-    prepared = Prepared(prepared_paths.prepared, 2)
+    prepared = Prepared(prepared_paths.prepared, prepared_paths.folds)
     for name in prepared.manifest.index:
         np.testing.assert_array_equal(tensorflow["images"][name], prepared.image(name))
     assert set(tensorflow["facts"]) == set(prepared.manifest.index)

@@ -9,6 +9,7 @@ import pytest
 
 from cxr import duplicates, folds, tables
 from cxr.errors import DataError
+from cxr.prepared import Prepared
 
 
 def manifest(patients: int, seed: int = 0, positive: float = 0.3, most: int = 4, known: bool = True) -> pd.DataFrame:
@@ -129,3 +130,26 @@ def test_known_and_unknown_patients_mix():
     found = joined(table, 3, 1, 1, canvases=lambda ids: pictures[: len(ids)])
     assert found.loc[found["patient"].isna(), "fold"].nunique() == 1
     assert found.groupby("patient")["fold"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("held_out", range(5))
+def test_a_tenth_of_the_training_patients_validates_and_nobody_where_nothing_is_chosen(tmp_path, held_out):
+    found = joined(manifest(300, positive=0.4), 5, 4, 1)
+    assert found.groupby("patient")["val"].nunique().max() == 1
+    tables.write(found, tmp_path / "folds.csv", tables.FOLDS)
+    prepared = Prepared(tmp_path, tmp_path / "folds.csv")
+    train, val, held = map(set, prepared.split_fold(held_out, validates=True))
+    assert len(val) == pytest.approx(0.1 * len(train | val), rel=0.25)
+    label = found.set_index("image_id")["label"]
+    assert label[list(val)].mean() == pytest.approx(label.mean(), rel=0.25)
+    everyone, nobody, same = prepared.split_fold(held_out, validates=False)
+    assert (set(everyone), nobody, set(same)) == (train | val, [], held)
+    assert train.isdisjoint(val | held)
+    assert set(found["image_id"]) == train | val | held
+
+
+def test_a_dozen_patients_validate_with_both_classes():
+    found = joined(manifest(12, positive=0.5), 2, 2, 1)
+    both = found.groupby(["fold", "val"])["label"].nunique()
+    assert (both == 2).all()
+    assert len(both) == 4

@@ -203,7 +203,7 @@ def test_an_image_in_both_parts_of_a_split_is_a_leak(tmp_path):
 @pytest.fixture
 def folds_of(prepared_paths: Paths, tmp_path: Path):
     """Our own folds of a small data folder, and a place for the figures."""
-    return prepared_paths, prepared_paths.folds(2), tmp_path / "the figures.json"
+    return prepared_paths, prepared_paths.folds, tmp_path / "the figures.json"
 
 
 def test_our_own_folds_are_clean(folds_of, call):
@@ -222,7 +222,7 @@ def test_a_planted_leak_and_a_planted_copy(folds_of, call):
     """One of two images of a patient changes its fold, and one of another patient gets a third's pixels."""
     paths, folds, figures = folds_of
     stranger = pd.read_csv(folds, dtype=str)
-    manifest = Prepared(paths.prepared, 2).manifest
+    manifest = Prepared(paths.prepared, paths.folds).manifest
     moved = stranger["image_id"][0]
     stranger.loc[0, "fold"] = "1" if stranger["fold"][0] == "0" else "0"
     kept = stranger[stranger["image_id"].map(manifest["patient"]) != manifest["patient"][moved]]

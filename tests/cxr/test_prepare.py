@@ -25,14 +25,19 @@ from cxr.prepared import Prepared
 SIZE = 32
 
 
-def run(data: Path, size: int = SIZE, folds: int = 2, subfolds: int = 2, seed: int = 1) -> Path:
-    paths = Paths(data, "recipe", size)
+def run(data: Path, size: int = SIZE, folds: int = 2, subfolds: int = 2, seed: int = 1, recipe: str = "recipe") -> Path:
+    paths = Paths(data, recipe, size)
     prepare(paths, PrepareConfig(size=size, folds=folds, subfolds=subfolds, seed=seed), workers=2)
     return paths.prepared
 
 
+def folds_of(folder: Path, recipe: str = "recipe") -> Path:
+    """The folds of a recipe's run, beside the prepared folder."""
+    return folder.parent / recipe / "folds" / "folds.csv"
+
+
 def command(data: Path, *more: str) -> list[str]:
-    options = f"--size {SIZE} --folds 2 --subfolds 2 --workers 2".split()
+    options = f"--size {SIZE} --folds 2 --subfolds 2 --workers 2 --run recipe".split()
     return [sys.executable, "-m", "cxr.prepare", "--data", str(data), *options, *more]
 
 
@@ -149,17 +154,18 @@ def test_the_second_run_is_up_to_date_and_imports_nothing_heavy(kaggle_folder):
     assert again.stdout == "prepare: up to date\n\n"
 
 
-def test_another_number_of_folds_decodes_nothing(kaggle_folder, capsys):
+@pytest.mark.parametrize("other", [{"folds": 4, "subfolds": 1}, {"seed": 2}, {"subfolds": 1}])
+def test_another_recipes_folds_are_its_own_and_decode_nothing(kaggle_folder, capsys, other):
     data = kaggle_folder()
     folder = run(data)
-    before = (folder / "pixels.npy").stat().st_mtime_ns
-    run(data, folds=4, subfolds=1)
+    before, ours = (folder / "pixels.npy").stat().st_mtime_ns, folds_of(folder).read_bytes()
+    run(data, recipe="other", **other)
     assert (folder / "pixels.npy").stat().st_mtime_ns == before
-    assert Prepared(folder, 2).folds["fold"].nunique() == 2
-    assert Prepared(folder, 4).folds["fold"].nunique() == 4
+    assert folds_of(folder).read_bytes() == ours != folds_of(folder, "other").read_bytes()
+    assert Prepared(folder, folds_of(folder, "other")).fold_count == other.get("folds", 2)
     capsys.readouterr()
-    for folds, subfolds in ((2, 2), (4, 1)):
-        run(data, folds=folds, subfolds=subfolds)
+    run(data)
+    run(data, recipe="other", **other)
     assert capsys.readouterr().out == "prepare: up to date\n" * 2
 
 
@@ -179,8 +185,7 @@ def test_the_same_again_gives_the_same_bytes(kaggle_folder, monkeypatch):
     first = content(run(data))
     monkeypatch.setenv("FORCE", "1")
     assert content(run(data)) == first
-    assert set(first) == {"folds-2/folds.csv", "index.parquet", "manifest.parquet", "masks.npy", "pixels.npy",
-                          "rejected.csv"}  # fmt: skip
+    assert set(first) == {"index.parquet", "manifest.parquet", "masks.npy", "pixels.npy", "rejected.csv"}
 
 
 # --- bad input ---------------------------------------------------------------------------------
@@ -258,7 +263,7 @@ def test_too_few_for_the_folds(kaggle_folder):
 def test_without_patients(kaggle_folder, capsys):
     folder = run(kaggle_folder(with_patients=False))
     assert "patients unknown: grouped by near-duplicates (16 images)" in capsys.readouterr().out
-    assert len(Prepared(folder, 2).folds) == 16
+    assert len(Prepared(folder, folds_of(folder)).folds) == 16
 
 
 def test_exit_codes_and_words(kaggle_folder):
@@ -323,7 +328,7 @@ def test_a_failed_run_leaves_no_results(kaggle_folder):
     edit(data / "train-rle.csv", r"^1.2.15, -1$", "1.2.15, 5")
     with pytest.raises(DataError):
         run(data)
-    assert set(content(folder)) == {"folds-2/folds.csv"}
+    assert not content(folder)
 
 
 def processes_of(word: str) -> list[int]:
@@ -361,7 +366,7 @@ def test_kill_in_the_middle_and_run_again(kaggle_folder, tmp_path):
         time.sleep(0.01)
     assert not processes_of(word)
     shutil.rmtree(data)
-    assert set(content(run(kaggle_folder()))) >= {"pixels.npy", "manifest.parquet", "folds-2/folds.csv"}
+    assert set(content(run(kaggle_folder()))) >= {"pixels.npy", "manifest.parquet"}
     assert not list(folder.glob(".pixels.*"))
 
 
@@ -369,7 +374,7 @@ def test_kill_in_the_middle_and_run_again(kaggle_folder, tmp_path):
 
 def test_real_radiographs(real):
     folder = run(real, size=128, folds=3, subfolds=2)
-    prepared = Prepared(folder, 3)
+    prepared = Prepared(folder, folds_of(folder))
     counts = prepared.manifest[prepared.manifest["split"] != "unlabelled"]
     assert counts["split"].value_counts().to_dict() == {"train": 313, "test": 167}
     assert prepared.manifest["label"].sum() == 113

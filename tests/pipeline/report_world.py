@@ -26,7 +26,7 @@ SEARCH = {
 
 def fill(world: World) -> Sources:
     """What stage 3 would write, of a world whose images stand in `cases`."""
-    paths, prepared = world.paths, Prepared(world.paths.prepared, world.recipe.folds)
+    paths, prepared = world.paths, Prepared(world.paths.prepared, world.paths.folds)
     folds, tests = prepared.folds, prepared.ids("test")
     fold = folds["fold"].to_numpy()
     held_out = made(len(folds)).assign(image_id=folds.index, fold=fold, head=fold)

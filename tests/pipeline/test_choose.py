@@ -5,13 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from cxr import recipe
+from cxr import recipe, tables
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import ROOT
+from cxr.prepare import PrepareConfig, prepare
 from pipeline import choose
+
+BOXES = list(tables.BOXES)
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +138,37 @@ def test_exit_codes_and_exports(arguments, code, home):
         assert ("SMOKE=1" in words) == ("--smoke" in arguments)
     else:
         assert done.stdout.strip() == ("exit 0" if code == 0 else "")
+
+
+def test_two_recipes_of_one_name_do_not_share_a_folder(bare, monkeypatch):
+    """The same file from elsewhere is the same recipe; a file that is gone holds nothing."""
+    text = (ROOT / "recipes" / "smoke.yaml").read_text()
+    for folder, words in {"a": text, "b": text, "c": text + "seed: 2\n"}.items():
+        (bare / folder).mkdir()
+        (bare / folder / "mine.yaml").write_text(words)
+    choose.choose("a/mine.yaml")
+    choose.choose("b/mine.yaml")
+    with pytest.raises(UsageError, match=r"holds the results of .*b/mine\.yaml, a recipe of the same name"):
+        choose.choose("c/mine.yaml")
+    monkeypatch.setenv("RECIPE", str(bare / "c" / "mine.yaml"))
+    with pytest.raises(UsageError, match="a recipe of the same name"):
+        recipe.chosen()  # of a stage that is rerun alone, too
+    (bare / "b" / "mine.yaml").unlink()
+    choose.choose("c/mine.yaml")
+
+
+def test_a_renamed_data_folder_keeps_its_results(kaggle_folder, monkeypatch, capsys):
+    data = kaggle_folder(patients=4, tests=0)
+    monkeypatch.setenv("DATA", str(data))
+    choose.choose("smoke")
+    paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(data)
+    prepare(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
+    tables.write(pd.DataFrame([["a.png", 0, 9, 0, 9, 1, "edited"]], columns=BOXES), paths.editable_boxes, tables.BOXES)
+    renamed = data.rename(data.with_name("renamed"))
+    monkeypatch.setenv("DATA", str(renamed))
+    choose.choose("smoke")
+    paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(renamed)
+    assert paths.editable_boxes.is_file()
+    capsys.readouterr()
+    prepare(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
+    assert capsys.readouterr().out == "prepare: up to date\n"

@@ -28,7 +28,7 @@ def recipe() -> recipes.Recipe:
 
 @pytest.fixture
 def manifest(prepared_paths) -> pd.DataFrame:
-    return Prepared(prepared_paths.prepared, 2).manifest
+    return Prepared(prepared_paths.prepared, prepared_paths.folds).manifest
 
 
 def stack(paths, manifest, wrong=()) -> None:
@@ -44,7 +44,7 @@ def stack(paths, manifest, wrong=()) -> None:
 
 def draw_maps(paths, member: str = "u") -> None:
     """A segmenter that marks the upper left quarter of every held-out image."""
-    folds = Prepared(paths.prepared, 2).folds
+    folds = Prepared(paths.prepared, paths.folds).folds
     for fold, group in folds.groupby("fold"):
         maps = np.zeros((len(group), 32, 32), np.uint8)
         maps[:, :16, :16] = 255
@@ -69,7 +69,7 @@ def test_the_bars_of_the_folds_are_the_counts_of_the_tables(recipe, prepared_pat
     pie, bars = figure.axes
     assert [text.get_text() for text in pie.texts] == ["pneumothorax\n8", "none\n8", "50.0%", "50.0%"]
     widths = np.array([bar.get_width() for bar in bars.patches]).reshape(2, 2)  # [with, without; fold]
-    folds = Prepared(prepared_paths.prepared, 2).folds["fold"]
+    folds = Prepared(prepared_paths.prepared, prepared_paths.folds).folds["fold"]
     labels = manifest["label"][folds.index]
     assert widths.tolist() == [[((labels == label) & (folds == fold)).sum() for fold in (0, 1)] for label in (1, 0)]
     assert "16 labelled images (1 unlabelled, 3 test)" in figure.get_suptitle()

@@ -189,8 +189,8 @@ def test_the_doctor_looks_again_when_he_has_learned(doctors, monkeypatch):
 def test_found_boxes_are_not_the_doctors(doctors):
     paths, called = doctors
     launch.examine(smoke(), paths)
-    paths.boxes.parent.mkdir(parents=True)
-    paths.boxes.touch()
+    paths.editable_boxes.parent.mkdir(parents=True)
+    paths.editable_boxes.touch()
     launch.examine(smoke(), paths)
     assert len(called) == 1
 

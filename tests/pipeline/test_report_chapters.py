@@ -111,11 +111,11 @@ def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch
     monkeypatch.setattr(chest_boxes, "read", lambda _: detector)
     monkeypatch.setattr(chest_boxes, "label_files", lambda *_: (path,))
     found = pd.DataFrame([["im000.png", 10, 40, 20, 40, 0.9, "model"]], columns=list(tables.BOXES))
-    tables.write(found, world.paths.stage0 / "found.csv", tables.BOXES)
+    tables.write(found, world.paths.boxes, tables.BOXES)
     run = Sources(world.recipe, world.paths)
     assert chest_boxes.hand_boxes(run) == {"im000": (10, 20, 40, 60)}
     assert chest_boxes.of_hand_boxes(run).tolist() == [0.5]
-    tables.write(found.assign(source="edited"), world.paths.stage0 / "found.csv", tables.BOXES)
+    tables.write(found.assign(source="edited"), world.paths.boxes, tables.BOXES)
     assert chest_boxes.of_hand_boxes(run).size == 0
     path.write_text("nothing,like,it\n1,2,3\n")
     with pytest.raises(DataError, match="not the boxes that stage 0 read"):

@@ -25,7 +25,7 @@ def run(recipe, tmp_path) -> Sources:
 
 def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
     paths, (member, *_), fold = run.paths, run.recipe.stage1, run.recipe.trained[0]
-    before = [paths.prepared, paths.folds(run.recipe.folds).parent, paths.folds(9).parent]
+    before = [paths.prepared, paths.folds.parent]
     own = [paths.stage0 / "fold0", paths.stage0 / "detections", paths.stage0, paths.unit(1, member, fold), paths.stage3]
     old = [paths.stage0 / "fold9", paths.unit(1, member, 9), paths.unit(1, "gone", fold), paths.run / "stage2" / "gone"]
     for folder in (*before, *own, *old):
@@ -42,7 +42,7 @@ def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
 def test_every_step_that_was_made_has_its_settings_once(run):
     for fold in run.recipe.trained:
         write_json(run.paths.unit(1, run.recipe.stage1[0], fold) / "run.json", RECORD)
-    write_json(run.paths.folds(run.recipe.folds).parent / "run.json", RECORD)
+    write_json(run.paths.folds.parent / "run.json", RECORD)
     titles = [block.title for block in steps.blocks(run) if isinstance(block, Folded)]
     first = f"stage1/{run.recipe.stage1[0]}/fold{run.recipe.trained[0]}"
     assert titles == [f"recipe {run.recipe.name}", "settings of folds", f"settings of {first}"]

@@ -40,8 +40,8 @@ def paths(recipe, tmp_path) -> Paths:
     index.loc[0, "mask_row"] = 0
     tables.write(manifest, paths.prepared / "manifest.parquet", tables.MANIFEST)
     tables.write(index, paths.prepared / "index.parquet", tables.INDEX)
-    folds = pd.DataFrame({"image_id": IDS[:2], "fold": [0, 1], "subfold": 0})
-    tables.write(folds, paths.folds(recipe.folds), tables.FOLDS)
+    folds = pd.DataFrame({"image_id": IDS[:2], "fold": [0, 1], "subfold": 0, "val": False})
+    tables.write(folds, paths.folds, tables.FOLDS)
     np.save(paths.prepared / "pixels.npy", np.full((4, SIZE, SIZE), 90, np.uint8))
     np.save(paths.prepared / "masks.npy", np.packbits(mask[None], axis=-1))
     (paths.data / "test-truth.csv").write_text(f"ImageId, EncodedPixels\n{IDS[3]}, {code}\n")

@@ -1,10 +1,12 @@
 """A dozen phantom patients, prepared and boxed once for all recipes."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from cxr.paths import Paths
 from cxr.prepare import PrepareConfig, prepare
 from cxr.recipe import read
 from phantom.config import SMOKE, default_config
@@ -29,6 +31,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "argv", ["stage0_bbox.train"])
         boxes.main()
     return place
+
+
+def take_boxes(paths: Paths) -> None:
+    """Give a run the folds and the boxes that were made for all."""
+    for folder in ("folds", "stage0"):
+        shutil.copytree(paths.artifacts / "dw_hwang-smoke" / folder, paths.run / folder, dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cxr.paths import ROOT
+from cxr.paths import ROOT, Paths
 from pipeline.stages import ROOMS
+from tests.recipes.conftest import take_boxes
 
 FILE = re.compile(r"`([\w/]+\.yaml)`[^`]*```yaml\n(.*?)```", re.DOTALL)
 NAMED = ("convnext_crop", "xception_full_keras", "unet_resnet18_full", "mine")
@@ -29,12 +30,13 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_members_of_the_users_own_run(copy, prepared_home):
+    paths = Paths(prepared_home / "smoke", "mine-smoke", 128)
+    take_boxes(paths)
     recipe = {"RECIPE": str(copy / "recipes" / "mine.yaml"), "PYTHONPATH": ""}
     modules = ["stage1_classify.check", "stage2_segment.check"]
     for module in [*modules, *(f"{room}.train" for stage, room in ROOMS.items() if stage != "stage0")]:
         command = [sys.executable, "-m", module]
         done = subprocess.run(command, cwd=copy, env=os.environ | recipe, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    run = prepared_home / "home" / "artifacts" / "smoke" / "mine-smoke"
-    assert sorted(folder.name for folder in run.glob("stage[12]/*")) == sorted(NAMED[:3])
-    assert (run / "submission" / "submission.csv").is_file()
+    assert sorted(folder.name for folder in paths.run.glob("stage[12]/*")) == sorted(NAMED[:3])
+    assert paths.submission.is_file()

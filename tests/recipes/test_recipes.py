@@ -14,17 +14,20 @@ from pipeline.stages import units
 from stage2_segment import train as segment
 from stage3_stack import mask_train, table
 from stage3_stack import train as stack
+from tests.recipes.conftest import take_boxes
 
 SYSTEMS = ("dw_hwang", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
 
 
 @pytest.fixture(params=SYSTEMS)
 def run(request, prepared_home: Path, monkeypatch: pytest.MonkeyPatch):
-    """Recipe and paths of a system's trial."""
+    """Recipe and paths of a system's trial, which takes the folds and boxes that were made for all."""
     path = ROOT / "recipes" / f"{request.param}.yaml"
     monkeypatch.setenv("RECIPE", str(path))
     recipe = read(path)
-    return recipe, recipe.paths(prepared_home / "smoke")
+    paths = recipe.paths(prepared_home / "smoke")
+    take_boxes(paths)
+    return recipe, paths
 
 
 def test_a_published_system_runs_whole(run, monkeypatch, capsys):

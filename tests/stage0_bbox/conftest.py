@@ -79,8 +79,8 @@ def _store(paths: Paths, manifest: pd.DataFrame, index: pd.DataFrame, pixels: np
     np.save(paths.prepared / "masks.npy", np.zeros((0, SIZE, SIZE // 8), np.uint8))
     train = manifest[manifest["split"] == "train"]
     number = train["patient"].str[1:].astype(int)
-    folds = pd.DataFrame({"image_id": train["image_id"], "fold": number % 2, "subfold": number // 2 % 2})
-    tables.write(folds, paths.folds(RECIPE.folds), tables.FOLDS)
+    folds = pd.DataFrame({"image_id": train["image_id"], "fold": number % 2, "subfold": number // 2 % 2, "val": False})
+    tables.write(folds, paths.folds, tables.FOLDS)
 
 
 def write_via(path: Path, boxes: dict[str, Box | None]) -> Path:

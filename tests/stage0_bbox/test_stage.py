@@ -1,6 +1,7 @@
 """The stage from labels to boxes: who is held out, what is written, and what the user's edits do."""
 
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -49,12 +50,12 @@ def change(path, key: str, **values) -> None:
 
 
 def table(house) -> pd.DataFrame:
-    found = boxes.read_table(house.paths.boxes)
+    found = boxes.read_table(house.paths.editable_boxes)
     return found.set_index(found["Filename"].map(boxes.image_id))
 
 
 def test_no_patient_is_in_two_parts(house):
-    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    prepared = Prepared(house.paths.prepared, house.paths.folds)
     for count in (2, 3):
         part = parts(prepared, list(house.hand), count)
         assert part.keys() == house.hand.keys()
@@ -67,14 +68,14 @@ def test_no_patient_is_in_two_parts(house):
 def test_near_duplicates_without_a_patient_stay_together(house):
     manifest = house.manifest.assign(patient=None)
     tables.write(manifest, house.paths.prepared / "manifest.parquet", tables.MANIFEST)
-    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    prepared = Prepared(house.paths.prepared, house.paths.folds)
     part = pd.Series(parts(prepared, [key for key in house.truth if key.startswith("1.")], 2))
     cells = prepared.folds["fold"] * 10 + prepared.folds["subfold"]
     assert (part.groupby(cells).nunique() == 1).all()
 
 
 def test_too_few_groups_are_refused_with_the_counts(house):
-    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    prepared = Prepared(house.paths.prepared, house.paths.folds)
     with pytest.raises(DataError, match="2 boxed training images in 1 groups"):
         parts(prepared, ["1.0", "1.1"], 2)
 
@@ -106,7 +107,7 @@ def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, 
 
 
 def chooser(house, **settings) -> Chooser:
-    prepared = Prepared(house.paths.prepared, house.recipe.folds)
+    prepared = Prepared(house.paths.prepared, house.paths.folds)
     part = parts(prepared, list(house.hand), 2)
     return Chooser(prepared, config.read("smoke").model_copy(update=settings), house.hand, part)
 
@@ -140,7 +141,7 @@ def test_a_box_is_clipped_grown_and_clipped_again(house):
     row = choose.choose(
         pd.DataFrame([("1.0", -10.0, 10.0, 100.0, 60.0, 0.9)], columns=list(detect.DETECTIONS)).set_index("image_id")
     )
-    written = choose.table(row, {}, house.paths.boxes).iloc[0]
+    written = choose.table(row, {}, house.paths.editable_boxes).iloc[0]
     assert written["Filename"] == "1.0.png"
     assert written[["xmin", "xmax", "ymin", "ymax"]].tolist() == [0, 110, 5, 65]  # from (0, 10, 100, 60) in 128 x 128
 
@@ -169,21 +170,23 @@ def test_from_labels_to_boxes_and_up_to_date(house, capsys):
     assert set(rows["source"]) <= {"model", "fallback"}
     metrics = runs.metrics(unit.folder)
     assert metrics["hand_boxes"] == len(house.hand)
-    assert cv2.imread(str(house.paths.boxes.with_suffix(".jpg"))) is not None
+    assert cv2.imread(str(house.paths.editable_boxes.with_suffix(".jpg"))) is not None
     assert f"IoU with {len(house.hand)} held-out hand boxes" in capsys.readouterr().out
     run(house)
     assert capsys.readouterr().out == f"{unit.name}: up to date\n"
 
 
 def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
-    unit, path = run(house), house.paths.boxes
-    before, later = table(house), runs.digest(path)
+    unit, path = run(house), house.paths.editable_boxes
+    before, later = table(house), runs.digest(house.paths.boxes)
     change(path, "1.4", xmin="12.5", xmax="99")
-    assert runs.digest(path) != later  # an input of every stage that crops
+    assert boxes.read_run(house.paths)["1.4"] == boxes.read(house.paths.boxes)["1.4"]
+    assert "was edited since stage 0 wrote it" in capsys.readouterr().out
     assert not config.unit(house.recipe, house.paths, detector_of()).current
     capsys.readouterr()
     unit = run(house)
     assert unit.current
+    assert runs.digest(house.paths.boxes) != later  # an input of every stage that crops
     rows = table(house)
     assert rows.loc["1.4", ["xmin", "xmax", "source"]].tolist() == [12.5, 99, "edited"]
     pd.testing.assert_frame_equal(rows.drop("1.4"), before.drop("1.4"))
@@ -192,19 +195,37 @@ def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
     assert table(house).loc["1.4", ["xmin", "xmax", "source"]].tolist() == [12.5, 99, "edited"]
 
 
-def test_another_recipes_boxes_are_no_edits_and_are_replaced(house):
+def of_another_recipe(house):
+    """The same data, prepared and folded alike, for a run of another name."""
+    paths = type(house.paths)(house.paths.data, "other", 64)
+    shutil.copytree(house.paths.folds.parent, paths.folds.parent)
+    return type(house)(**vars(house) | {"paths": paths})
+
+
+def test_another_recipes_boxes_are_no_edits_and_leave_ours(house):
     unit = run(house)
-    first = table(house)
-    other = type(house)(**vars(house) | {"paths": type(house.paths)(house.paths.data, "other", 64)})
+    first, ours = table(house), house.paths.boxes.read_bytes()
+    other = of_another_recipe(house)
     run(other, margin=0.2)
-    assert not unit.current
-    assert not edits.find(house.paths.boxes)
+    assert not table(house).equals(first)  # to be looked at are those that were written last
+    assert not edits.find(house.paths.editable_boxes)
+    assert unit.current
+    assert house.paths.boxes.read_bytes() == ours
+
+
+def test_an_edit_is_every_recipes(house):
     run(house)
-    pd.testing.assert_frame_equal(table(house), first)
+    other = of_another_recipe(house)
+    change(house.paths.editable_boxes, "1.4", xmin="12.5", xmax="99")
+    run(other, margin=0.2)
+    assert not config.unit(house.recipe, house.paths, detector_of()).current
+    run(house)
+    for paths in (house.paths, other.paths):
+        assert boxes.read(paths.boxes)["1.4"][::2] == (12.5, 99)
 
 
 def test_missing_rows_are_refilled(house):
-    unit, path = run(house), house.paths.boxes
+    unit, path = run(house), house.paths.editable_boxes
     whole = table(house)
     for damaged in ("", "".join(path.read_text().splitlines(keepends=True)[:5])):
         path.write_text(damaged)
@@ -228,9 +249,9 @@ def test_missing_rows_are_refilled(house):
     ],
 )
 def test_a_row_that_the_user_broke_is_named(house, values, said):
-    choose, path = chooser(house), house.paths.boxes
+    choose, path = chooser(house), house.paths.editable_boxes
     sure = choose.choose(found(house, 0.9))
-    write(choose.table(sure, {}, path), path, house.paths.stage0 / "found.csv")
+    write(choose.table(sure, {}, path), path, house.paths.boxes)
     change(path, "1.4", **values)
     with pytest.raises(DataError, match=said) as caught:
         choose.table(sure, edits.find(path), path)
@@ -243,7 +264,7 @@ def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(house, margin=0.1)
     monkeypatch.undo()
-    assert not edits.find(house.paths.boxes)
+    assert not edits.find(house.paths.editable_boxes)
 
 
 def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkeypatch):
@@ -279,7 +300,7 @@ def test_predict_needs_weights_and_then_writes_the_boxes(house, monkeypatch, hom
         predict.main()
     unit = run(house)
     whole = table(house)
-    house.paths.boxes.unlink()
+    house.paths.editable_boxes.unlink()
     predict.main()
     pd.testing.assert_frame_equal(table(house), whole)
     assert unit.current

@@ -43,7 +43,7 @@ def paths() -> Paths:
 
 
 def data_of(one: config.ClassifierConfig, count: int = 12) -> ClassifierData:
-    prepared = Prepared(paths().prepared, 2)
+    prepared = Prepared(paths().prepared, paths().folds)
     ids = prepared.folds["image_id"].tolist()
     return ClassifierData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), one, ids[:count], 1)
 

@@ -168,5 +168,5 @@ def unit_writes_what_stage_3_reads() -> None:
     assert (table["split"] == "test").sum() == 3
     columns = (unit.folder / "history.csv").read_text().splitlines()[0]
     assert columns == "epoch,loss,lr,score,watched_loss"
-    rows = read_fold(paths(), Prepared(paths().prepared, 2), ["a", "b"], 0, {})
+    rows = read_fold(paths(), Prepared(paths().prepared, paths().folds), ["a", "b"], 0, {})
     assert rows.features.shape == (len(rows.image_ids), 8)

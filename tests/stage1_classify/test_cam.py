@@ -90,7 +90,7 @@ def moved(tap: torch.Tensor, channel: int, by: float) -> torch.Tensor:
 
 
 def test_each_image_by_the_model_that_did_not_see_it(trained, monkeypatch, tmp_path):
-    folds = Prepared(trained.prepared, 2).folds["fold"]
+    folds = Prepared(trained.prepared, trained.folds).folds["fold"]
     ids = [folds.index[folds == 1][0], folds.index[folds == 0][0]]
     found = run(monkeypatch, tmp_path, "smoke", *ids)
     assert list(found) == ids
@@ -98,13 +98,15 @@ def test_each_image_by_the_model_that_did_not_see_it(trained, monkeypatch, tmp_p
         model = classifier()
         weights = trained.unit(1, "smoke", folds[image_id]) / "weights.safetensors"
         model.load_state_dict(timm_maps.load_weights(weights))
-        data = ClassifierData(Prepared(trained.prepared, 2), {image_id: Box(4, 8, 60, 56)}, config.read("smoke"), [], 1)
+        prepared, box = Prepared(trained.prepared, trained.folds), Box(4, 8, 60, 56)
+        data = ClassifierData(prepared, {image_id: box}, config.read("smoke"), [], 1)
         raw = timm_maps.grad_cam(model, torch.from_numpy(data.seen(image_id)["image"][None]))[0].numpy()
         np.testing.assert_allclose(found[image_id], command.on_canvas(data, image_id, raw), atol=1)
 
 
 def test_the_map_lies_in_the_box_and_its_highest_is_255(trained):
-    data = ClassifierData(Prepared(trained.prepared, 2), {"1.2.0": Box(4, 8, 60, 56)}, config.read("smoke"), [], 1)
+    prepared, box = Prepared(trained.prepared, trained.folds), Box(4, 8, 60, 56)
+    data = ClassifierData(prepared, {"1.2.0": box}, config.read("smoke"), [], 1)
     cam = command.on_canvas(data, "1.2.0", np.array([[0.0, 2.0], [1.0, 0.5]]))
     assert cam.shape == (128, 128)
     assert cam.max() == 255

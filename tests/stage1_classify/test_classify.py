@@ -36,7 +36,7 @@ def paths(prepared_paths) -> Paths:
 
 @pytest.fixture
 def data(paths) -> ClassifierData:
-    prepared = Prepared(paths.prepared, 2)
+    prepared = Prepared(paths.prepared, paths.folds)
     ids = prepared.folds["image_id"].tolist()
     return ClassifierData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read("smoke"), ids, 1)
 
@@ -181,7 +181,7 @@ def test_unit_writes_what_the_contract_says(paths, monkeypatch):
         assert features["image_id"].tolist() == found.index.tolist()
         assert features["features"].shape == (len(found), 8)
         assert features["features"].dtype == np.float32
-        folds = Prepared(paths.prepared, 2).folds
+        folds = Prepared(paths.prepared, paths.folds).folds
         assert set(found.index[found["split"] == "train"]) == set(folds.index[folds["fold"] == fold])
         assert (found["split"] == "test").sum() == 3
         assert not (unit.folder / "checkpoint.pt").exists()
@@ -190,7 +190,7 @@ def test_unit_writes_what_the_contract_says(paths, monkeypatch):
 
 
 def _data_of(paths, unit) -> ClassifierData:
-    prepared = Prepared(paths.prepared, 2)
+    prepared = Prepared(paths.prepared, paths.folds)
     boxes = {image_id: Box(4, 8, 60, 56) for image_id in prepared.manifest.index}
     return ClassifierData(prepared, boxes, unit.config.member, [], 1)
 

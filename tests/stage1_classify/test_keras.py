@@ -42,7 +42,7 @@ def results(tmp_path_factory) -> dict[str, str | None]:
 def _prepared(home: Path) -> dict:
     found = Paths(_kaggle_folder(home / "data", 8, 2, 3, True), "r", 64)
     prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, 2).manifest["image_id"]
+    ids = Prepared(found.prepared, found.folds).manifest["image_id"]
     box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
     tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
     return {"data": str(found.data), "recipe": found.recipe, "prepared_size": found.prepared_size}

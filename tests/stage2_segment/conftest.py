@@ -33,7 +33,7 @@ def paths(prepared_paths) -> Paths:
 
 @pytest.fixture
 def data(paths) -> SegmenterData:
-    prepared = Prepared(paths.prepared, 2)
+    prepared = Prepared(paths.prepared, paths.folds)
     ids = prepared.folds["image_id"].tolist()
     return SegmenterData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read("smoke"), ids, 1)
 

@@ -131,7 +131,7 @@ def test_units_write_what_the_contract_says(recipe, paths, member):
         made(unit, recipe, paths)
         index = tables.read(unit.folder / "index.parquet", tables.MAP_INDEX, "")
         maps = np.load(unit.folder / "maps.npy", allow_pickle=False)
-        folds = Prepared(paths.prepared, 2).folds
+        folds = Prepared(paths.prepared, paths.folds).folds
         assert set(index["image_id"]) == set(folds.index[folds["fold"] == fold])
         assert index["prob"].between(0, 1).all()
         assert maps.shape == (len(index), 32, 32)

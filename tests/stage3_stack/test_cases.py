@@ -55,7 +55,7 @@ def test_the_held_out_cases_have_the_dice_that_the_decision_was_judged_by(made: 
 
 
 def test_a_held_out_case_knows_who_it_is_and_who_scored_it(made: World):
-    rows, prepared = read(made).query("split == 'train'"), Prepared(made.paths.prepared, 2)
+    rows, prepared = read(made).query("split == 'train'"), Prepared(made.paths.prepared, made.paths.folds)
     assert rows.index.tolist() == prepared.folds.index.tolist()
     for name in ("patient", "age", "sex", "view"):
         assert rows[name].fillna("none").eq(prepared.manifest.loc[rows.index, name].fillna("none")).all()
@@ -72,7 +72,7 @@ def test_the_scores_are_of_the_same_images_before_and_after_calibration(made: Wo
         "member a", "member b", "dense", "mean", "logistic", "lightgbm", "uncalibrated",
     ]  # fmt: skip
     assert scores["dense"].equals(rows["prob"].rename("dense"))
-    own = Prepared(made.paths.prepared, 2).folds.loc["im007"]
+    own = Prepared(made.paths.prepared, made.paths.folds).folds.loc["im007"]
     slope, intercept = record(made, "decision")["calibration"]["heads"][f"{own['fold']}/{own['subfold']}"]
     before, after = logit(scores.loc["im007", ["uncalibrated", "dense"]].to_numpy(float))
     assert after == pytest.approx(slope * before + intercept)
@@ -132,7 +132,7 @@ def test_a_table_of_chest_tubes_gives_figures_with_and_without_one(finished: Wor
 
 
 def test_an_image_without_lesion_and_mask_is_not_decoded(made: World, monkeypatch):
-    prepared = Prepared(made.paths.prepared, 2)
+    prepared = Prepared(made.paths.prepared, made.paths.folds)
     ids = [name for name in prepared.folds.index if not made.truth[name].any()]
     monkeypatch.setattr(rle, "decode", None)
     nothing = Images(ids, [None] * len(ids))
@@ -143,7 +143,7 @@ def test_an_image_without_lesion_and_mask_is_not_decoded(made: World, monkeypatc
 
 def test_a_patient_and_a_copy_on_both_sides_are_counted(finished: World):
     folder = finished.paths.prepared
-    prepared = Prepared(folder, 2)
+    prepared = Prepared(folder, finished.paths.folds)
     clean = leakage.audited(prepared, [0, 1])
     assert not clean["leak"]
     assert leakage.described(clean) == (
@@ -159,7 +159,7 @@ def test_a_patient_and_a_copy_on_both_sides_are_counted(finished: World):
     ill = [next(name for name in fold.index[fold == k] if finished.truth[name].any()) for k in (0, 1)]
     pixels[rows[ill[1]]] = pixels[rows[ill[0]]]
     np.save(folder / "pixels.npy", pixels)
-    found = leakage.audited(Prepared(folder, 2), [0, 1])
+    found = leakage.audited(Prepared(folder, finished.paths.folds), [0, 1])
     assert leakage.described(found) == (
         "Patients in training too: 1.7 % of images, 0.0 % of positive ones; "
         "near-duplicates: 1.7 % of images, 4.2 % of positive ones."

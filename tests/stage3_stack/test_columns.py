@@ -43,7 +43,7 @@ def test_boxes_are_shares_of_their_own_frame_joined_by_image():
 
 
 def test_a_group_without_its_file_is_left_out_and_nothing_at_all_is_refused(made: World):
-    prepared = Prepared(made.paths.prepared, 2)
+    prepared = Prepared(made.paths.prepared, made.paths.folds)
     assert set(columns.gather(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
     with pytest.raises(UsageError, match=r"lightgbm\.columns: of box, masks nothing is there"):
         columns.gather(made.paths, prepared, ["box", "masks"], [])

@@ -54,7 +54,7 @@ def tiny(stacked_once, monkeypatch) -> tuple[World, dict[str, np.ndarray]]:
 
 def test_every_held_out_and_test_image_has_a_map_of_the_largest_size(tiny):
     world, found = tiny
-    prepared = Prepared(world.paths.prepared, 2)
+    prepared = Prepared(world.paths.prepared, world.paths.folds)
     assert set(found) == {*prepared.ids("train"), *prepared.ids("test")}
     assert {image.shape for image in found.values()} == {(SIZE, SIZE)}
     name = prepared.ids("test")[0]
@@ -65,7 +65,7 @@ def test_every_held_out_and_test_image_has_a_map_of_the_largest_size(tiny):
 
 def test_the_net_learns_what_the_mean_does_not_know(tiny):
     world, found = tiny
-    prepared = Prepared(world.paths.prepared, 2)
+    prepared = Prepared(world.paths.prepared, world.paths.folds)
     ids = prepared.folds.index[prepared.folds["fold"] == 0].tolist()
     mean = read_maps(world.paths, ["u", "v"], 0, ids)
     errors = [(_error(prepared, name, found[name]), _error(prepared, name, mean.mean(name))) for name in ids]
@@ -82,7 +82,7 @@ def test_a_truth_does_not_change_the_map_of_its_own_group(home, folds, by):
     world = make_world(home, train=48, test=2, train_folds=folds)
     few = STACKER.model_copy(update={"steps": 4})
     before = make(world, few)
-    table_ = Prepared(world.paths.prepared, 2).folds
+    table_ = Prepared(world.paths.prepared, world.paths.folds).folds
     group = table_[by][table_["fold"].isin(world.recipe.trained)]
     _turn_round(world, group.index[group == 1])
     after = make(world, few)
@@ -132,7 +132,7 @@ def test_an_untrained_net_gives_the_mean_map():
 
 def test_steps_are_counted_over_epochs(tiny):
     world, _ = tiny
-    prepared = Prepared(world.paths.prepared, 2)
+    prepared = Prepared(world.paths.prepared, world.paths.folds)
     for steps in (1, 11, 12, 13, 30):
         config = STACKER.model_copy(update={"steps": steps})
         data = MaskData(prepared, {}, config, prepared.ids("train"), 1)

@@ -19,7 +19,7 @@ from tests.stage3_stack.toy_world import SIZE, World
 
 def opened(world: World) -> tuple[Prepared, Images]:
     """The held-out images of fold 0, and a few of the test, with their maps."""
-    prepared = Prepared(world.paths.prepared, 2)
+    prepared = Prepared(world.paths.prepared, world.paths.folds)
     held = prepared.folds.index[prepared.folds["fold"] == 0].tolist()
     maps = read_maps(world.paths, ["u", "v"], 0, held)
     return prepared, Images(held, [maps] * len(held))

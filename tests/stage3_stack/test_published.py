@@ -52,7 +52,7 @@ def test_segmenters_alone_give_a_probability_by_their_label_heads(finished: Worl
     """With one member a logistic stack only rescales it, so its AUC is that of the heads themselves."""
     config = unit_config(finished, config=shipped("amirassov"), members=[])
     figures = train.make(finished.paths, config)["held_out"]
-    folds = Prepared(finished.paths.prepared, 2).folds
+    folds = Prepared(finished.paths.prepared, finished.paths.folds).folds
     index = pd.concat(
         pd.read_parquet(finished.paths.unit(2, "v", fold) / "index.parquet").set_index("image_id") for fold in (0, 1)
     )
@@ -118,7 +118,7 @@ def test_the_zone_is_in_the_decision_and_in_the_table(finished: World):
     record = json.loads((finished.paths.stage3 / "decision.json").read_text())["inconclusive_zone"]
     held = tables.read(finished.paths.stage3 / "stacked.parquet", tables.STACKED, "").query("split == 'train'")
     held = held.set_index("image_id")
-    fold = Prepared(finished.paths.prepared, 2).folds.loc[held.index, "fold"]
+    fold = Prepared(finished.paths.prepared, finished.paths.folds).folds.loc[held.index, "fold"]
     aside = [record["held_out"][str(k)]["low"] <= p <= record["held_out"][str(k)]["high"]
              for k, p in zip(fold, held["prob"], strict=True)]  # fmt: skip
     assert figures["held_out"]["zone"]["set_aside"] == pytest.approx(np.mean(aside))
@@ -155,7 +155,7 @@ def test_trees_get_boxes_and_say_so_in_the_table(home, monkeypatch, capsys):
     command(world, table.main, monkeypatch)
     assert "LightGBM: features, age, sex, view, box, maps ← in use" in capsys.readouterr().out
     inputs = json.loads((world.paths.stage3 / "run.json").read_text())["inputs"]
-    assert [name for name in inputs if name.endswith("boundingbox_csv/some data.csv")]
+    assert [name for name in inputs if name.endswith("stage0/boxes.csv")]
     before = world.paths.submission.read_text()
     command(world, predict.main, monkeypatch)
     assert world.paths.submission.read_text() == before

@@ -34,7 +34,7 @@ def beside(world: World, prepared: Prepared) -> columns.Columns:
 
 def test_every_image_gets_a_probability_and_the_test_a_mask(made: World):
     found = stacked(made)
-    manifest = Prepared(made.paths.prepared, 2).manifest
+    manifest = Prepared(made.paths.prepared, made.paths.folds).manifest
     assert found["split"].sort_index().equals(manifest["split"].sort_index())
     assert found["prob"].between(0, 1).all()
     sample = pd.read_csv(made.paths.data / "sample_submission.csv").iloc[:, 0].drop_duplicates().tolist()
@@ -67,7 +67,7 @@ def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
     record = json.loads((made.paths.stage3 / "decision.json").read_text())
     assert "the zone are nested" in record["note"]
     assert record["held_out"]["nested_by"] == "fold"
-    folds = Prepared(made.paths.prepared, 2).folds["fold"]
+    folds = Prepared(made.paths.prepared, made.paths.folds).folds["fold"]
     held = stacked(made).query("split == 'train'")
     for fold in (0, 1):
         own = held[folds.loc[held.index] == fold]
@@ -76,7 +76,7 @@ def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
 
 
 def test_test_images_get_the_mean_over_folds(made: World):
-    prepared = Prepared(made.paths.prepared, 2)
+    prepared = Prepared(made.paths.prepared, made.paths.folds)
     combined = combine(made.paths, prepared, unit_config(made), beside(made, prepared))
     each = [read_fold(made.paths, prepared, ["a", "b"], fold, {}) for fold in (0, 1)]
     name = "ID_003"
@@ -90,7 +90,7 @@ def test_test_images_get_the_mean_over_folds(made: World):
 
 
 def test_rows_are_joined_by_image_and_not_by_place(finished: World):
-    prepared = Prepared(finished.paths.prepared, 2)
+    prepared = Prepared(finished.paths.prepared, finished.paths.folds)
     before = read_fold(finished.paths, prepared, ["a", "b"], 0, {})
     path = finished.paths.unit(1, "b", 0) / "predictions.parquet"
     tables.write(pd.read_parquet(path).iloc[::-1], path, tables.PREDICTIONS)
@@ -229,7 +229,7 @@ def test_without_the_tests_truth_there_is_one_column(finished: World):
 def test_an_image_that_a_fold_was_trained_on_is_refused(finished: World):
     path = finished.paths.unit(1, "a", 0) / "predictions.parquet"
     predictions = pd.read_parquet(path)
-    folds = Prepared(finished.paths.prepared, 2).folds
+    folds = Prepared(finished.paths.prepared, finished.paths.folds).folds
     trained_on = folds.index[folds["fold"] == 1][0]
     extra = pd.DataFrame({"image_id": [trained_on], "split": ["train"], "prob": [0.5]})
     tables.write(pd.concat([predictions, extra]), path, tables.PREDICTIONS)

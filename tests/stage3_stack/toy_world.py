@@ -117,13 +117,14 @@ def _folds(world: World, manifest: pd.DataFrame, folds: int, subfolds: int) -> N
     place = patient.groupby(labelled["label"]).rank(method="dense").astype(int) - 1  # stratified, as prepare does it
     table = pd.DataFrame({
         "image_id": labelled["image_id"], "fold": place % folds, "subfold": place // folds % subfolds,
+        "val": False,
     })  # fmt: skip
-    tables.write(table, world.paths.folds(folds), tables.FOLDS)
+    tables.write(table, world.paths.folds, tables.FOLDS)
 
 
 def predicted(world: World, manifest: pd.DataFrame, fold: int) -> pd.DataFrame:
     """The images that a fold's models predict."""
-    folds = pd.read_csv(world.paths.folds(world.recipe.folds))
+    folds = pd.read_csv(world.paths.folds)
     mine = set(folds.loc[folds["fold"] == fold, "image_id"])
     return manifest[manifest["image_id"].isin(mine) | (manifest["split"] != "train")]
 
