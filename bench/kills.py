@@ -1,0 +1,102 @@
+"""Kill a whole run at random moments, start it again each time, and hold what it ends with against an unbroken run's.
+
+python -m bench.kills [--kills 20] [--seed 1] [--recipe smoke] [--workers 1] [--home FOLDER]
+
+Every kill is a SIGKILL to the run's process group, loader processes with it. Equal must be the bytes of submission.csv,
+stacked.parquet, decision.json, the boxes and all weights. Exit code 1 where one differs.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cxr.errors import UsageError, run_main
+from cxr.paths import ROOT
+
+COMPARED = (
+    "submission.csv", "stacked.parquet", "decision.json", "boxes.csv", "*.safetensors", "maps.npy", "features.npz",
+)  # fmt: skip
+PHANTOMS = ("--train", "24", "--test", "8", "--size", "256", "--positive-share", "0.5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.kills")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--recipe", default="smoke")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes of each training")
+    parser.add_argument("--home", type=Path, help="keep both runs there")
+    arguments = parser.parse_args()
+    if arguments.home:
+        compare(arguments.home.resolve(), arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), arguments)
+
+
+def compare(home: Path, arguments: argparse.Namespace) -> None:
+    """Run once unbroken and once with kills; UsageError where the runs end differently."""
+    data = home / "phantoms"
+    if not data.is_dir():
+        subprocess.run([sys.executable, "-m", "phantom.make", str(data), *PHANTOMS], cwd=ROOT, check=True)
+    start = time.monotonic()
+    finish(start_run(home / "unbroken", data, arguments))
+    seconds = time.monotonic() - start
+    kills = run_with_kills(home / "killed", data, seconds, arguments)
+    unbroken, killed = (read_digests(home / name) for name in ("unbroken", "killed"))
+    differing = sorted(name for name in unbroken.keys() | killed.keys() if unbroken.get(name) != killed.get(name))
+    print(f"unbroken {seconds:.0f} s; {kills} kills; {len(unbroken)} files compared, {len(differing)} differ")
+    if differing:
+        raise UsageError(f"not as in the unbroken run: {', '.join(differing)}")
+
+
+def run_with_kills(home: Path, data: Path, seconds: float, arguments: argparse.Namespace) -> int:
+    """Kill the run until it has been killed so often, or has ended, then let it end; returns the number of kills."""
+    moments = random.Random(arguments.seed)
+    for kills in range(arguments.kills):
+        process = start_run(home, data, arguments)
+        # A run that goes on starts anew what was under way: moments of up to a quarter of a whole run get it further.
+        try:
+            process.wait(moments.uniform(2, max(seconds / 4, 6)))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            continue
+        finish(process)
+        return kills
+    finish(start_run(home, data, arguments))
+    return arguments.kills
+
+
+def start_run(home: Path, data: Path, arguments: argparse.Namespace) -> subprocess.Popen:
+    """run_all.sh in a process group of its own."""
+    settings = {"CXR_HOME": str(home), "DATA": str(data), "VIRTUAL_ENV": sys.prefix}
+    settings["CXR_WORKERS"] = str(arguments.workers)
+    environment = {key: value for key, value in os.environ.items() if key not in ("RECIPE", "FORCE", "SMOKE")}
+    return subprocess.Popen(
+        ["bash", str(ROOT / "run_all.sh"), arguments.recipe], env=environment | settings, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Wait for a run's end; UsageError where it ended badly."""
+    if process.wait():
+        raise UsageError(f"run_all.sh ended with exit code {process.returncode}; the same by hand shows why")
+
+
+def read_digests(home: Path) -> dict[str, str]:
+    """SHA-256 of the files to compare, by their place below the artifacts."""
+    files = sorted(path for pattern in COMPARED for path in (home / "artifacts").rglob(pattern))
+    return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+if __name__ == "__main__":
+    run_main(main)
