@@ -1,8 +1,8 @@
 """The Kaggle layout: DICOM files at any depth, the mask rows in either dialect, test ids and patients."""
 
-import csv
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from cxr import user_tables
 from cxr.errors import DataError, UsageError
+from cxr.ids import image_id
 
 # The later release comes first: its rows label the earlier one's test images too.
 ROWS = ("stage_2_train.csv", "train-rle.csv")
@@ -18,7 +20,14 @@ SAMPLES = ("stage_2_sample_submission.csv", "sample_submission.csv")
 ROW_COLUMNS = ("ImageId", "EncodedPixels")
 PATIENT_COLUMNS = ("ImageId", "patient")
 TUBE_COLUMNS = ("ImageId", "chest_tube")
-LONGEST_CODE = 1 << 24  # characters of one CSV cell: Python's own limit is shorter than a ragged mask
+SPREADSHEET_CELL = 32_767  # characters that Excel and LibreOffice keep of a cell
+# What stands for 'no patient' in tables of pandas, R, spreadsheets and anonymisers; zeros, dashes and the like alone, too.
+NOBODY = re.compile(
+    r"|-1(\.0)?|nan|none|null|nil|nat|na|n/a|n\.a\.|#n/a|<na>|missing|undefined|not available|unk|unknown|anon(ym\w*)?"
+    r"|[0.\-–—_?*#\s]+",
+    re.IGNORECASE,
+)
+LAYOUT_WORDS = {"dicom", "dicoms", "dcm", "image", "images", "set", "data", "stage", "1", "2"}
 
 
 class File(NamedTuple):
@@ -80,10 +89,7 @@ class Layout:
                 f"{self.data} has no mask rows: expected train-rle.csv or stage_2_train.csv "
                 f"with the columns {', '.join(ROW_COLUMNS)}"
             )
-        found: dict[str, list[Row]] = {}
-        for line, name, code in _cells(self.rows_csv, ROW_COLUMNS):
-            found.setdefault(name, []).append(Row(line, code))
-        return found
+        return read_rows(self.rows_csv)
 
     def samples(self) -> list[str]:
         """Image ids of the sample submission, in its order; none where there is no such file."""
@@ -92,10 +98,16 @@ class Layout:
     def patients(self) -> dict[str, str]:
         """The patient of each image, as far as told. Raises DataError where one image has two."""
         found: dict[str, str] = {}
-        for line, name, patient in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
-            if patient and found.setdefault(name, patient) != patient:
+        for line, name, value in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
+            patient = re.sub(r"(?<=\d)\.0$", "", value)  # a column with gaps, as pandas writes it
+            if is_patient(patient) and found.setdefault(name, patient) != patient:
                 raise DataError(f"{self.patients_csv}, line {line}: image {name} has a second patient")
         return found
+
+    def placeholders(self) -> Counter:
+        """What patients.csv has in place of a patient, and how often; a cell that is empty counts as no row."""
+        cells = _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ()
+        return Counter(value for _, _, value in cells if value and not is_patient(value))
 
 
 def find(data: Path) -> Layout:
@@ -115,21 +127,36 @@ def find(data: Path) -> Layout:
     )  # fmt: skip
 
 
+def is_patient(text: str) -> bool:
+    """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not."""
+    return NOBODY.fullmatch(text.strip()) is None
+
+
+def read_rows(path: Path) -> dict[str, list[Row]]:
+    """The mask rows of each image of a table ImageId,EncodedPixels. Raises DataError where it is damaged."""
+    found: dict[str, list[Row]] = {}
+    for line, name, code in _cells(path, ROW_COLUMNS):
+        if len(code) == SPREADSHEET_CELL:
+            raise DataError(
+                f"{path}, line {line}: the code of image {name} has just the {SPREADSHEET_CELL:,} characters that a "
+                "spreadsheet keeps of a cell: it was cut; take the table as it was before"
+            )
+        found.setdefault(name, []).append(Row(line, code))
+    return found
+
+
 def chest_tubes(path: Path) -> dict[str, float]:
     """Whether a chest tube is seen in each image of a table, 1 or 0, as far as told. Raises DataError."""
     found: dict[str, float] = {}
     for line, name, value in _cells(path, TUBE_COLUMNS):
         value = value.removesuffix(".0")  # a column with gaps, as pandas writes it
-        if value not in ("0", "1", ""):
+        if NOBODY.fullmatch(value) and value != "0":
+            continue
+        if value not in ("0", "1"):
             raise DataError(f"{path}, line {line}: chest_tube of image {name} is {value[:20]!r}, not 1, 0 or nothing")
-        if value and found.setdefault(name, float(value)) != float(value):
+        if found.setdefault(name, float(value)) != float(value):
             raise DataError(f"{path}, line {line}: image {name} has a second value")
     return found
-
-
-def image_id(name: str) -> str:
-    """The id of an image file, or of a row that names one."""
-    return name[:-4] if name.lower().endswith(".dcm") else name
 
 
 def split(image: str, file: File, rows: dict[str, list[Row]], samples: set[str]) -> str:
@@ -139,8 +166,20 @@ def split(image: str, file: File, rows: dict[str, list[Row]], samples: set[str])
             line = rows[image][0].line
             raise DataError(f"image {image} has a mask row (line {line}) and is in the sample submission")
         return "train"
-    in_test = image in samples if samples else "test" in file.path.rpartition("/")[0].lower()
+    in_test = image in samples if samples else is_test_folder(file.path)
     return "test" if in_test else "unlabelled"
+
+
+def is_test_folder(path: str) -> bool:
+    """Whether the innermost folder of a path below the data folder that is called train or test is called test.
+
+    Called so is a folder of that name alone, or with the layout's own words: dicom-images-test, stage_2_test_images.
+    """
+    for folder in reversed(path.lower().split("/")[:-1]):
+        words = set(re.split(r"[\W_]+", folder)) - LAYOUT_WORDS
+        if words in ({"test"}, {"train"}):
+            return words == {"test"}
+    return False
 
 
 def _walk(data: Path) -> Iterator[File]:
@@ -179,7 +218,7 @@ def _choose(
     """The table of a kind: of the known names the first, else the only other one that has the columns."""
     ranks = [[file for file in tables if file.name.lower() == name] for name in known]
     others = [file for file in tables if may_be(file.name.lower()) and file.name.lower() not in known]
-    ranks.append([file for file in others if _positions(_header(data / file.path), columns)])
+    ranks.append([file for file in others if _positions(user_tables.header(data / file.path), columns)])
     candidates = next((rank for rank in ranks if rank), [])
     depth = Counter(file.path.count("/") for file in candidates)
     nearest = [data / file.path for file in candidates if file.path.count("/") == min(depth)]
@@ -190,7 +229,7 @@ def _choose(
 
 def _cells(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
     """Line number, image id and value of each row, blanks around them stripped; empty lines are passed over."""
-    lines = _lines(path)
+    lines = user_tables.lines(path)
     _, header = next(lines, (1, []))
     positions = _positions(header, columns)
     if positions is None:
@@ -199,33 +238,14 @@ def _cells(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str
         if len(cells) <= max(positions):
             raise DataError(f"{path}, line {line}: has {len(cells)} of {len(header)} columns")
         name, value = (cells[position].strip() for position in positions)
-        if not name:
+        if not image_id(name):
             raise DataError(f"{path}, line {line}: names no image")
         yield line, image_id(name), value
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(LONGEST_CODE)
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle, skipinitialspace=True)
-        try:
-            for cells in reader:
-                if any(cells):
-                    yield reader.line_num, cells
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, after line {reader.line_num}: not a CSV in UTF-8 ({error})") from None
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        return next(_lines(path), (1, []))[1]
-    except DataError:
-        return []
-
-
 def _positions(header: list[str], columns: tuple[str, ...]) -> tuple[int, ...] | None:
     """Where `columns` stand in a header, None where one is missing; case and blanks do not matter."""
-    names = [name.strip().lower() for name in header]
+    names = user_tables.columns(header)
     wanted = [column.lower() for column in columns]
     return tuple(map(names.index, wanted)) if set(wanted) <= set(names) else None
 
