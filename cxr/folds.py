@@ -1,9 +1,11 @@
-"""Folds and subfolds of the labelled training images: a patient is never in two of them."""
+"""Folds and subfolds of the labelled training images: a patient, or a copy of an image, is never in two of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr import duplicates, tables
@@ -21,8 +23,9 @@ def assign(
 ) -> pd.DataFrame:
     """Fold and subfold of each labelled training image of a tables.MANIFEST, as tables.FOLDS.
 
-    canvases: yields the pictures of the images named; those of no known patient are then grouped by
-    near-duplicates, else each stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
+    canvases: yields the pictures of the images named, by which near-duplicates are told. A group, which stays
+    together, are all images that patients and near-duplicates link; an image of no known patient and without a copy
+    stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
     Every fold and every subfold of a fold holds both classes; DataError with the counts where they cannot.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
@@ -38,14 +41,30 @@ def assign(
 
 
 def _groups(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
-    """A number for each patient, and for each set of near-duplicates among the images of unknown patients."""
-    group = pd.factorize(images["patient"])[0].astype(np.int64)
-    unknown = group < 0
-    if unknown.any():
-        ids = images["image_id"][unknown].tolist()
-        found = duplicates.groups(canvases(ids)) if canvases else np.arange(len(ids))
-        group[unknown] = group.max() + 1 + found
+    """The number of each image's group [n]; says how many copies there are, and how many patients they unite."""
+    patient = pd.factorize(images["patient"])[0].astype(np.int64)
+    alone = patient < 0
+    patient[alone] = patient.max() + 1 + np.arange(alone.sum())
+    if canvases is None:
+        return patient
+    picture = duplicates.groups(canvases(images["image_id"].tolist()))
+    group = linked(patient, picture)
+    copies = len(picture) - len(np.unique(picture))
+    if copies:
+        shared = pd.Series(patient[~alone]).groupby(group[~alone]).nunique()
+        united = int(shared[shared > 1].sum())
+        also = f"; {united} patients share pictures, and are taken for fewer" if united else ""
+        print(f"prepare: {copies} images look like another one and stay in its fold{also}")
     return group
+
+
+def linked(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The connected parts of n items, of which those with the same number in either array [n] are linked: int64 [n]."""
+    _, one = np.unique(one, return_inverse=True)
+    _, other = np.unique(other, return_inverse=True)
+    size = one.max() + 1 + other.max() + 1  # items link nodes: the numbers of the one, then those of the other
+    graph = coo_array((np.ones(len(one)), (one, one.max() + 1 + other)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][one].astype(np.int64)
 
 
 def _strata(images: pd.DataFrame) -> np.ndarray:

@@ -84,7 +84,7 @@ def _assign_folds(prepared: Path, path: Path, config: PrepareConfig) -> None:
     manifest = tables.read(prepared / "manifest.parquet", tables.MANIFEST, "prepare")
     unknown = int((manifest["patient"].isna() & manifest["label"].notna()).sum())
     if unknown:
-        print(f"prepare: patients unknown: grouped by near-duplicates ({unknown} images)")
+        print(f"prepare: patients unknown: grouped by near-duplicates alone ({unknown} images)")
     canvases = partial(intake.canvases, prepared)
     tables.write(folds.assign(manifest, config.folds, config.subfolds, config.seed, canvases), path, tables.FOLDS)
 

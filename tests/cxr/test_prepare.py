@@ -257,7 +257,7 @@ def test_too_few_for_the_folds(kaggle_folder):
 
 def test_without_patients(kaggle_folder, capsys):
     folder = run(kaggle_folder(with_patients=False))
-    assert "patients unknown: grouped by near-duplicates (16 images)" in capsys.readouterr().out
+    assert "patients unknown: grouped by near-duplicates alone (16 images)" in capsys.readouterr().out
     assert len(Prepared(folder, 2).folds) == 16
 
 
