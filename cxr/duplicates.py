@@ -15,7 +15,7 @@ import numpy as np
 SIDE, NEAR = 16, 24  # bits
 THUMBNAIL, ALIKE = 32, 0.95  # pixels, correlation
 BLANK = 4.0  # gray levels of standard deviation of a thumbnail; the flattest of 483 radiographs has 24
-SMALL = 256  # pixels a larger canvas is first shrunk to: a quarter of the time at 1024, and 3 bits at most differ (487 radiographs)
+SMALL = 256  # pixels a larger canvas is first shrunk to: a quarter of the time at 1024; 3 bits differ at most, on 487
 BROAD = 2.0  # pixels of a thumbnail: the standard deviation of the blur that keeps the broad shapes
 
 

@@ -10,18 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr import user_tables
+from cxr import sample, user_tables
 from cxr.errors import DataError, UsageError
 from cxr.ids import image_id
+from cxr.sample import Sample
 
 # The later release comes first: its rows label the earlier one's test images too.
 ROWS = ("stage_2_train.csv", "train-rle.csv")
 SAMPLES = ("stage_2_sample_submission.csv", "sample_submission.csv")
-ROW_COLUMNS = ("ImageId", "EncodedPixels")
+ROW_COLUMNS = sample.HEADER
 PATIENT_COLUMNS = ("ImageId", "patient")
 TUBE_COLUMNS = ("ImageId", "chest_tube")
 SPREADSHEET_CELL = 32_767  # characters that Excel and LibreOffice keep of a cell
-# What stands for 'no patient' in tables of pandas, R, spreadsheets and anonymisers; zeros, dashes and the like alone, too.
+# What stands for 'no patient' in tables of pandas, R, spreadsheets and anonymisers; zeros, dashes and the like, too.
 NOBODY = re.compile(
     r"|-1(\.0)?|nan|none|null|nil|nat|na|n/a|n\.a\.|#n/a|<na>|missing|undefined|not available|unk|unknown|anon(ym\w*)?"
     r"|[0.\-–—_?*#\s]+",
@@ -91,9 +92,14 @@ class Layout:
             )
         return read_rows(self.rows_csv)
 
+    def sample(self) -> Sample | None:
+        """The sample submission; None where there is no such file. Raises DataError where it is damaged."""
+        return sample.read(self.sample_csv) if self.sample_csv else None
+
     def samples(self) -> list[str]:
         """Image ids of the sample submission, in its order; none where there is no such file."""
-        return [name for _, name, _ in _cells(self.sample_csv, ROW_COLUMNS)] if self.sample_csv else []
+        found = self.sample()
+        return found.ids if found else []
 
     def patients(self) -> dict[str, str]:
         """The patient of each image, as far as told. Raises DataError where one image has two."""
@@ -218,7 +224,7 @@ def _choose(
     """The table of a kind: of the known names the first, else the only other one that has the columns."""
     ranks = [[file for file in tables if file.name.lower() == name] for name in known]
     others = [file for file in tables if may_be(file.name.lower()) and file.name.lower() not in known]
-    ranks.append([file for file in others if _positions(user_tables.header(data / file.path), columns)])
+    ranks.append([file for file in others if user_tables.positions(user_tables.header(data / file.path), columns)])
     candidates = next((rank for rank in ranks if rank), [])
     depth = Counter(file.path.count("/") for file in candidates)
     nearest = [data / file.path for file in candidates if file.path.count("/") == min(depth)]
@@ -228,26 +234,8 @@ def _choose(
 
 
 def _cells(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
-    """Line number, image id and value of each row, blanks around them stripped; empty lines are passed over."""
-    lines = user_tables.lines(path)
-    _, header = next(lines, (1, []))
-    positions = _positions(header, columns)
-    if positions is None:
-        raise DataError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {', '.join(header)[:80]!r}")
-    for line, cells in lines:
-        if len(cells) <= max(positions):
-            raise DataError(f"{path}, line {line}: has {len(cells)} of {len(header)} columns")
-        name, value = (cells[position].strip() for position in positions)
-        if not image_id(name):
-            raise DataError(f"{path}, line {line}: names no image")
-        yield line, image_id(name), value
-
-
-def _positions(header: list[str], columns: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Where `columns` stand in a header, None where one is missing; case and blanks do not matter."""
-    names = user_tables.columns(header)
-    wanted = [column.lower() for column in columns]
-    return tuple(map(names.index, wanted)) if set(wanted) <= set(names) else None
+    """Line number, image id and value of each row."""
+    return ((line, image_id(name), value) for line, name, value in user_tables.of_images(path, columns))
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

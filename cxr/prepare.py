@@ -16,8 +16,8 @@ from cxr.config import Strict, validate
 from cxr.errors import run_main
 from cxr.paths import Paths
 
-MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv")
-LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds)\.[0-9a-f]{8}\.\w+")
+MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv", "sample.json")
+LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds|sample)\.[0-9a-f]{8}\.\w+")
 
 
 class PrepareConfig(Strict):

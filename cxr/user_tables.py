@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr.errors import DataError
+from cxr.ids import image_id
 
 LONGEST_CELL = 1 << 24  # characters: Python's own limit is shorter than a ragged mask's code
 SEPARATORS = ",;\t|"  # Excel writes ';' where the decimal sign is a comma, and tabs as 'Unicode text'
@@ -79,6 +80,31 @@ def lines(path: Path, skip_blanks: bool = True) -> Iterator[tuple[int, list[str]
             yield reader.line_num, cells[:width]
     except (csv.Error, ValueError) as error:
         raise DataError(f"{path}, after line {reader.line_num}: not a CSV ({error})") from None
+
+
+def of_images(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
+    """(line number, name of an image as it stands there, value) of each row of a table with the two `wanted` columns.
+
+    Raises DataError with the line where a column or a cell is missing, or no image is named.
+    """
+    rows = lines(path)
+    _, first = next(rows, (1, []))
+    places = positions(first, wanted)
+    if places is None:
+        raise DataError(f"{path}, line 1: expected the columns {', '.join(wanted)}, found {', '.join(first)[:80]!r}")
+    for line, cells in rows:
+        if len(cells) <= max(places):
+            raise DataError(f"{path}, line {line}: has {len(cells)} of {len(first)} columns")
+        name, value = (cells[place].strip() for place in places)
+        if not image_id(name):
+            raise DataError(f"{path}, line {line}: names no image")
+        yield line, name, value
+
+
+def positions(header: list[str], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Where the `wanted` columns stand in a header, None where one is missing; case and blanks do not matter."""
+    names, known = columns(header), [column.lower() for column in wanted]
+    return tuple(map(names.index, known)) if set(known) <= set(names) else None
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
