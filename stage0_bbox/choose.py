@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.boxes import image_id
 from cxr.errors import DataError
 from cxr.files import replacing
 from cxr.geometry import Box
+from cxr.ids import image_id
 from cxr.prepared import Prepared
 from stage0_bbox.config import Config
 from stage0_bbox.edits import EDITED, Row, memory, pending

@@ -1,6 +1,7 @@
 """The stage from labels to boxes: who is held out, what is written, and what the user's edits do."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -221,7 +222,7 @@ def test_missing_rows_are_refilled(house):
     ("values", "said"),
     [
         ({"xmin": "90", "xmax": "20"}, r"row 6 \(1\.4\.png\).*xmin < xmax"),
-        ({"ymin": "12,5"}, r"row 6 \(1\.4\.png\).*not a number"),
+        ({"ymin": "1,024"}, r"row 6 \(1\.4\.png\).*not a number \(1,024 may mean 1024 or 1\.024"),
         ({"ymax": ""}, r"row 6 \(1\.4\.png\).*not a number"),
         ({"xmin": "1000", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
         ({"Filename": "1.5.png"}, r"row 7.*1\.5 stands there twice \(first in row 6\)"),
@@ -235,6 +236,19 @@ def test_a_row_that_the_user_broke_is_named(house, values, said):
     with pytest.raises(DataError, match=said) as caught:
         choose.table(sure, edits.find(path), path)
     assert "xray.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
+    choose, path = chooser(house), house.paths.boxes
+    write(choose.table(choose.choose(found(house, 0.9)), {}, path), path, house.paths.stage0 / "found.csv")
+    before = table(house)
+    text = re.sub(r"(?<=;)(\d+)\.(\d+)(?=[;\n])", r"\1,\2", path.read_text().replace(",", ";"))
+    path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    pd.testing.assert_frame_equal(table(house), before)
+    assert edits.find(path) == {}
+    path.write_bytes(re.sub(r"1\.4\.png;[\d,]+;", "1.4.png;12,5;", text).encode(encoding))
+    assert {key: row.box.xmin for key, row in edits.find(path).items()} == {"1.4": 12.5}
 
 
 def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
