@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr import kaggle, tables
+from cxr import kaggle, tables, user_tables
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
+from cxr.ids import image_id
 from cxr.paths import as_meant
 
 TRAIN = "train"
@@ -31,7 +32,6 @@ LABEL = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumot
          "encodedpixels", "rle", "maskarea")  # fmt: skip
 SPLITS = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
 NEGATIVE = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
-ENDING = re.compile(r"\.(dcm|png|jpe?g|npy|tiff?)$", re.IGNORECASE)
 PICTURE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (cxr.doctor.look)
 
 
@@ -147,12 +147,16 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    """A table of texts; of two columns of one name the first."""
     if not path.is_file():
         raise UsageError(f"there is no fold file {path}")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except ValueError as error:  # pandas' own and UnicodeDecodeError are ValueErrors
-        raise DataError(f"{path} is no CSV in UTF-8: {error}") from None
+    rows = user_tables.lines(path)
+    _, header = next(rows, (1, []))
+    if not header:
+        raise DataError(f"{path} is no CSV: it is empty")
+    cells = [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
+    table = pd.DataFrame(cells, columns=[name.strip() for name in header], dtype=str)
+    return table.loc[:, ~table.columns.duplicated()]
 
 
 def _divided(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
@@ -201,11 +205,6 @@ def _folds(values: pd.Series) -> pd.Series:
     return names.replace(SPLITS)
 
 
-def image_id(name: str) -> str:
-    """The image that a cell names, without folders and ending."""
-    return ENDING.sub("", re.split(r"[/\\]", name.strip())[-1])
-
-
 def known_of(images: Path, names: list[str]) -> Known:
     """Patients, near-duplicates and labels of the images named, from a data folder or a prepared one."""
     return _of_prepared(images, names) if (images / "index.parquet").is_file() else _of_data(images, names)
@@ -217,7 +216,7 @@ def _of_prepared(folder: Path, names: list[str]) -> Known:
     manifest = tables.read(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
     there = [name for name in names if name in manifest.index]
     groups = duplicates.groups(intake.canvases(folder, there))
-    patients = manifest["patient"].dropna().to_dict()
+    patients = {name: text for name, text in manifest["patient"].dropna().items() if kaggle.is_patient(text)}
     return Known(patients or None, dict(zip(there, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict())
 
 

@@ -51,7 +51,7 @@ def change(path, key: str, **values) -> None:
 
 def table(house) -> pd.DataFrame:
     found = boxes.read_table(house.paths.boxes)
-    return found.set_index(found["Filename"].map(boxes.image_id))
+    return found.set_index(found["Filename"].map(image_id))
 
 
 def test_no_patient_is_in_two_parts(house):
