@@ -29,33 +29,61 @@ def assign(
     Every fold and every subfold of a fold holds both classes; DataError with the counts where they cannot.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
-    images = images.assign(group=_groups(images, canvases), stratum=_strata(images))
+    images = images.assign(stratum=_strata(images))
+    patient, picture = _patients(images), _pictures(images, canvases)
+    group = linked(patient, picture)
+    try:
+        table = _table(images.assign(group=group), folds, subfolds, seed)
+    except DataError:
+        apart = _less_linked(images, patient, picture)
+        if len(np.unique(apart)) == len(np.unique(group)):
+            raise
+        table = _table(images.assign(group=apart), folds, subfolds, seed)
+        print("prepare: warning: too many images look alike for folds that keep them together: patients alone are")
+    else:
+        _tell(images, group, patient, picture)
+    return tables.checked(table, tables.FOLDS, "folds")
+
+
+def _table(images: pd.DataFrame, folds: int, subfolds: int, seed: int) -> pd.DataFrame:
+    """tables.FOLDS of images with group and stratum; DataError where there are too few groups."""
     name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
     fold = _divide(images, folds, subfolds, seed, name)
     subfold = np.zeros(len(images), np.int64)
     for number in range(folds):
         part = fold == number
         subfold[part] = _divide(images[part], subfolds, 1, seed + 1 + number, name)
-    table = pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold})
-    return tables.checked(table, tables.FOLDS, "folds")
+    return pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold})
 
 
-def _groups(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
-    """The number of each image's group [n]; says how many copies there are, and how many patients they unite."""
+def _patients(images: pd.DataFrame) -> np.ndarray:
+    """The number of each image's patient [n]; a number of its own where that is unknown."""
     patient = pd.factorize(images["patient"])[0].astype(np.int64)
     alone = patient < 0
-    patient[alone] = patient.max() + 1 + np.arange(alone.sum())
-    if canvases is None:
-        return patient
-    picture = duplicates.groups(canvases(images["image_id"].tolist()))
-    group = linked(patient, picture)
+    patient[alone] = len(images) + np.arange(alone.sum())
+    return patient
+
+
+def _pictures(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
+    """The number of each image's set of near-duplicates [n]."""
+    return duplicates.groups(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
+
+
+def _less_linked(images: pd.DataFrame, patient: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Groups [n] by patient and, among the images of unknown patients alone, by near-duplicates."""
+    known = images["patient"].notna().to_numpy()
+    return np.where(known, patient, 2 * len(images) + picture)
+
+
+def _tell(images: pd.DataFrame, group: np.ndarray, patient: np.ndarray, picture: np.ndarray) -> None:
+    """Say how many copies there are, and how many patients they unite."""
     copies = len(picture) - len(np.unique(picture))
     if copies:
-        shared = pd.Series(patient[~alone]).groupby(group[~alone]).nunique()
+        known = images["patient"].notna().to_numpy()
+        shared = pd.Series(patient[known]).groupby(group[known]).nunique()
         united = int(shared[shared > 1].sum())
         also = f"; {united} patients share pictures, and are taken for fewer" if united else ""
         print(f"prepare: {copies} images look like another one and stay in its fold{also}")
-    return group
 
 
 def linked(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -145,6 +145,16 @@ def test_patients_and_copies_link_in_chains():
     assert pd.factorize(folds.linked(patient, picture))[0].tolist() == [0, 0, 0, 0, 0, 1, 2]
 
 
+def test_where_all_look_alike_patients_alone_are_kept_together(capsys):
+    """Pictures that a machine made, say: keeping them together would leave one fold."""
+    table, alike = manifest(60), chests(1)
+    found = joined(table, 3, 1, 1, canvases=lambda ids: alike * len(ids))
+    assert found.groupby("patient")["fold"].nunique().max() == 1
+    assert "warning: too many images look alike" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"too few for 3 folds: .* of 1 patients"):
+        folds.assign(table.assign(patient=None), 3, 1, 1, canvases=lambda ids: alike * len(ids))
+
+
 def test_patients_whose_copies_are_not_there_are_not_drawn_in():
     table = manifest(60)
     table.loc[table.index % 7 == 0, "patient"] = None

@@ -14,6 +14,7 @@ from cxr import boxes, plan, runs, tables
 from cxr.config import validate
 from cxr.errors import DataError, UsageError
 from cxr.geometry import Box
+from cxr.ids import image_id
 from cxr.prepared import Prepared
 from stage0_bbox import config, detect, edits, labels, predict, scores, train
 from stage0_bbox.choose import Chooser, write
