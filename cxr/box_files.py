@@ -142,7 +142,7 @@ def _of_json(path: Path, text: str) -> list[Labelled]:
     try:
         images = {image["id"]: image for image in content["images"]}
         annotations = list(content["annotations"])
-        categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
+        categories = {one["id"]: str(one["name"]) for one in content.get("categories") or ()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no COCO JSON: images (id, file_name) and annotations are needed ({error})"
@@ -164,14 +164,15 @@ def _via(place: str, row: dict[str, str]) -> Labelled:
 
 def _via_regions(path: Path, entry: dict) -> Iterator[Labelled]:
     """One image of VGG Image Annotator's JSON, or project; version 1 counts its regions in a dict."""
-    regions = entry["regions"]
-    regions = list(regions.values()) if isinstance(regions, dict) else regions or []
+    regions = entry["regions"] if isinstance(entry["regions"], dict | list) else ()
+    regions = list(regions.values()) if isinstance(regions, dict) else list(regions or ())
     empty = Labelled(str(entry.get("filename")), f"{path}, {entry.get('filename')}")
     if not regions:
         yield empty
     for number, region in enumerate(regions, 1):
         place = replace(empty, place=f"{empty.place}, region {number}")
-        yield _via_region(place, region.get("shape_attributes"), region.get("region_attributes"))
+        parts = region if isinstance(region, dict) else {}
+        yield _via_region(place, parts.get("shape_attributes"), parts.get("region_attributes"))
 
 
 def _via_region(empty: Labelled, shape: dict, attributes: dict) -> Labelled:
@@ -181,9 +182,14 @@ def _via_region(empty: Labelled, shape: dict, attributes: dict) -> Labelled:
         edges = _from_corner([shape[key] for key in ("x", "y", "width", "height")])
     except (TypeError, KeyError):
         return replace(empty, fault="region_shape_attributes is not a rectangle's x, y, width, height")
+    return _with_box(replace(empty, category=_remarks(attributes)), edges)
+
+
+def _remarks(attributes: dict | None) -> str:
+    """The words of a region's attributes: texts, and of check boxes the ticked ones."""
     values = attributes.values() if isinstance(attributes, dict) else ()
-    texts = [value if isinstance(value, str) else " ".join(map(str, value or ())) for value in values]
-    return _with_box(replace(empty, category=" ".join(texts).strip()), edges)
+    ticked = (" ".join(name for name, is_so in value.items() if is_so) for value in values if isinstance(value, dict))
+    return " ".join([*(value for value in values if isinstance(value, str)), *ticked]).strip()
 
 
 def _of_edges(path: Path, header: set[str]) -> list[Labelled]:
@@ -237,6 +243,8 @@ def _coco(place: str, annotation: dict, images: dict, categories: dict) -> Label
         return replace(empty, fault="width or height of its image is no size")
     try:
         letterbox = Letterbox(*(int(ours[name]) for name in ("height", "width", "size"))) if ours and size else None
+        if letterbox and min(letterbox) < 1:
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         return replace(empty, fault="the letterbox of its image is not height, width and size")
     return _with_box(replace(empty, size=size, letterbox=letterbox), edges)

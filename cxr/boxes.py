@@ -30,7 +30,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _value(cell: str, kind: str, place: str) -> str | float | None:
     try:
-        return (user_tables.number(cell) if cell else None) if kind == "float" else cell
+        return user_tables.number(cell) if cell and kind == "float" else cell or None
     except ValueError as error:
         raise DataError(f"{place}: {error}") from None
 

@@ -92,7 +92,7 @@ def _left_out(layout: kaggle.Layout, form: Sample | None) -> Iterator[str]:
     placeholders = layout.placeholders()
     if placeholders:
         examples = ", ".join(map(repr, list(placeholders)[:EXAMPLES]))
-        yield f"{placeholders.total()} rows of {layout.patients_csv.name} name no patient ({examples}): unknown"
+        yield f"{sum(placeholders.values())} rows of {layout.patients_csv.name} name no patient ({examples}): unknown"
     if form and form.others:
         yield f"{layout.sample_csv.name} has columns that submission.csv will not have: {', '.join(form.others)}"
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,17 +103,25 @@ class Layout:
 
     def patients(self) -> dict[str, str]:
         """The patient of each image, as far as told. Raises DataError where one image has two."""
-        found: dict[str, str] = {}
-        for line, name, value in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
-            patient = re.sub(r"(?<=\d)\.0$", "", value)  # a column with gaps, as pandas writes it
-            if is_patient(patient) and found.setdefault(name, patient) != patient:
+        counts, found = self._patient_counts, {}
+        for line, name, patient in self._patient_cells():
+            if is_patient(patient, counts) and found.setdefault(name, patient) != patient:
                 raise DataError(f"{self.patients_csv}, line {line}: image {name} has a second patient")
         return found
 
-    def placeholders(self) -> Counter:
+    def placeholders(self) -> dict[str, int]:
         """What patients.csv has in place of a patient, and how often; a cell that is empty counts as no row."""
-        cells = _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ()
-        return Counter(value for _, _, value in cells if value and not is_patient(value))
+        counts = self._patient_counts
+        return {value: count for value, count in counts.items() if value and not is_patient(value, counts)}
+
+    @cached_property
+    def _patient_counts(self) -> Counter:
+        return Counter(patient for _, _, patient in self._patient_cells())
+
+    def _patient_cells(self) -> Iterator[tuple[int, str, str]]:
+        """Line, image id and cell, as '7' where pandas wrote '7.0', as it does in a column with gaps."""
+        for line, name, value in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
+            yield line, name, re.sub(r"(?<=\d)\.0$", "", value)
 
 
 def find(data: Path) -> Layout:
@@ -133,9 +141,19 @@ def find(data: Path) -> Layout:
     )  # fmt: skip
 
 
-def is_patient(text: str) -> bool:
-    """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not."""
-    return NOBODY.fullmatch(text.strip()) is None
+def is_patient(text: str, counts: Mapping[str, int]) -> bool:
+    """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not.
+
+    counts: how often each cell stands in the column. Where it numbers patients from 0, without many gaps, and 0 has no
+    more images than others, 0 is one of them: to tell a filled blank from it.
+    """
+    if NOBODY.fullmatch(text) is None:
+        return True
+    others = [cell for cell in counts if NOBODY.fullmatch(cell) is None]
+    if not text.isdecimal() or not others or not all(cell.isdecimal() and len(cell) < 10 for cell in others):
+        return False
+    from_nought = max(map(int, others)) <= 2 * len(others) and len(text) == min(map(len, others))
+    return from_nought and counts[text] <= 2 * max(counts[cell] for cell in others)
 
 
 def read_rows(path: Path) -> dict[str, list[Row]]:

@@ -216,7 +216,7 @@ def _of_prepared(folder: Path, names: list[str]) -> Known:
     manifest = tables.read(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
     there = [name for name in names if name in manifest.index]
     groups = duplicates.groups(intake.canvases(folder, there))
-    patients = {name: text for name, text in manifest["patient"].dropna().items() if kaggle.is_patient(text)}
+    patients = manifest["patient"].dropna().to_dict()
     return Known(patients or None, dict(zip(there, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict())
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
+from cxr.box_files import INSIDE
 from cxr.errors import DataError
 from cxr.files import replacing
 from cxr.geometry import Box
@@ -83,7 +84,7 @@ class Chooser:
         box, source = (edit.box, EDITED) if edit else (self.grown(key, found.box), found.source)
         width, height = self.frame(key)[:2]
         inside = box.clipped(width, height)
-        if edit and (inside.width <= 0 or inside.height <= 0):
+        if edit and (inside.area <= 0 or inside.area < INSIDE * box.area):
             raise DataError(
                 f"{path}, row {edit.line} ({key}): the box lies outside its image ({width:.0f} x {height:.0f})"
             )

@@ -190,7 +190,7 @@ def test_the_same_again_gives_the_same_bytes(kaggle_folder, monkeypatch):
     monkeypatch.setenv("FORCE", "1")
     assert content(run(data)) == first
     assert set(first) == {"folds-2/folds.csv", "index.parquet", "manifest.parquet", "masks.npy", "pixels.npy",
-                          "rejected.csv"}  # fmt: skip
+                          "rejected.csv", "sample.json"}  # fmt: skip
 
 
 # --- bad input ---------------------------------------------------------------------------------

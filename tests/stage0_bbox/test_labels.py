@@ -72,7 +72,10 @@ def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
         (VIA + 'a.jpg,1,"{}",1,0,"{broken","{}"\n', "row 2.*rectangle"),
         (json.dumps(COCO | {"annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}), "annotation 1: 3 is missing"),
         (json.dumps(COCO | {"annotations": [{"image_id": 7, "bbox": [1, 2, 0, 4]}]}), "annotation 1.*empty"),
-        ("{}", "no COCO JSON"), ("{", "is no JSON"),
+        ("{}", "no COCO JSON"), ("{", "is no JSON"), ("[1]", "no COCO JSON"), ('{"images": 1}', "no COCO JSON"),
+        ('{"a": {"filename": "a.png", "regions": [7]}}', r"a\.png, region 1.*rectangle"),
+        (coco([{"id": 7, "file_name": "a"}], (7, 1, None)), "annotation 1"), ("[" * 100_000, "is no JSON"),
+        (coco([{"id": 7, "file_name": "a", "width": 9, "height": 9, "letterbox": {"size": 0}}]), "1: the letterbox"),
         ("Filename,xmin,xmax,ymin,ymax\na.png,20,180,24,164\n", r"row 2 \(a\.png\).*outside .*more than a quarter"),
         ("Filename;xmin;xmax;ymin;ymax\na.png;1,024;1,5;3;4\n", "row 2.*1,024 may mean 1024 or 1.024"),
         (coco([{"id": 7, "file_name": "a.png", "width": 50, "height": 40}]), "annotation 1.*50 x 40 .* 100 x 100,"),
@@ -146,7 +149,7 @@ def test_the_lungs_of_an_image_are_one_chest(tmp_path):
 TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,50,60,chest,5,10,20,30\nb.jpg,50,60,ptx,0,0,9,9\n"
 VIA_JSON = {"filename": "a.png", "size": 9, "regions": [
     {"shape_attributes": {"x": 10, "y": 20, "width": 30, "height": 40}, "region_attributes": {"is": "lung"}},
-    {"shape_attributes": {"x": 1, "y": 2, "width": 3, "height": 4}, "region_attributes": {"is": "ptx"}},
+    {"shape_attributes": {"x": 1, "y": 2, "width": 3, "height": 4}, "region_attributes": {"is": {"ptx": True}}},
 ]}  # fmt: skip
 OF_TOOLS = {
     "smaller": coco([{"id": 7, "file_name": "x\\a.dcm.PNG", "width": 25, "height": 30}], (7, 1, [2.5, 5, 7.5, 10])),

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import boxes, plan, runs, tables
+from cxr import box_files, boxes, plan, runs, tables
 from cxr.config import validate
 from cxr.errors import DataError, UsageError
 from cxr.geometry import Box
 from cxr.ids import image_id
 from cxr.prepared import Prepared
-from stage0_bbox import config, detect, edits, labels, predict, scores, train
+from stage0_bbox import config, detect, edits, predict, scores, train
 from stage0_bbox.choose import Chooser, write
 from stage0_bbox.data import parts
 from stage0_bbox.model import losses
@@ -226,6 +226,7 @@ def test_missing_rows_are_refilled(house):
         ({"ymin": "1,024"}, r"row 6 \(1\.4\.png\).*not a number \(1,024 may mean 1024 or 1\.024"),
         ({"ymax": ""}, r"row 6 \(1\.4\.png\).*not a number"),
         ({"xmin": "1000", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
+        ({"xmin": "1", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
         ({"Filename": "1.5.png"}, r"row 7.*1\.5 stands there twice \(first in row 6\)"),
     ],
 )
@@ -326,6 +327,6 @@ def test_on_real_radiographs_labels_are_found(real):
     paths = type("P", (), {"data": real, "boxes": real / "none.csv"})()
     files = config.label_files(paths, config.read("fasterrcnn_small"))
     assert len(files) == 2
-    hand = list(labels.read(files[0]))
+    hand = list(box_files.read(files[0]))
     assert (len(hand), sum(row.box is None for row in hand)) == (990, 1)
-    assert len(list(labels.read(files[1]))) == 11922
+    assert len(list(box_files.read(files[1]))) == 11922
