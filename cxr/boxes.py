@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import tables
+from cxr import tables, user_tables
+from cxr.errors import DataError, UsageError
 from cxr.geometry import Box
+from cxr.ids import image_id
 from cxr.paths import Paths
 
 STEP = "stage 0 (cd stage0_bbox && bash run.sh)"
@@ -30,18 +32,24 @@ def written_copy(path: Path) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """tables.BOXES of a dataset."""
-    return tables.read(path, tables.BOXES, STEP)
+    """tables.BOXES of a dataset; a user may have saved it with a spreadsheet. DataError where a number is none."""
+    if not path.is_file():
+        raise UsageError(f"{path} is missing; it is made by: {STEP}")
+    kinds = {name.lower(): (name, kind) for name, kind in tables.BOXES.items()}
+    rows = [{kinds[name][0]: _value(cell, kinds[name][1], f"{path}, row {line}")
+             for name, cell in row.items() if name in kinds} for line, row in user_tables.records(path)]  # fmt: skip
+    header = {kinds[name][0] for name in user_tables.columns(user_tables.header(path)) if name in kinds}
+    return tables.checked(pd.DataFrame(rows, columns=sorted(header)), tables.BOXES, str(path))
+
+
+def _value(cell: str, kind: str, place: str) -> str | float | None:
+    try:
+        return user_tables.number(cell) if cell and kind == "float" else cell or None
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from None
 
 
 def by_image(table: pd.DataFrame) -> dict[str, tuple[float, float, float, float]]:
     """(xmin, ymin, xmax, ymax) by image_id, from a table whose columns stand in the published order."""
     edges = table[["xmin", "ymin", "xmax", "ymax"]].to_numpy(float)
     return dict(zip(map(image_id, table["Filename"]), map(tuple, edges), strict=True))
-
-
-def image_id(filename: str) -> str:
-    """The image that a row names: the published files end in .png, the hand labels in .jpg."""
-    for suffix in (".png", ".jpg", ".jpeg", ".dcm"):
-        filename = filename.removesuffix(suffix)
-    return filename

@@ -1,10 +1,15 @@
-"""Folds, subfolds and validation patients of the labelled training images: a patient is never in two of them."""
+"""Folds, subfolds and validation patients of the labelled training images.
+
+A patient, or a copy of an image, is never in two of them.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr import duplicates, tables
@@ -23,13 +28,31 @@ def assign(
 ) -> pd.DataFrame:
     """Fold and subfold of each labelled training image of a tables.MANIFEST, and whether it may validate: tables.FOLDS.
 
-    canvases: yields the pictures of the images named; those of no known patient are then grouped by
-    near-duplicates, else each stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
+    canvases: yields the pictures of the images named, by which near-duplicates are told. A group, which stays
+    together, are all images that patients and near-duplicates link; an image of no known patient and without a copy
+    stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
     Every fold and every subfold of a fold holds both classes; DataError with the counts where they cannot.
     val_share: of each fold's patients, strata alike; they validate the trainings in which the fold is not held out.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
-    images = images.assign(group=_groups(images, canvases), stratum=_strata(images))
+    images = images.assign(stratum=_strata(images))
+    patient, picture = _patients(images), _pictures(images, canvases)
+    group = linked(patient, picture)
+    try:
+        table = _table(images.assign(group=group), folds, subfolds, seed, val_share)
+    except DataError:
+        apart = _less_linked(images, patient, picture)
+        if len(np.unique(apart)) == len(np.unique(group)):
+            raise
+        table = _table(images.assign(group=apart), folds, subfolds, seed, val_share)
+        print("prepare: warning: too many images look alike for folds that keep them together: patients alone are")
+    else:
+        _tell(images, group, patient, picture)
+    return tables.checked(table, tables.FOLDS, "folds")
+
+
+def _table(images: pd.DataFrame, folds: int, subfolds: int, seed: int, val_share: float) -> pd.DataFrame:
+    """tables.FOLDS of images with group and stratum; DataError where there are too few groups."""
     name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
     fold = _divide(images, folds, subfolds, seed, name)
     subfold, val = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
@@ -37,19 +60,46 @@ def assign(
         part = fold == number
         subfold[part] = _divide(images[part], subfolds, 1, seed + 1 + number, name)
         val[part] = _draw_val(images[part], val_share, seed + 1 + folds + number)
-    table = pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold, "val": val})
-    return tables.checked(table, tables.FOLDS, "folds")
+    return pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold, "val": val})
 
 
-def _groups(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
-    """A number for each patient, and for each set of near-duplicates among the images of unknown patients."""
-    group = pd.factorize(images["patient"])[0].astype(np.int64)
-    unknown = group < 0
-    if unknown.any():
-        ids = images["image_id"][unknown].tolist()
-        found = duplicates.groups(canvases(ids)) if canvases else np.arange(len(ids))
-        group[unknown] = group.max() + 1 + found
-    return group
+def _patients(images: pd.DataFrame) -> np.ndarray:
+    """The number of each image's patient [n]; a number of its own where that is unknown."""
+    patient = pd.factorize(images["patient"])[0].astype(np.int64)
+    alone = patient < 0
+    patient[alone] = len(images) + np.arange(alone.sum())
+    return patient
+
+
+def _pictures(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
+    """The number of each image's set of near-duplicates [n]."""
+    return duplicates.groups(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
+
+
+def _less_linked(images: pd.DataFrame, patient: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Groups [n] by patient and, among the images of unknown patients alone, by near-duplicates."""
+    known = images["patient"].notna().to_numpy()
+    return np.where(known, patient, 2 * len(images) + picture)
+
+
+def _tell(images: pd.DataFrame, group: np.ndarray, patient: np.ndarray, picture: np.ndarray) -> None:
+    """Say how many copies there are, and how many patients they unite."""
+    copies = len(picture) - len(np.unique(picture))
+    if copies:
+        known = images["patient"].notna().to_numpy()
+        shared = pd.Series(patient[known]).groupby(group[known]).nunique()
+        united = int(shared[shared > 1].sum())
+        also = f"; {united} patients share pictures, and are taken for fewer" if united else ""
+        print(f"prepare: {copies} images look like another one and stay in its fold{also}")
+
+
+def linked(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The connected parts of n items, of which those with the same number in either array [n] are linked: int64 [n]."""
+    _, one = np.unique(one, return_inverse=True)
+    _, other = np.unique(other, return_inverse=True)
+    size = one.max() + 1 + other.max() + 1  # items link nodes: the numbers of the one, then those of the other
+    graph = coo_array((np.ones(len(one)), (one, one.max() + 1 + other)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][one].astype(np.int64)
 
 
 def _strata(images: pd.DataFrame) -> np.ndarray:

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import kaggle, processes, rle, tables
+from cxr import kaggle, processes, rle, sample, tables
 from cxr.canvases import Facts, Rows, Task, prepare_image
 from cxr.errors import DataError
 from cxr.files import replacing
 from cxr.geometry import Letterbox
 from cxr.progress import Line, clock
+from cxr.sample import Sample
 
 LOG_SECONDS = 15
 EXAMPLES = 5  # in a warning
@@ -45,6 +46,8 @@ class Plan:
     data: Path
     images: list[Image]
     warnings: list[str]
+    form: Sample | None = None
+    """What the submission must look like; None: the data has no sample of it."""
 
 
 def plan(layout: kaggle.Layout) -> Plan:
@@ -52,8 +55,8 @@ def plan(layout: kaggle.Layout) -> Plan:
 
     Raises DataError where there is no image, no labelled one, or one that is both train and test.
     """
-    rows, samples, patients = layout.rows(), layout.samples(), layout.patients()
-    files = layout.images
+    rows, form, patients = layout.rows(), layout.sample(), layout.patients()
+    files, samples = layout.images, form.ids if form else []
     if not files:
         raise DataError(f"{layout.data} holds no DICOM file (*.dcm)")
     in_test = set(samples)
@@ -63,7 +66,7 @@ def plan(layout: kaggle.Layout) -> Plan:
             f"{layout.data}: none of {len(images)} DICOM files is named by one of the {len(rows)} images "
             f"of {layout.rows_csv.name}: no labelled training image"
         )
-    return Plan(layout.data, images, _warnings(layout, files, rows, samples))
+    return Plan(layout.data, images, [*_warnings(layout, files, rows, samples), *_left_out(layout, form)], form)
 
 
 def _image(
@@ -82,6 +85,16 @@ def _warnings(layout: kaggle.Layout, files: dict, rows: dict, samples: list[str]
             examples = ", ".join(missing[:EXAMPLES]) + (", ..." if len(missing) > EXAMPLES else "")
             found.append(f"{len(missing)} images of {table.name} have no DICOM file: {examples}")
     return found
+
+
+def _left_out(layout: kaggle.Layout, form: Sample | None) -> Iterator[str]:
+    """What of the tables is not taken as it stands."""
+    placeholders = layout.placeholders()
+    if placeholders:
+        examples = ", ".join(map(repr, list(placeholders)[:EXAMPLES]))
+        yield f"{sum(placeholders.values())} rows of {layout.patients_csv.name} name no patient ({examples}): unknown"
+    if form and form.others:
+        yield f"{layout.sample_csv.name} has columns that submission.csv will not have: {', '.join(form.others)}"
 
 
 def run(plan: Plan, folder: Path, size: int, workers: int | None) -> dict[str, int]:
@@ -105,6 +118,7 @@ def run(plan: Plan, folder: Path, size: int, workers: int | None) -> dict[str, i
     manifest = _manifest(plan, results)
     tables.write(manifest, folder / "manifest.parquet", tables.MANIFEST)
     tables.write(_index(usable, manifest, size), folder / "index.parquet", tables.INDEX)
+    sample.write(plan.form, folder / "sample.json")
     return _counts(manifest, rejected)
 
 

@@ -1,24 +1,34 @@
 """The Kaggle layout: DICOM files at any depth, the mask rows in either dialect, test ids and patients."""
 
-import csv
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from cxr import sample, user_tables
 from cxr.errors import DataError, UsageError
+from cxr.ids import image_id
+from cxr.sample import Sample
 
 # The later release comes first: its rows label the earlier one's test images too.
 ROWS = ("stage_2_train.csv", "train-rle.csv")
 SAMPLES = ("stage_2_sample_submission.csv", "sample_submission.csv")
-ROW_COLUMNS = ("ImageId", "EncodedPixels")
+ROW_COLUMNS = sample.HEADER
 PATIENT_COLUMNS = ("ImageId", "patient")
 TUBE_COLUMNS = ("ImageId", "chest_tube")
-LONGEST_CODE = 1 << 24  # characters of one CSV cell: Python's own limit is shorter than a ragged mask
+SPREADSHEET_CELL = 32_767  # characters that Excel and LibreOffice keep of a cell
+# What stands for 'no patient' in tables of pandas, R, spreadsheets and anonymisers; zeros, dashes and the like, too.
+NOBODY = re.compile(
+    r"|-1(\.0)?|nan|none|null|nil|nat|na|n/a|n\.a\.|#n/a|<na>|missing|undefined|not available|unk|unknown|anon(ym\w*)?"
+    r"|[0.\-–—_?*#\s]+",
+    re.IGNORECASE,
+)
+LAYOUT_WORDS = {"dicom", "dicoms", "dcm", "image", "images", "set", "data", "stage", "1", "2"}
 
 
 class File(NamedTuple):
@@ -80,22 +90,38 @@ class Layout:
                 f"{self.data} has no mask rows: expected train-rle.csv or stage_2_train.csv "
                 f"with the columns {', '.join(ROW_COLUMNS)}"
             )
-        found: dict[str, list[Row]] = {}
-        for line, name, code in _cells(self.rows_csv, ROW_COLUMNS):
-            found.setdefault(name, []).append(Row(line, code))
-        return found
+        return read_rows(self.rows_csv)
+
+    def sample(self) -> Sample | None:
+        """The sample submission; None where there is no such file. Raises DataError where it is damaged."""
+        return sample.read(self.sample_csv) if self.sample_csv else None
 
     def samples(self) -> list[str]:
         """Image ids of the sample submission, in its order; none where there is no such file."""
-        return [name for _, name, _ in _cells(self.sample_csv, ROW_COLUMNS)] if self.sample_csv else []
+        found = self.sample()
+        return found.ids if found else []
 
     def patients(self) -> dict[str, str]:
         """The patient of each image, as far as told. Raises DataError where one image has two."""
-        found: dict[str, str] = {}
-        for line, name, patient in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
-            if patient and found.setdefault(name, patient) != patient:
+        counts, found = self._patient_counts, {}
+        for line, name, patient in self._patient_cells():
+            if is_patient(patient, counts) and found.setdefault(name, patient) != patient:
                 raise DataError(f"{self.patients_csv}, line {line}: image {name} has a second patient")
         return found
+
+    def placeholders(self) -> dict[str, int]:
+        """What patients.csv has in place of a patient, and how often; a cell that is empty counts as no row."""
+        counts = self._patient_counts
+        return {value: count for value, count in counts.items() if value and not is_patient(value, counts)}
+
+    @cached_property
+    def _patient_counts(self) -> Counter:
+        return Counter(patient for _, _, patient in self._patient_cells())
+
+    def _patient_cells(self) -> Iterator[tuple[int, str, str]]:
+        """Line, image id and cell, as '7' where pandas wrote '7.0', as it does in a column with gaps."""
+        for line, name, value in _cells(self.patients_csv, PATIENT_COLUMNS) if self.patients_csv else ():
+            yield line, name, re.sub(r"(?<=\d)\.0$", "", value)
 
 
 def find(data: Path) -> Layout:
@@ -115,21 +141,46 @@ def find(data: Path) -> Layout:
     )  # fmt: skip
 
 
+def is_patient(text: str, counts: Mapping[str, int]) -> bool:
+    """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not.
+
+    counts: how often each cell stands in the column. Where it numbers patients from 0, without many gaps, and 0 has no
+    more images than others, 0 is one of them: to tell a filled blank from it.
+    """
+    if NOBODY.fullmatch(text) is None:
+        return True
+    others = [cell for cell in counts if NOBODY.fullmatch(cell) is None]
+    if not text.isdecimal() or not others or not all(cell.isdecimal() and len(cell) < 10 for cell in others):
+        return False
+    from_nought = max(map(int, others)) <= 2 * len(others) and len(text) == min(map(len, others))
+    return from_nought and counts[text] <= 2 * max(counts[cell] for cell in others)
+
+
+def read_rows(path: Path) -> dict[str, list[Row]]:
+    """The mask rows of each image of a table ImageId,EncodedPixels. Raises DataError where it is damaged."""
+    found: dict[str, list[Row]] = {}
+    for line, name, code in _cells(path, ROW_COLUMNS):
+        if len(code) == SPREADSHEET_CELL:
+            raise DataError(
+                f"{path}, line {line}: the code of image {name} has just the {SPREADSHEET_CELL:,} characters that a "
+                "spreadsheet keeps of a cell: it was cut; take the table as it was before"
+            )
+        found.setdefault(name, []).append(Row(line, code))
+    return found
+
+
 def chest_tubes(path: Path) -> dict[str, float]:
     """Whether a chest tube is seen in each image of a table, 1 or 0, as far as told. Raises DataError."""
     found: dict[str, float] = {}
     for line, name, value in _cells(path, TUBE_COLUMNS):
         value = value.removesuffix(".0")  # a column with gaps, as pandas writes it
-        if value not in ("0", "1", ""):
+        if NOBODY.fullmatch(value) and value != "0":
+            continue
+        if value not in ("0", "1"):
             raise DataError(f"{path}, line {line}: chest_tube of image {name} is {value[:20]!r}, not 1, 0 or nothing")
-        if value and found.setdefault(name, float(value)) != float(value):
+        if found.setdefault(name, float(value)) != float(value):
             raise DataError(f"{path}, line {line}: image {name} has a second value")
     return found
-
-
-def image_id(name: str) -> str:
-    """The id of an image file, or of a row that names one."""
-    return name[:-4] if name.lower().endswith(".dcm") else name
 
 
 def split(image: str, file: File, rows: dict[str, list[Row]], samples: set[str]) -> str:
@@ -139,8 +190,20 @@ def split(image: str, file: File, rows: dict[str, list[Row]], samples: set[str])
             line = rows[image][0].line
             raise DataError(f"image {image} has a mask row (line {line}) and is in the sample submission")
         return "train"
-    in_test = image in samples if samples else "test" in file.path.rpartition("/")[0].lower()
+    in_test = image in samples if samples else is_test_folder(file.path)
     return "test" if in_test else "unlabelled"
+
+
+def is_test_folder(path: str) -> bool:
+    """Whether the innermost folder of a path below the data folder that is called train or test is called test.
+
+    Called so is a folder of that name alone, or with the layout's own words: dicom-images-test, stage_2_test_images.
+    """
+    for folder in reversed(path.lower().split("/")[:-1]):
+        words = set(re.split(r"[\W_]+", folder)) - LAYOUT_WORDS
+        if words in ({"test"}, {"train"}):
+            return words == {"test"}
+    return False
 
 
 def _walk(data: Path) -> Iterator[File]:
@@ -179,7 +242,7 @@ def _choose(
     """The table of a kind: of the known names the first, else the only other one that has the columns."""
     ranks = [[file for file in tables if file.name.lower() == name] for name in known]
     others = [file for file in tables if may_be(file.name.lower()) and file.name.lower() not in known]
-    ranks.append([file for file in others if _positions(_header(data / file.path), columns)])
+    ranks.append([file for file in others if user_tables.positions(user_tables.header(data / file.path), columns)])
     candidates = next((rank for rank in ranks if rank), [])
     depth = Counter(file.path.count("/") for file in candidates)
     nearest = [data / file.path for file in candidates if file.path.count("/") == min(depth)]
@@ -189,45 +252,8 @@ def _choose(
 
 
 def _cells(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
-    """Line number, image id and value of each row, blanks around them stripped; empty lines are passed over."""
-    lines = _lines(path)
-    _, header = next(lines, (1, []))
-    positions = _positions(header, columns)
-    if positions is None:
-        raise DataError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {', '.join(header)[:80]!r}")
-    for line, cells in lines:
-        if len(cells) <= max(positions):
-            raise DataError(f"{path}, line {line}: has {len(cells)} of {len(header)} columns")
-        name, value = (cells[position].strip() for position in positions)
-        if not name:
-            raise DataError(f"{path}, line {line}: names no image")
-        yield line, image_id(name), value
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(LONGEST_CODE)
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle, skipinitialspace=True)
-        try:
-            for cells in reader:
-                if any(cells):
-                    yield reader.line_num, cells
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, after line {reader.line_num}: not a CSV in UTF-8 ({error})") from None
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        return next(_lines(path), (1, []))[1]
-    except DataError:
-        return []
-
-
-def _positions(header: list[str], columns: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Where `columns` stand in a header, None where one is missing; case and blanks do not matter."""
-    names = [name.strip().lower() for name in header]
-    wanted = [column.lower() for column in columns]
-    return tuple(map(names.index, wanted)) if set(wanted) <= set(names) else None
+    """Line number, image id and value of each row."""
+    return ((line, image_id(name), value) for line, name, value in user_tables.of_images(path, columns))
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

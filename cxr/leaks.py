@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr import kaggle, tables
+from cxr import kaggle, tables, user_tables
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
+from cxr.ids import image_id
 from cxr.paths import as_meant
 
 TRAIN = "train"
@@ -31,7 +32,6 @@ LABEL = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumot
          "encodedpixels", "rle", "maskarea")  # fmt: skip
 SPLITS = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
 NEGATIVE = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
-ENDING = re.compile(r"\.(dcm|png|jpe?g|npy|tiff?)$", re.IGNORECASE)
 PICTURE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (cxr.doctor.look)
 
 
@@ -147,12 +147,16 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    """A table of texts; of two columns of one name the first."""
     if not path.is_file():
         raise UsageError(f"there is no fold file {path}")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except ValueError as error:  # pandas' own and UnicodeDecodeError are ValueErrors
-        raise DataError(f"{path} is no CSV in UTF-8: {error}") from None
+    rows = user_tables.lines(path)
+    _, header = next(rows, (1, []))
+    if not header:
+        raise DataError(f"{path} is no CSV: it is empty")
+    cells = [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
+    table = pd.DataFrame(cells, columns=[name.strip() for name in header], dtype=str)
+    return table.loc[:, ~table.columns.duplicated()]
 
 
 def _divided(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
@@ -199,11 +203,6 @@ def _folds(values: pd.Series) -> pd.Series:
     if values.name.lower().replace("_", "").startswith("is"):
         return names.map(lambda name: TRAIN if name in NEGATIVE else "valid")
     return names.replace(SPLITS)
-
-
-def image_id(name: str) -> str:
-    """The image that a cell names, without folders and ending."""
-    return ENDING.sub("", re.split(r"[/\\]", name.strip())[-1])
 
 
 def known_of(images: Path, names: list[str]) -> Known:

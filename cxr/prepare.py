@@ -17,8 +17,8 @@ from cxr.config import Strict, validate
 from cxr.errors import run_main
 from cxr.paths import Paths
 
-MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv")
-LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds)\.[0-9a-f]{8}\.\w+")
+MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv", "sample.json")
+LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds|sample)\.[0-9a-f]{8}\.\w+")
 
 
 class PrepareConfig(Strict):
@@ -86,7 +86,7 @@ def _assign_folds(prepared: Path, path: Path, config: PrepareConfig) -> None:
     manifest = tables.read(prepared / "manifest.parquet", tables.MANIFEST, "prepare")
     unknown = int((manifest["patient"].isna() & manifest["label"].notna()).sum())
     if unknown:
-        print(f"prepare: patients unknown: grouped by near-duplicates ({unknown} images)")
+        print(f"prepare: patients unknown: grouped by near-duplicates alone ({unknown} images)")
     canvases = partial(intake.canvases, prepared)
     counts = config.folds, config.subfolds, config.seed
     tables.write(folds.assign(manifest, *counts, canvases, val_share=config.val_share), path, tables.FOLDS)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, rle, tables
+from cxr import boxes, ids, kaggle, rle, tables
 from cxr.files import read_json
 from cxr.geometry import Box, Letterbox, resize
 from cxr.paths import Paths
@@ -70,8 +70,7 @@ def _truth(known: Known, prepared: Prepared, paths: Paths) -> np.ndarray | None:
 
 def _codes(path: Path, image_id: str) -> list[str]:
     """The run-length codes of an image in a table of the Kaggle form."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=str.strip)
-    return table.loc[table["ImageId"].str.strip() == image_id, "EncodedPixels"].tolist()
+    return [row.code for row in kaggle.read_rows(path).get(image_id, [])]
 
 
 def _on_canvas(codes: list[str], image_id: str, prepared: Prepared) -> np.ndarray:
@@ -82,7 +81,7 @@ def _on_canvas(codes: list[str], image_id: str, prepared: Prepared) -> np.ndarra
 
 def _add_box(known: Known, prepared: Prepared, paths: Paths) -> None:
     table = boxes.read_table(paths.boxes) if paths.boxes.is_file() else None
-    own = None if table is None else table[table["Filename"].map(boxes.image_id) == known.image_id]
+    own = None if table is None else table[table["Filename"].map(ids.image_id) == known.image_id]
     if own is None or own.empty:
         known.missing.append("box (stage 0)")
         return

@@ -12,6 +12,7 @@ import numpy as np
 from cxr.errors import UsageError, run_main
 from cxr.files import replacing
 from cxr.geometry import resize, whole
+from cxr.ids import image_id
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
@@ -24,7 +25,7 @@ FEWEST_BARS = 6  # room is left for so many, so that one bar alone is not a wall
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="pipeline.show", description="One picture of all that is known of an image.")
-    parser.add_argument("image_id", help="its id, or a part that only one image has")
+    parser.add_argument("image_id", help="its id or file's name, or a part that only one image has")
     parser.add_argument("--out", type=Path, help="the picture's file (.png); by default in the run's folder show/")
     asked = parser.parse_args()
     recipe, paths = chosen()
@@ -36,6 +37,7 @@ def main() -> None:
 
 def find(asked: str, image_ids: list[str]) -> str:
     """The image that is meant; UsageError that names the nearest where that is not clear."""
+    asked = image_id(asked)
     if asked in image_ids:
         return asked
     holding = [image_id for image_id in image_ids if asked and asked in image_id]

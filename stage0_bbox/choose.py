@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.boxes import image_id, written_copy
+from cxr.box_files import INSIDE
+from cxr.boxes import written_copy
 from cxr.errors import DataError
 from cxr.geometry import Box
+from cxr.ids import image_id
 from cxr.prepared import Prepared
 from stage0_bbox.config import Config
 from stage0_bbox.edits import EDITED, Row, pending
@@ -82,7 +84,7 @@ class Chooser:
         box, source = (edit.box, EDITED) if edit else (self.grown(key, found.box), found.source)
         width, height = self.frame(key)[:2]
         inside = box.clipped(width, height)
-        if edit and (inside.width <= 0 or inside.height <= 0):
+        if edit and (inside.area <= 0 or inside.area < INSIDE * box.area):
             raise DataError(
                 f"{path}, row {edit.line} ({key}): the box lies outside its image ({width:.0f} x {height:.0f})"
             )

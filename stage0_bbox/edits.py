@@ -1,18 +1,19 @@
 """Boxes that the user edited in boundingbox_csv/<dataset>.csv: found, checked, and part of the step's identity.
 
 Edited is a row marked so, or one whose box differs from what the last run wrote, of whichever recipe; a copy of that is
-kept beside the file, hidden. Reads with the csv module: this runs whenever a step asks whether it is up to date.
+kept beside the file, hidden. Reads without pandas: this runs whenever a step asks whether it is up to date.
 """
 
-import csv
 import hashlib
 import math
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr.boxes import image_id, written_copy
+from cxr import user_tables
+from cxr.boxes import written_copy
 from cxr.errors import DataError
 from cxr.geometry import Box
+from cxr.ids import image_id
 
 COLUMNS = ("Filename", "xmin", "xmax", "ymin", "ymax")
 EDITED = "edited"
@@ -30,31 +31,29 @@ def read(path: Path) -> dict[str, Row]:
     """Rows by image_id; none where the file is absent or empty. DataError names the file and the row at fault."""
     if not path.is_file() or not path.stat().st_size:
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as handle:
-        table = csv.DictReader(handle)
-        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
-        if missing:
-            raise DataError(
-                f"{path}: column {', '.join(missing)} is missing; mend it, or delete it to have it made anew"
-            )
-        found: dict[str, Row] = {}
-        for values in table:
-            key, row = image_id(values["Filename"] or ""), _row(values, path, table.line_num)
-            if key in found:
-                raise DataError(f"{path}, row {row.line}: {key} stands there twice (first in row {found[key].line})")
-            found[key] = row
+    header = user_tables.columns(next(user_tables.lines(path), (1, []))[1])
+    missing = [name for name in COLUMNS if name.lower() not in header]
+    if missing:
+        raise DataError(f"{path}: column {', '.join(missing)} is missing; mend it, or delete it to have it made anew")
+    found: dict[str, Row] = {}
+    for line, values in user_tables.records(path):
+        key, row = image_id(values["filename"]), _row(values, path, line)
+        if key in found:
+            raise DataError(f"{path}, row {row.line}: {key} stands there twice (first in row {found[key].line})")
+        found[key] = row
     return found
 
 
 def _row(values: dict[str, str], path: Path, line: int) -> Row:
+    place = f"{path}, row {line} ({values['filename']})"
     try:
-        xmin, xmax, ymin, ymax = (float(values[name]) for name in COLUMNS[1:])
-    except (TypeError, ValueError):
-        raise DataError(f"{path}, row {line} ({values['Filename']}): an edge of the box is not a number") from None
+        xmin, xmax, ymin, ymax = (user_tables.number(values[name]) for name in COLUMNS[1:])
+    except ValueError as error:
+        raise DataError(f"{place}: an edge of the box is not a number ({error})") from None
     box = Box(xmin, ymin, xmax, ymax)
     if not all(map(math.isfinite, box)) or xmin >= xmax or ymin >= ymax:
-        raise DataError(f"{path}, row {line} ({values['Filename']}): needs xmin < xmax and ymin < ymax, has {box}")
-    return Row(box, values.get("source") or "", line)
+        raise DataError(f"{place}: needs xmin < xmax and ymin < ymax, has {box}")
+    return Row(box, values.get("source", ""), line)
 
 
 def find(path: Path) -> dict[str, Row]:

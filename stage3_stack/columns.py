@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cxr import boxes
+from cxr import boxes, ids
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.prepared import Prepared
@@ -41,7 +41,7 @@ def header(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def box_geometry(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Corner, width, height and area of each chest box as shares of the frame, and whether it is a fallback."""
-    table = table.set_index(table["Filename"].map(boxes.image_id)).reindex(manifest.index)
+    table = table.set_index(table["Filename"].map(ids.image_id)).reindex(manifest.index)
     x, y = table["xmin"] / manifest["width"], table["ymin"] / manifest["height"]
     width, height = table["xmax"] / manifest["width"] - x, table["ymax"] / manifest["height"] - y
     fallback = (table["source"] == "fallback").astype(float).where(table["source"].notna())

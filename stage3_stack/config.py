@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from cxr import kaggle
 from cxr.config import Strict, load
 from cxr.errors import UsageError
 from cxr.paths import Paths
@@ -270,8 +269,8 @@ def _stage2(recipe: Recipe, paths: Paths) -> list[Path]:
 
 
 def _data(recipe: Recipe, paths: Paths) -> list[Path]:
-    given = [sample(paths.data), test_truth(paths.data), chest_tubes(paths.data)]
-    prepared = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
+    given = [test_truth(paths.data), chest_tubes(paths.data)]
+    prepared = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "sample.json")]
     return [*prepared, paths.folds, *filter(None, given)]
 
 
@@ -290,11 +289,6 @@ def stacked_maps(paths: Paths) -> Path:
 def map_folder(paths: Paths, member: str, fold: int | None) -> Path:
     """Where a segmenter's maps lie: of a fold's held-out images or, with None, of the test images."""
     return paths.run / "stage2" / member / "test" if fold is None else paths.unit(2, member, fold)
-
-
-def sample(data: Path) -> Path | None:
-    """The sample submission that prepare, too, goes by; None where the data has none."""
-    return kaggle.find(data).sample_csv if data.is_dir() else None
 
 
 def test_truth(data: Path) -> Path | None:

@@ -117,7 +117,7 @@ def submission(paths: Paths, prepared: Prepared, test: pd.DataFrame, seen: Seen 
         print("stage 3: the recipe has no segmenters, so there are no masks to submit")
         return
     keep = drawn(decision, seen.counts, test["prob"].to_numpy())
-    sample = submit.read_sample(paths.data, seen.images.ids)
+    sample = submit.read_sample(paths.prepared, seen.images.ids)
     masks = codes(seen.images, keep, decision, prepared)
     unread = submit.write(paths.submission, sample, masks, score.sizes(prepared, seen.images.ids))
     _tell(paths.submission, sample, masks, unread)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cxr import user_tables
 from cxr.doctor.findings import Finding, found
 from cxr.doctor.material import Material
 
@@ -13,7 +14,7 @@ def check(material: Material) -> Iterator[Finding]:
     yield from found("no-rows", [str(material.data)] if layout.rows_csv is None else [])
     if files and rows:
         yield from found("no-labelled-image", [str(layout.rows_csv)] if not material.labels else [])
-    if layout.rows_csv:
+    if layout.rows_csv and rows:
         yield from found("csv-dialect", [layout.rows_csv.name], dialect=dialect(layout.rows_csv.read_bytes()[:4096]))
         lost = [name for name in rows if name not in files]
         yield from found("rows-without-image", lost, len(rows), table=layout.rows_csv.name)
@@ -28,10 +29,14 @@ def check(material: Material) -> Iterator[Finding]:
 
 def dialect(start: bytes) -> str:
     """How a mask table is written, in words, by its first bytes."""
-    header, _, rest = start.decode("utf-8", "replace").partition("\n")
+    encoding = user_tables.encoding(start[: start.rfind(b"\n") + 1] or start)
+    header, _, rest = start.decode(encoding, "replace").partition("\n")
+    between = user_tables.separator(header)
     signs = {
-        "a byte-order mark": header.startswith("\ufeff"), "a blank before names": ", " in header,
-        "a blank before values": ", " in rest.partition("\n")[0], "Windows line ends": header.endswith("\r"),
+        "a byte-order mark": start.startswith(tuple(user_tables.MARKS)), "UTF-16": encoding.startswith("utf-16"),
+        "Windows-1252": encoding == "cp1252", "cells parted by semicolons": between == ";",
+        "cells parted by tabs": between == "\t", "a blank before names": f"{between} " in header,
+        "a blank before values": f"{between} " in rest.partition("\n")[0], "Windows line ends": header.endswith("\r"),
         "quoted cells": '"' in header,
     }  # fmt: skip
     return ", ".join(sign for sign, is_there in signs.items() if is_there) or "plain"

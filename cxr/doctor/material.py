@@ -11,6 +11,7 @@ from cxr import kaggle, processes
 from cxr.doctor.findings import Finding, found
 from cxr.doctor.look import Look, Task, look
 from cxr.errors import DataError
+from cxr.ids import image_id
 from cxr.progress import Line
 
 DIED = Look(refused="the decoder crashed on it, or ran out of memory")
@@ -63,7 +64,7 @@ class Material:
 def by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
     files: dict[str, list[kaggle.File]] = {}
     for file in layout.dicoms:
-        files.setdefault(kaggle.image_id(file.name), []).append(file)
+        files.setdefault(image_id(file.name), []).append(file)
     return files
 
 

@@ -2,9 +2,12 @@
 
 Category 1, pneumothorax: one annotation for each connected region (8 neighbours), its mask as uncompressed COCO
 run lengths. Category 2, chest, where stage 0's boxes are known: a rectangle. All in pixels of the exported image.
+An image's `letterbox` is the original's height and width, and the side of the canvas that it was fitted into before the
+export's own scale: by it stage 0 takes these boxes back, exactly (cxr/box_files.py).
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -33,7 +36,7 @@ def write(source: Source, folder: Path) -> None:
 
 def _write_split(source: Source, folder: Path, ids: list[str], first: int, path: Path) -> None:
     images, annotations = [], []  # as text: a tenth of the memory of Python's numbers
-    for number, (facts, data, found) in enumerate(source.each(_described, ids), first):
+    for number, (facts, data, found) in enumerate(source.each(partial(_described, source), ids), first):
         (folder / "images" / facts["file_name"]).write_bytes(data)
         images.append(json.dumps({"id": number, **facts}))
         for annotation in found:
@@ -44,12 +47,14 @@ def _write_split(source: Source, folder: Path, ids: list[str], first: int, path:
             file.write(f'"{name}": [\n' + ",\n".join(items) + end)
 
 
-def _described(example: Example) -> tuple[dict, bytes, list[dict]]:
+def _described(source: Source, example: Example) -> tuple[dict, bytes, list[dict]]:
     """The image's entry, its PNG, and its annotations, both without their ids."""
     height, width = example.image.shape
     facts = {"file_name": f"{example.image_id}.png", "height": height, "width": width}
     if example.fold is not None:
         facts["fold"] = example.fold
+    if source.crop == "full":
+        facts["letterbox"] = source.prepared.letterbox(example.image_id)._asdict()
     found = [] if example.mask is None else regions(example.mask)
     return facts, png(example.image), found + ([_chest(example.chest)] if example.chest else [])
 

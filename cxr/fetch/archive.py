@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cxr.errors import DataError, UsageError
-from cxr.fetch.place import WORK, Item, check_names, is_wanted, place
+from cxr.fetch.place import WORK, Item, check_names, is_wanted, place, plain_path
 
 RATIO = 100  # unpacked to packed; JPEG in DICOM has 1, tables of run-length codes 5
 HARMLESS = 1 << 30  # bytes unpacked below which no ratio matters
@@ -27,13 +27,12 @@ def unpack(path: Path, into: Path, name: str, below: str = "") -> list[Item]:
     """
     with _opened(path, name) as archive:
         entries = _checked(archive, path.stat().st_size, name)
-        files = [info for info in entries if is_wanted(_path(info))]
+        files = [info for info in entries if not _is_archive(info)]
         items = [_item(archive, info, below) for info in files]
         place(items, into, f"unpack {name}")
-        inner = [info for info in entries if _is_archive(info)]
-        for info in inner:
+        for info in filter(_is_archive, entries):
             items += _unpack_inner(archive, info, into, name, below)
-    others = len(entries) - len(files) - len(inner)
+        others = sum(not info.is_dir() for info in archive.infolist()) - len(entries)
     if others:
         print(f"{name}: {others} files that are neither DICOM nor CSV are left out")
     return items
@@ -49,17 +48,18 @@ def _opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def _checked(archive: zipfile.ZipFile, packed: int, name: str) -> list[zipfile.ZipInfo]:
-    """The entries that are files. Raises DataError for the first that is refused."""
+    """The entries that are to be unpacked, which alone are judged. Raises DataError for the first that is refused."""
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         raise DataError(f"{name} is refused, nothing was written: it has {len(entries)} entries")
-    check_names((_path(info) for info in entries), name)
+    entries = [info for info in entries if is_wanted(_path(info)) or _is_archive(info)]
+    check_names(map(_path, entries), name)
     for info in entries:
         reason = _refusal(info)
         if reason:
             raise DataError(f"{name} is refused, nothing was written: entry {info.filename!r} {reason}")
-    _check_size([info for info in entries if is_wanted(_path(info)) or _is_archive(info)], packed, name)
-    return [info for info in entries if not _path(info).endswith("/")]
+    _check_size(entries, packed, name)
+    return entries
 
 
 def _check_size(entries: list[zipfile.ZipInfo], packed: int, name: str) -> None:
@@ -84,8 +84,8 @@ def _refusal(info: zipfile.ZipInfo) -> str | None:
 
 
 def _path(info: zipfile.ZipInfo) -> str:
-    """The entry's name as it was written, NUL bytes and all; Windows' separators are read as such."""
-    return info.orig_filename.replace("\\", "/")
+    """Where an entry goes: its name as it was written, NUL bytes and all, in plain form; a folder's is no file's."""
+    return plain_path(info.orig_filename) + "/" * info.orig_filename.endswith(("/", "\\"))
 
 
 def _is_archive(info: zipfile.ZipInfo) -> bool:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse, responses
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 from cxr.errors import DataError, UsageError
 from cxr.fetch.place import CHUNK, require_space
@@ -81,6 +81,23 @@ def download(url: str, folder: Path) -> Path:
             time.sleep(pause)
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Goes where a server points to, by http and https alone, and never from the latter to the former."""
+
+    def http_error_302(self, request, response, code, message, headers):
+        target = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
+        scheme = urlsplit(target).scheme
+        if scheme not in ("http", "https") or (request.type == "https" and scheme == "http"):
+            response.close()
+            raise UsageError(
+                f"{request.host} answers with a redirect from {request.type} to {scheme}, which is not followed; "
+                "give the file's own https link"
+            )
+        return super().http_error_302(request, response, code, message, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
 class _Fetch:
     """One file on its way: what is there of it, and by what its next part is recognised as the same file's."""
 
@@ -111,7 +128,7 @@ class _Fetch:
     def _connect(self) -> None:
         request = urllib.request.Request(self.url, headers=self._headers())
         try:
-            response = urllib.request.urlopen(request, timeout=TIMEOUT)
+            response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             if error.code != 416:
                 raise

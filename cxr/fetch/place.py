@@ -31,35 +31,44 @@ class Item:
 
 
 def is_wanted(path: str, kinds: tuple[str, ...] = WANTED) -> bool:
-    """Whether the project reads a file of this name: DICOM or CSV, no part of it hidden."""
-    return path.lower().endswith(kinds) and not any(part.startswith(".") for part in path.split("/"))
+    """Whether the project reads a file of this name: DICOM or CSV, no part of it hidden ('..' is not, but refused)."""
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
+    return path.lower().endswith(kinds) and not hidden
+
+
+def plain_path(path: str) -> str:
+    """A path as file systems read it: without './' and doubled separators; Windows' own are read as separators."""
+    path = path.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/" * path.startswith("/") + "/".join(parts)
 
 
 def check_names(paths: Iterable[str], source: str) -> None:
-    """Raises DataError for a name that leads out of the folder, or for two that a file system could take for one."""
+    """Raises DataError for a file's name that leads out of the folder, or two that a file system could take for one.
+
+    paths: of what is to be written alone, each as `plain_path` gives it.
+    """
     seen: dict[str, str] = {}
     for path in paths:
         reason = _unsafe(path)
         if reason:
             raise DataError(f"{source} is refused, nothing was written: entry {path!r} {reason}")
-        key = unicodedata.normalize("NFC", path.rstrip("/")).casefold()
-        if key in seen and not (path.endswith("/") and seen[key] == path):
+        key = unicodedata.normalize("NFC", path).casefold()
+        if key in seen:
             raise DataError(f"{source} is refused, nothing was written: {path!r} and {seen[key]!r} are one name")
         seen[key] = path
-    files = {key for key, path in seen.items() if not path.endswith("/")}
     for key, path in seen.items():
-        if any(parent in files for parent in _parents(key)):
+        if any(parent in seen for parent in _parents(key)):
             raise DataError(f"{source} is refused, nothing was written: {path!r} lies below a file")
 
 
 def _unsafe(path: str) -> str | None:
-    parts = path.rstrip("/").split("/")
     if path.startswith("/"):
         return "is an absolute path"
     if re.match(r"[A-Za-z]:", path):
         return "begins with a drive letter"
-    if any(part in ("", ".", "..") for part in parts):
-        return "has an empty part, '.' or '..'"
+    if ".." in path.split("/"):
+        return "leads out of its folder by '..'"
     return "has a control character" if any(ord(character) < 32 for character in path) else None
 
 

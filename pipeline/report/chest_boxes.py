@@ -1,13 +1,12 @@
 """How well the found chest boxes agree with held-out hand-drawn ones."""
 
-import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from cxr import boxes, runs
-from cxr.errors import DataError, UsageError
+from cxr import box_files, boxes, runs
+from cxr.errors import UsageError
 from cxr.geometry import iou
 from cxr.metrics import shown
 from pipeline.figure import BLUE, RED, new_figure
@@ -15,7 +14,6 @@ from pipeline.report.blocks import Picture, Row, Table, vector
 from pipeline.report.sources import Sources
 from stage0_bbox.config import label_files, read
 
-EDGES = ["xmin", "ymin", "xmax", "ymax"]
 METRICS = {
     "hand_boxes": "hand-drawn boxes, each found by a model that did not see its patient",
     "iou_mean": "found, before the margin: mean IoU", "iou_p5": "– 5th percentile",
@@ -53,42 +51,15 @@ def of_hand_boxes(run: Sources) -> np.ndarray:
 def hand_boxes(run: Sources) -> dict[str, tuple[float, float, float, float]]:
     """xmin, ymin, xmax, ymax by image_id, of the label file that stage 0 is scored against; empty without one.
 
-    Of several boxes of one image the largest. Raises DataError where the file is not as stage 0 read it.
+    Raises DataError where the file is not as stage 0 read it.
     """
     detector = read(run.recipe.stage0)
     path = next((p for p in label_files(run.paths, detector) if p.name == Path(detector.labels[0]).name), None)
     if path is None:
         return {}
-    try:
-        table = _coco(path) if path.suffix == ".json" else _csv(path)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path.name}: not the boxes that stage 0 read ({error!r})") from None
-    table = table.dropna().assign(image_id=table["name"].map(boxes.image_id))
-    area = (table["xmax"] - table["xmin"]) * (table["ymax"] - table["ymin"])
-    largest = table.loc[area.sort_values(kind="stable").index].drop_duplicates("image_id", keep="last")
-    return {row.image_id: (row.xmin, row.ymin, row.xmax, row.ymax) for row in largest.itertuples()}
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """name and edges of each row, of VGG Image Annotator's CSV or one with plain columns."""
-    table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
-    table.columns = [name.strip().lstrip("#").lower() for name in table]
-    if "region_shape_attributes" not in table:
-        return table.assign(name=table["filename"])[["name", *EDGES]]
-    shapes = table["region_shape_attributes"].map(json.loads)
-    return _from_corners(table["filename"], [[s.get(k) for k in ("x", "y", "width", "height")] for s in shapes])
-
-
-def _coco(path: Path) -> pd.DataFrame:
-    found = json.loads(path.read_text(encoding="utf-8-sig"))
-    names = {image["id"]: Path(image["file_name"]).name for image in found["images"]}
-    rows = found["annotations"]
-    return _from_corners([names[row["image_id"]] for row in rows], [row["bbox"] for row in rows])
-
-
-def _from_corners(names, shapes: list[list[float | None]]) -> pd.DataFrame:
-    x, y, width, height = np.array(shapes, float).reshape(-1, 4).T
-    return pd.DataFrame({"name": list(names), "xmin": x, "ymin": y, "xmax": x + width, "ymax": y + height})
+    frames = run.prepared.manifest.loc[run.prepared.manifest["split"] != "test", ["width", "height"]]
+    sizes = dict(zip(frames.index, frames.itertuples(index=False, name=None), strict=True))
+    return {key: tuple(box) for key, box in box_files.of_images(path, sizes, Counter()).items()}
 
 
 def _histogram(overlaps: np.ndarray) -> Picture:

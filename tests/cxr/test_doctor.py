@@ -222,7 +222,7 @@ def test_a_turned_picture_fits_the_turned_mean():
 
 @pytest.mark.parametrize(("text", "faults"), [
     ("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nb.png,2,1,3,4\nc.png,1,,3,4\n", ["row 3", "row 4"]),
-    ("Filename,xmin,xmax,ymin,ymax\na.png,1,nan,3,4\n", ["row 2"]), ("name,box\na,1\n", ["has not the columns"]),
+    ("Filename,xmin,xmax,ymin,ymax\na.png,1,nan,3,4\n", ["row 2"]), ("name,box\na,1\n", ["is no file of boxes"]),
     ('filename,region_shape_attributes\na.jpg,{}\nb.jpg,"{""x"":1}"\n', ["row 3"]),
 ])  # fmt: skip
 def test_rows_that_are_no_boxes(tmp_path, text, faults):

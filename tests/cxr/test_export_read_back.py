@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections import Counter
 from types import SimpleNamespace
 
 import cv2
@@ -13,9 +14,13 @@ import pytest
 from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
-from cxr.errors import UsageError
+from cxr import box_files, tables
+from cxr.errors import DataError, UsageError
 from cxr.export import hdf5
+from cxr.export.__main__ import ExportConfig, export
 from cxr.export.coco import regions
+from cxr.paths import Paths
+from cxr.prepare import PrepareConfig, prepare
 from cxr.prepared import Prepared
 from tests.cxr import test_export
 
@@ -129,6 +134,37 @@ def test_coco(exported, prepared, train):
         assert {image["file_name"] for image in info.imgs.values()} == {f"{name}.png" for name in ids}
         assert not info.getAnnIds(catIds=[1])
         assert not set(info.imgs) & set(found.imgs)
+
+
+def test_coco_boxes_come_back_as_they_went_out(recipe, kaggle_folder, dicom, tmp_path):
+    """Originals of three shapes, boxes with fractions, another size than prepared; and of its copy without our key."""
+    data = kaggle_folder()
+    names = [f"1.2.{number}" for number in range(16)]
+    for number, path in enumerate(sorted(data.glob("dicom-images-train/*/*/*.dcm"))):
+        shape = [(90, 61), (64, 100), (77, 77)][number % 3]
+        dicom.save(dicom.dataset(np.random.default_rng(number).integers(0, 255, shape, dtype=np.uint8)), path)
+    (data / "train-rle.csv").write_text("ImageId,EncodedPixels\n" + "".join(f"{n},{'5 9' * (k % 2) or -1}\n"
+                                                                            for k, n in enumerate(names)))  # fmt: skip
+    paths = Paths(data, recipe.name, 64)
+    prepare(paths, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
+    manifest = Prepared(paths.prepared, paths.folds).manifest
+    sizes = {name: (row["width"], row["height"]) for name, row in manifest.iterrows()}
+    boxes = {name: (w * 0.11, h * 0.07, w * 0.93, h * 0.89) for name, (w, h) in sizes.items()}
+    table = pd.DataFrame([(f"{name}.png", *box, 1.0, "model") for name, box in boxes.items()],
+                         columns=["Filename", "xmin", "ymin", "xmax", "ymax", "score", "source"])  # fmt: skip
+    tables.write(table, paths.boxes, tables.BOXES)
+    export(recipe, paths, ExportConfig(to="coco", size=96), tmp_path / "out")
+    path = tmp_path / "out" / "annotations.json"
+    found = box_files.of_images(path, sizes, skipped := Counter())
+    assert set(found) == set(names)
+    np.testing.assert_allclose([found[name] for name in names], [boxes[name] for name in names], atol=1e-6)
+    assert set(skipped) == {"of annotations.json of category 'pneumothorax', which is no chest,"}
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        del image["letterbox"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"annotations\.json, annotation \d+: the image has 96 x 96 pixels there"):
+        box_files.of_images(path, sizes, Counter())
 
 
 def test_a_coco_region_each():

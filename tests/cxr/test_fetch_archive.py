@@ -64,9 +64,10 @@ GOOD = ("good.dcm", b"good")
 
 
 @pytest.mark.parametrize(("entry", "why"), [
-    ("../evil.dcm", "has an empty part"), ("a/../../evil.dcm", "has an empty part"), ("/evil.csv", "is an absolute"),
-    ("..\\evil.dcm", "has an empty part"), ("C:\\evil.dcm", "a drive letter"), ("c:evil.dcm", "a drive letter"),
-    ("\\\\host\\evil.dcm", "is an absolute"), ("a//evil.dcm", "has an empty part"), ("a\nb.dcm", "a control character"),
+    ("../evil.dcm", "leads out"), ("a/../../evil.dcm", "leads out"), ("/evil.csv", "is an absolute"),
+    ("..\\evil.dcm", "leads out"), ("C:\\evil.dcm", "a drive letter"), ("c:evil.dcm", "a drive letter"),
+    ("\\\\host\\evil.dcm", "is an absolute"), ("a\nb.dcm", "a control character"), (".//../evil.csv", "leads out"),
+    ("//evil.dcm", "is an absolute"), ("./C:/evil.dcm", "a drive letter"), ("../../i.zip", "leads out"),
     (special("link.dcm", stat.S_IFLNK | 0o777), "is a symbolic link"),
     (special("pipe.dcm", stat.S_IFIFO | 0o600), "is neither a file nor a folder"),
 ])  # fmt: skip
@@ -77,7 +78,8 @@ def test_an_entry_that_could_do_harm_refuses_the_whole_archive(zipped, into, ent
 
 
 @pytest.mark.parametrize("names", [
-    ("a/x.dcm", "A/X.dcm"), ("é.dcm", "e\u0301.dcm"), ("x.dcm", "x.dcm"), ("a.dcm", "a.dcm/b.dcm"), ("A.dcm/", "a.dcm"),
+    ("a/x.dcm", "A/X.dcm"), ("é.dcm", "e\u0301.dcm"), ("x.dcm", "x.dcm"), ("a.dcm", "a.dcm/b.dcm"),
+    ("a.dcm", "./A.dcm"), ("a/x.dcm", "a//x.dcm"), ("a/x.dcm", "a\\x.dcm"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_entries_that_some_file_systems_take_for_one_are_refused(zipped, into, names):
@@ -130,6 +132,16 @@ def test_only_dicom_and_tables_that_are_not_hidden_are_taken(zipped, into, capfd
     names = ("a/B.DCM", "t.csv", "README.md", "p.png", "__MACOSX/a/._B.dcm", ".fetch/x.dcm", ".h/x.zip")
     assert set(unpack(zipped(*((name, b"1") for name in names)), into)) == {"data/a/B.DCM", "data/t.csv"}
     assert "5 files that are neither DICOM nor CSV" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("entry", "there"), [
+    ("/", None), ("./", None), ("siim/Icon\r", None), ("SIIM/", None), ("siim/", None), ("good.dcm/", None),
+    ("..", None), (special("README", stat.S_IFLNK | 0o777), None), ("/etc/motd", None), ("C:\\Thumbs.db", None),
+    ("./siim/a.dcm", "siim/a.dcm"), ("siim//a.dcm", "siim/a.dcm"), (".\\Siim\\.\\a.csv", "Siim/a.csv"),
+])  # fmt: skip
+def test_what_common_tools_pack_beside_harms_nobody(zipped, into, entry, there):
+    assert unpack(zipped((entry, b""), GOOD, ("siim/b.dcm", b"2")), into) == {
+        "data/good.dcm": b"good", "data/siim/b.dcm": b"2"} | ({f"data/{there}": b""} if there else {})  # fmt: skip
 
 
 def test_windows_separators_are_folders(zipped, into):

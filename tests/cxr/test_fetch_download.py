@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.drops, self.status = [], [], []
+        self.asked, self.drops, self.status, self.targets = [], [], [], []
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -52,6 +52,10 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append({"path": self.path, "range": self.headers.get("Range"), "if": self.headers.get("If-Range")})
         if server.status:
             return self.send_error(server.status.pop(0))
+        if server.targets:
+            self.send_response(302)
+            self.send_header("Location", server.targets.pop(0))
+            return self.end_headers()
         wanted = self.headers.get("Range", "") if server.ranges else ""
         same = not server.heeds or self.headers.get("If-Range") in (server.tag, server.date)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and same else 0
@@ -181,6 +185,31 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, into):
         command.fetch(server.url(f"other.zip?token={SECRET}"), into)
     assert SECRET not in str(caught.value)
     assert len(server.asked) == 1
+
+
+def test_a_redirect_is_followed(server, into):
+    server.targets = ["/elsewhere?signed=1", server.url("again")]
+    command.fetch(server.url("siim.zip"), into)
+    assert lying(into) == FILES
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/f.zip", "file:///etc/hosts", "gopher://h/s3cret", "data:,s3cret"])
+def test_a_redirect_to_another_protocol_is_not(server, into, target):
+    server.targets = [target]
+    scheme = target.partition(":")[0]
+    with pytest.raises(UsageError, match=rf"127\.0\.0\.1:\d+ answers with a redirect from http to {scheme},") as caught:
+        command.fetch(server.url("siim.zip"), into)
+    assert SECRET not in str(caught.value)
+    assert lying(into) == {}
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_nor_one_that_gives_up_encryption(code):
+    request = download.urllib.request.Request("https://h/f.zip?s3cret")
+    handle = getattr(download._Redirects(), f"http_error_{code}")
+    with pytest.raises(UsageError, match="h answers with a redirect from https to http, ") as caught:
+        handle(request, io.BytesIO(), code, "", {"location": "http://h/f.zip?s3cret"})
+    assert SECRET not in str(caught.value)
 
 
 def test_no_connection_ends_with_words(into, monkeypatch):

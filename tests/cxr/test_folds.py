@@ -123,12 +123,46 @@ def test_without_patients_near_duplicates_stay_together():
     assert together.max().tolist() == [1, 1]
 
 
-def test_known_and_unknown_patients_mix():
+@pytest.mark.parametrize("known", [0.0, 0.3, 0.7, 1.0])
+def test_copies_stay_together_whosever_they_are(known, capsys):
+    """200 pairs of one picture under two names; patients.csv tells the patient of some images, of a pair's two."""
+    random = np.random.default_rng(3)
+    table = manifest(400, most=1)
+    table["patient"] = table["patient"].where(random.random(400) < known, None)
+    pictures = chests(200, seed=1)
+    of_image = dict(zip(table["image_id"], [*pictures, *map(again, pictures)], strict=True))
+    found = joined(table, 5, 2, 1, canvases=lambda ids: [of_image[name] for name in ids])
+    pair = found["image_id"].str.split(".").str[0].astype(int) % 200
+    assert found.groupby(pair)[["fold", "subfold"]].nunique().max().tolist() == [1, 1]
+    twice = table["patient"].notna()
+    united = 2 * int((twice[:200].to_numpy() & twice[200:].to_numpy()).sum())
+    printed = capsys.readouterr().out
+    assert "200 images look like another one" in printed
+    assert (f"; {united} patients share pictures" in printed) == bool(united)
+
+
+def test_patients_and_copies_link_in_chains():
+    patient, picture = np.array([0, 0, 1, 1, 2, 3, 4]), np.array([9, 8, 8, 7, 7, 6, 5])
+    assert pd.factorize(folds.linked(patient, picture))[0].tolist() == [0, 0, 0, 0, 0, 1, 2]
+
+
+def test_where_all_look_alike_patients_alone_are_kept_together(capsys):
+    """Pictures that a machine made, say: keeping them together would leave one fold."""
+    table, alike = manifest(60), chests(1)
+    found = joined(table, 3, 1, 1, canvases=lambda ids: alike * len(ids))
+    assert found.groupby("patient")["fold"].nunique().max() == 1
+    assert "warning: too many images look alike" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"too few for 3 folds: .* of 1 patients"):
+        folds.assign(table.assign(patient=None), 3, 1, 1, canvases=lambda ids: alike * len(ids))
+
+
+def test_patients_whose_copies_are_not_there_are_not_drawn_in():
     table = manifest(60)
     table.loc[table.index % 7 == 0, "patient"] = None
-    pictures = chests(1) * len(table)  # all alike: the unknown are one group, the known are not drawn in
-    found = joined(table, 3, 1, 1, canvases=lambda ids: pictures[: len(ids)])
-    assert found.loc[found["patient"].isna(), "fold"].nunique() == 1
+    pictures = dict(zip(table["image_id"], chests(len(table)), strict=True))
+    found = joined(table, 3, 1, 1, canvases=lambda ids: [pictures[name] for name in ids])
+    without = folds.assign(table, 3, 1, 1)
+    assert found.set_index("image_id")["fold"].to_dict() == without.set_index("image_id")["fold"].to_dict()
     assert found.groupby("patient")["fold"].nunique().max() == 1
 
 

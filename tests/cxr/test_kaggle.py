@@ -71,7 +71,10 @@ def test_sample_submission_in_its_order(tmp_path, name):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("ImageId;EncodedPixels\na;1 2\n", r"line 1: expected the columns ImageId, EncodedPixels, found"),
+    ("ImageId;Pixels\na;1 2\n", r"line 1: expected the columns ImageId, EncodedPixels, found 'ImageId, Pixels'"),
+    ("ImageId,EncodedPixels\na,b,-1\n", "line 2: has 3 columns, the header 2: put a cell that holds ',' into quotes"),
+    ('ImageId,EncodedPixels\n"a,-1\nb,-1\n', "after line 3: not a CSV"),
+    ("ImageId,EncodedPixels\na," + "1 2 " * 8191 + "1 2\n", "line 2: .* it was cut"),  # 32,767 characters
     ("", "line 1: expected the columns"), ("ImageId,EncodedPixels\na,1 2\nb\n", r"line 3: has 1 of 2 columns"),
     ("ImageId,EncodedPixels\n,1 2\n", "line 2: names no image"),
 ])  # fmt: skip
@@ -79,12 +82,6 @@ def test_damaged_rows_name_file_and_line(write, text, message):
     layout = kaggle.find(write(**{"train-rle_csv": text}))
     with pytest.raises(DataError, match=f"train-rle.csv, {message}"):
         layout.rows()
-
-
-def test_rows_in_another_encoding(tmp_path):
-    (tmp_path / "train-rle.csv").write_bytes("ImageId,EncodedPixels\né,1 2\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not a CSV in UTF-8"):
-        kaggle.find(tmp_path).rows()
 
 
 def test_no_rows_at_all(write):
@@ -98,15 +95,37 @@ def test_no_data_folder(tmp_path):
 
 
 def test_patients(write):
-    layout = kaggle.find(write(patients_csv="ImageId,patient\na,7\nb.dcm,7\nc,\n"))
+    layout = kaggle.find(write(patients_csv="ImageId,patient\na,7\nb.dcm,7.0\nc,\n"))
     assert layout.patients() == {"a": "7", "b": "7"}
     with pytest.raises(DataError, match=r"patients.csv, line 3: image a has a second patient"):
         kaggle.find(write(patients_csv="ImageId,patient\na,7\na,8\n")).patients()
 
 
+@pytest.mark.parametrize("value", [
+    "nan", "NaN", "none", "NULL", "na", "N/A", "#N/A", "<NA>", "-", "--", "?", "unknown", "Anonymous", "anonymized",
+    "0", "0000", "0.0", "-1", "-1.0", "NaT", "missing", " ", ".",
+])  # fmt: skip
+def test_a_placeholder_is_no_patient(write, value):
+    layout = kaggle.find(write(patients_csv=f"ImageId,patient\na,{value}\nb,{value}\nc,00000100\nd,Nancy\ne,10\n"))
+    assert layout.patients() == {"c": "00000100", "d": "Nancy", "e": "10"}
+    told = value.removesuffix(".0") if value != "." else value
+    assert layout.placeholders() == ({told: 2} if value.strip() else {})
+
+
+@pytest.mark.parametrize(("cells", "known"), [
+    ("0 1 1 2 0 2", True), ("0.0 1.0 2.0 3.0 4.0 5.0", True), ("0000 0001 0002 0002 0003 0004", True),
+    ("0 1 3 4 3 4", True),
+    ("0 0 0 1 2 3", False), ("0 13 27 13 4010 7", False), ("0 p1 p2 p2 p1 p3", False), ("0000 1 2 3 4 5", False),
+    ("0 0 0 0 0 0", False), ("0 0001 0002 0002 0003 0004", False), ("-1 1 2 2 3 4", False),
+])  # fmt: skip
+def test_a_nought_among_numbers_from_nought_is_a_patient(write, cells, known):
+    rows = "".join(f"{name},{cell}\n" for name, cell in zip("abcdef", cells.split(), strict=True))
+    assert ("a" in kaggle.find(write(patients_csv="ImageId,patient\n" + rows)).patients()) == known
+
+
 def test_chest_tubes(tmp_path):
     path = tmp_path / "chest_tubes.csv"
-    path.write_text("ImageId,chest_tube\na.dcm,1\nb,0\nc,\n")
+    path.write_text("ImageId;chest_tube\na.dcm;1.0\nb;0.0\nc;\nd;nan\n")
     assert kaggle.chest_tubes(path) == {"a": 1.0, "b": 0.0}
     path.write_text("ImageId,chest_tube\na,1\nb,maybe\n")
     with pytest.raises(DataError, match=r"chest_tubes\.csv, line 3: chest_tube of image b is 'maybe'"):
@@ -143,6 +162,10 @@ def test_the_same_image_twice(write):
     ("dicom-images-test/a.dcm", {"a"}, {"b"}, "train"), ("dicom-images-train/a.dcm", set(), {"a"}, "test"),
     ("dicom-images-test/a.dcm", {"b"}, {"b"}, "unlabelled"), ("dicom-images-test/x/a.dcm", set(), set(), "test"),
     ("dicom-images-train/a.dcm", set(), set(), "unlabelled"), ("test.dcm", set(), set(), "unlabelled"),
+    ("siim-train-test/a.dcm", set(), set(), "unlabelled"), ("latest/contest/a.dcm", set(), set(), "unlabelled"),
+    ("retest of 2019/a.dcm", set(), set(), "unlabelled"), ("test-hospital/a.dcm", set(), set(), "unlabelled"),
+    ("Test/a.dcm", set(), set(), "test"), ("x/stage_2_test_images/a.dcm", set(), set(), "test"),
+    ("test/dicom-images-train/1/a.dcm", set(), set(), "unlabelled"),
 ])  # fmt: skip
 def test_rows_decide_the_split_and_not_the_folder(path, rows, samples, expected):
     rows = {name: [kaggle.Row(2, "-1")] for name in rows}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import canvases, images, kaggle, processes, rle, tables
+from cxr import canvases, images, kaggle, processes, rle, sample, tables
 from cxr.config import validate
 from cxr.errors import DataError, UsageError, run_main
 from cxr.geometry import Letterbox
@@ -60,6 +60,16 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 
 # --- what it writes ----------------------------------------------------------------------------
+
+def test_the_sample_is_kept_as_it_stands_and_what_is_left_out_is_said(kaggle_folder, capsys):
+    data = kaggle_folder()
+    (data / "sample_submission.csv").write_text("EncodedPixels,ImageId,Usage\n-1,ID_000000002.dcm,Public\n")
+    edit(data / "patients.csv", "^1.2.3,.*", "1.2.3,nan")
+    kept = sample.load(run(data) / "sample.json")
+    assert (kept.ids, kept.names) == (["ID_000000002"], {"ID_000000002": "ID_000000002.dcm"})
+    printed = capsys.readouterr().out
+    assert "sample_submission.csv has columns that submission.csv will not have: Usage" in printed
+    assert "1 rows of patients.csv name no patient ('nan'): unknown" in printed
 
 def test_manifest(kaggle_folder):
     table = tables.read(run(kaggle_folder()) / "manifest.parquet", tables.MANIFEST, "prepare")
@@ -185,7 +195,8 @@ def test_the_same_again_gives_the_same_bytes(kaggle_folder, monkeypatch):
     first = content(run(data))
     monkeypatch.setenv("FORCE", "1")
     assert content(run(data)) == first
-    assert set(first) == {"index.parquet", "manifest.parquet", "masks.npy", "pixels.npy", "rejected.csv"}
+    written = {"index.parquet", "manifest.parquet", "masks.npy", "pixels.npy", "rejected.csv", "sample.json"}
+    assert set(first) == written
 
 
 # --- bad input ---------------------------------------------------------------------------------
@@ -262,7 +273,7 @@ def test_too_few_for_the_folds(kaggle_folder):
 
 def test_without_patients(kaggle_folder, capsys):
     folder = run(kaggle_folder(with_patients=False))
-    assert "patients unknown: grouped by near-duplicates (16 images)" in capsys.readouterr().out
+    assert "patients unknown: grouped by near-duplicates alone (16 images)" in capsys.readouterr().out
     assert len(Prepared(folder, folds_of(folder)).folds) == 16
 
 

@@ -118,7 +118,7 @@ def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch
     tables.write(found.assign(source="edited"), world.paths.boxes, tables.BOXES)
     assert chest_boxes.of_hand_boxes(run).size == 0
     path.write_text("nothing,like,it\n1,2,3\n")
-    with pytest.raises(DataError, match="not the boxes that stage 0 read"):
+    with pytest.raises(DataError, match=r"is no file of boxes that is known"):
         chest_boxes.hand_boxes(run)
 
 

@@ -5,8 +5,10 @@ import json
 import pandas as pd
 import pytest
 
+from cxr import box_files
 from cxr.errors import DataError
 from cxr.geometry import Box
+from cxr.ids import image_id
 from stage0_bbox import labels
 
 VIA = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
@@ -16,6 +18,16 @@ COCO = {
     "annotations": [{"id": 1, "image_id": 7, "bbox": [10, 20, 30, 40]}, {"id": 2, "image_id": 8, "bbox": [1, 2, 3, 4]}],
 }
 A = Box(10, 20, 40, 60)
+
+
+def coco(images: list[dict], *annotations: tuple, categories: dict | None = None) -> str:
+    """A COCO file of annotations (image_id, category_id, bbox); without any, of A in image 7."""
+    rows = [dict(zip(("image_id", "category_id", "bbox"), one, strict=True)) for one in annotations]
+    named = [{"id": key, "name": name} for key, name in (categories or {}).items()]
+    content = {"images": images, "annotations": rows or [{"image_id": 7, "bbox": [10, 20, 30, 40]}]}
+    return json.dumps(content | ({"categories": named} if named else {}))
+
+
 KINDS = {
     "via": (VIA + f'a.jpg,1,"{{}}",1,0,{RECT},"{{}}"\n', {"a": A}),
     "via_1": ("#" + VIA + f'a.jpg,1,"{{}}",1,0,{RECT},"{{}}"\n', {"a": A}),
@@ -45,7 +57,7 @@ def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
     text, expected = KINDS[kind]
     path = tmp_path / "boxes.txt"
     path.write_bytes(text.encode())
-    assert {row.image_id: row.box for row in labels.read(path)} == expected
+    assert {image_id(row.name): row.box for row in box_files.read(path)} == expected
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,14 @@ def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
         (VIA + 'a.jpg,1,"{}",1,0,"{broken","{}"\n', "row 2.*rectangle"),
         (json.dumps(COCO | {"annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}), "annotation 1: 3 is missing"),
         (json.dumps(COCO | {"annotations": [{"image_id": 7, "bbox": [1, 2, 0, 4]}]}), "annotation 1.*empty"),
-        ("{}", "no COCO JSON"),
+        ("{}", "no COCO JSON"), ("{", "is no JSON"), ("[1]", "no COCO JSON"), ('{"images": 1}', "no COCO JSON"),
+        ('{"a": {"filename": "a.png", "regions": [7]}}', r"a\.png, region 1.*rectangle"),
+        (coco([{"id": 7, "file_name": "a"}], (7, 1, None)), "annotation 1"), ("[" * 100_000, "is no JSON"),
+        (coco([{"id": 7, "file_name": "a", "width": 9, "height": 9, "letterbox": {"size": 0}}]), "1: the letterbox"),
+        ("Filename,xmin,xmax,ymin,ymax\na.png,20,180,24,164\n", r"row 2 \(a\.png\).*outside .*more than a quarter"),
+        ("Filename;xmin;xmax;ymin;ymax\na.png;1,024;1,5;3;4\n", "row 2.*1,024 may mean 1024 or 1.024"),
+        (coco([{"id": 7, "file_name": "a.png", "width": 50, "height": 40}]), "annotation 1.*50 x 40 .* 100 x 100,"),
+        (coco([{"id": 7, "file_name": "a.png", "width": 0, "height": 40}]), "annotation 1.*is no size"),
         ("name,left,right\na,1,2\n", "no file of boxes that is known"),
     ],
 )  # fmt: skip
@@ -102,6 +121,56 @@ def test_a_box_is_clipped_and_the_largest_of_several_is_taken(tmp_path):
     path = tmp_path / "hand.csv"
     path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,5,9,5,9\na.png,-3,80,10,120\na.png,1,9,1,9\n")
     assert collect([path], manifest(a=(100, 100))).hand == {"a": Box(0, 10, 80, 100)}
+
+
+@pytest.mark.parametrize(("categories", "chest"), [
+    ({1: "pneumothorax", 2: "chest"}, [2]), ({1: "Pneumothorax"}, []), ({1: "box"}, [1]),
+    ({1: "heart", 2: "clavicle"}, []),
+    ({1: "Thorax", 2: "lung lesion"}, [1]), ({1: "hydrothorax"}, []), ({1: "chest_box", 2: "other"}, [1]),
+])  # fmt: skip
+def test_only_boxes_of_a_chest_are_learnt_from(tmp_path, categories, chest):
+    path = tmp_path / "hand.json"
+    rows = [(key, key, [10, 20, 30, 40]) for key in categories]
+    path.write_text(coco([{"id": key, "file_name": f"{key}.png"} for key in categories], *rows, categories=categories))
+    (tmp_path / "rest.csv").write_text("Filename,xmin,xmax,ymin,ymax\nz.png,1,2,3,4\n")
+    found = collect([path, tmp_path / "rest.csv"], manifest(z=(9, 9), **{str(key): (100, 100) for key in categories}))
+    assert found.hand == {str(key): A for key in chest}
+    assert found.skipped.total() == len(categories) - len(chest)
+
+
+def test_the_lungs_of_an_image_are_one_chest(tmp_path):
+    path = tmp_path / "hand.json"
+    rows = (7, 1, [10, 20, 10, 40]), (7, 2, [25, 25, 15, 35]), (7, 3, [0, 0, 100, 100])
+    categories = {1: "left lung", 2: "right_lung", 3: "pneumothorax"}
+    path.write_text(coco([{"id": 7, "file_name": "a.png"}], *rows, categories=categories))
+    assert collect([path], manifest(a=(100, 100))).hand == {"a": A}
+
+
+TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,50,60,chest,5,10,20,30\nb.jpg,50,60,ptx,0,0,9,9\n"
+VIA_JSON = {"filename": "a.png", "size": 9, "regions": [
+    {"shape_attributes": {"x": 10, "y": 20, "width": 30, "height": 40}, "region_attributes": {"is": "lung"}},
+    {"shape_attributes": {"x": 1, "y": 2, "width": 3, "height": 4}, "region_attributes": {"is": {"ptx": True}}},
+]}  # fmt: skip
+OF_TOOLS = {
+    "smaller": coco([{"id": 7, "file_name": "x\\a.dcm.PNG", "width": 25, "height": 30}], (7, 1, [2.5, 5, 7.5, 10])),
+    "larger": coco([{"id": 7, "file_name": "a", "width": "200", "height": 240}], (7, 1, [20, 40, 60, 80])),
+    "label studio": coco([{"id": 7, "file_name": "images\\0a1b2c3d-a.png", "width": 100, "height": 120}]),
+    "cvat": coco([{"id": 7, "file_name": "task%201/a.png", "width": 100, "height": 120, "license": 0}]),
+    "roboflow": coco([{"id": 7, "file_name": "a_png.rf.0011aabb.jpg", "width": 100, "height": 120}]),
+    "tensorflow": TENSORFLOW,
+    "sizes of boxes": "Filename,xmin,xmax,ymin,ymax,width,height\na.png,10,40,20,60,30,40\n",
+    "via json": json.dumps({"a.png9": VIA_JSON}),
+    "via project": json.dumps({"_via_settings": {}, "_via_img_metadata": {"a.png9": VIA_JSON}}),
+    "via 1 json": json.dumps({"a.png9": VIA_JSON | {"regions": {"0": VIA_JSON["regions"][0]}}}),
+    "via remarks": VIA + f'a.jpg,1,"{{}}",2,0,{RECT},"{{""quality"":""good""}}"\na.jpg,1,"{{}}",2,1,{RECT},"{{}}"\n',
+}
+
+
+@pytest.mark.parametrize("tool", OF_TOOLS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_files_as_tools_write_them(tmp_path, tool, encoding):
+    (tmp_path / "hand").write_bytes(OF_TOOLS[tool].encode(encoding))
+    assert collect([tmp_path / "hand"], manifest(a=(100, 120), b=(100, 120))).hand == {"a": A}
 
 
 def test_nothing_to_learn_from_says_what_to_give(tmp_path):

@@ -1,6 +1,7 @@
 """The stage from labels to boxes: who is held out, what is written, and what the user's edits do."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import boxes, plan, runs, tables
+from cxr import box_files, boxes, plan, runs, tables
 from cxr.config import validate
 from cxr.errors import DataError, UsageError
 from cxr.geometry import Box
+from cxr.ids import image_id
 from cxr.prepared import Prepared
-from stage0_bbox import config, detect, edits, labels, predict, scores, train
+from stage0_bbox import config, detect, edits, predict, scores, train
 from stage0_bbox.choose import Chooser, write
 from stage0_bbox.data import parts
 from stage0_bbox.model import losses
@@ -51,7 +53,7 @@ def change(path, key: str, **values) -> None:
 
 def table(house) -> pd.DataFrame:
     found = boxes.read_table(house.paths.editable_boxes)
-    return found.set_index(found["Filename"].map(boxes.image_id))
+    return found.set_index(found["Filename"].map(image_id))
 
 
 def test_no_patient_is_in_two_parts(house):
@@ -242,9 +244,10 @@ def test_missing_rows_are_refilled(house):
     ("values", "said"),
     [
         ({"xmin": "90", "xmax": "20"}, r"row 6 \(1\.4\.png\).*xmin < xmax"),
-        ({"ymin": "12,5"}, r"row 6 \(1\.4\.png\).*not a number"),
+        ({"ymin": "1,024"}, r"row 6 \(1\.4\.png\).*not a number \(1,024 may mean 1024 or 1\.024"),
         ({"ymax": ""}, r"row 6 \(1\.4\.png\).*not a number"),
         ({"xmin": "1000", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
+        ({"xmin": "1", "xmax": "1001"}, r"row 6 \(1\.4\).*outside its image"),
         ({"Filename": "1.5.png"}, r"row 7.*1\.5 stands there twice \(first in row 6\)"),
     ],
 )
@@ -256,6 +259,19 @@ def test_a_row_that_the_user_broke_is_named(house, values, said):
     with pytest.raises(DataError, match=said) as caught:
         choose.table(sure, edits.find(path), path)
     assert "xray.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
+    choose, path = chooser(house), house.paths.editable_boxes
+    write(choose.table(choose.choose(found(house, 0.9)), {}, path), path, house.paths.boxes)
+    before = table(house)
+    text = re.sub(r"(?<=;)(\d+)\.(\d+)(?=[;\n])", r"\1,\2", path.read_text().replace(",", ";"))
+    path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    pd.testing.assert_frame_equal(table(house), before)
+    assert edits.find(path) == {}
+    path.write_bytes(re.sub(r"1\.4\.png;[\d,]+;", "1.4.png;12,5;", text).encode(encoding))
+    assert {key: row.box.xmin for key, row in edits.find(path).items()} == {"1.4": 12.5}
 
 
 def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
@@ -332,6 +348,6 @@ def test_on_real_radiographs_labels_are_found(real):
     paths = type("P", (), {"data": real, "boxes": real / "none.csv"})()
     files = config.label_files(paths, config.read("fasterrcnn_small"))
     assert len(files) == 2
-    hand = list(labels.read(files[0]))
+    hand = list(box_files.read(files[0]))
     assert (len(hand), sum(row.box is None for row in hand)) == (990, 1)
-    assert len(list(labels.read(files[1]))) == 11922
+    assert len(list(box_files.read(files[1]))) == 11922

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import rle, tables
+from cxr import rle, sample, tables
 from cxr.geometry import Letterbox, resize
 from cxr.paths import Paths
 from cxr.recipe import Recipe
@@ -181,6 +181,7 @@ def _tables(world: World, manifest: pd.DataFrame) -> None:
     order = [*tests[::-1], "ID_gone"]
     lines = "".join(f"{name}, -1\n" for name in [*order, order[0]])
     (world.paths.data / "sample_submission.csv").write_text("ImageId, EncodedPixels\n" + lines)
+    sample.write(sample.read(world.paths.data / "sample_submission.csv"), world.paths.prepared / "sample.json")
     truth = "".join(f"{name},{code}\n" for name in tests for code in _regions(world.truth[name]))
     (world.paths.data / "test-truth.csv").write_text("ImageId,EncodedPixels\n" + truth)
 
