@@ -1,0 +1,47 @@
+"""Processes where the system gives little: a long TMPDIR, no /dev/shm."""
+
+import errno
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cxr import processes
+from cxr.paths import ROOT
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A /dev/shm that may not be written: Linux keeps semaphores there."""
+
+    def refuse(*_arguments) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", refuse, raising=False)
+    processes.can_start.cache_clear()
+    yield
+    processes.can_start.cache_clear()
+
+
+def test_without_shared_memory_all_is_done_in_this_process(read_only, capsys):
+    results = dict(processes.each(eval, ["__import__('os').getpid()", "1 + 1"], 2))
+    assert results == {"__import__('os').getpid()": os.getpid(), "1 + 1": 2}
+    assert processes.loaders(4) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "/dev/shm: Read-only file system" in said
+
+
+def test_a_long_folder_for_temporary_files():
+    """On clusters; a socket's path has at most 107 bytes, the one of the processes' server lies there."""
+    with tempfile.TemporaryDirectory() as folder:
+        long = Path(folder) / ("x" * 100)
+        long.mkdir()
+        command = [sys.executable, "-c", "from cxr.processes import each; print(sorted(each(abs, [-1, -2], 2)))"]
+        environment = os.environ | {"TMPDIR": str(long)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("[(-2, 2), (-1, 1)]\n", "")
