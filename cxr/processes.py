@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -12,10 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 CHUNK = 8  # tasks handed over at a time
 LONGEST = 70  # bytes of TMPDIR: a socket's path has at most 103 (macOS) or 107, and multiprocessing adds 31
+SHARED = Path("/dev/shm")
+SEMAPHORES = 1 << 20  # bytes: each takes a page of memory, a pool of processes a dozen of them
 DIED = object()
 """The result of a task that took its process down with it (a codec's crash, out of memory)."""
 
@@ -119,12 +123,19 @@ def loaders(asked: int | None) -> int:
 def can_start() -> bool:
     """Whether processes can be started that talk with this one; where not, that is said, once."""
     _shorten_sockets()
+    if refusal := _refusal():
+        print(f"note: {SHARED}: {refusal}; so all is done in one process, which takes longer", file=sys.stderr)
+    return not refusal
+
+
+def _refusal() -> str | None:
+    """Why the system gives no semaphores, which Linux keeps in /dev/shm."""
     try:
         multiprocessing.get_context("fork").Lock()
-    except OSError as error:  # Linux keeps semaphores in /dev/shm
-        print(f"note: /dev/shm: {error.strerror}; so all is done in one process, which takes longer", file=sys.stderr)
-        return False
-    return True
+    except OSError as error:
+        return error.strerror
+    full = SHARED.is_dir() and shutil.disk_usage(SHARED).free < SEMAPHORES
+    return f"less than {SEMAPHORES >> 10} KB are free" if full else None
 
 
 def _shorten_sockets() -> None:

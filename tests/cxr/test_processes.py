@@ -3,10 +3,12 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,26 +16,30 @@ from cxr import processes
 from cxr.paths import ROOT
 
 
-@pytest.fixture
-def read_only(monkeypatch):
-    """A /dev/shm that may not be written: Linux keeps semaphores there."""
+@pytest.fixture(params=["Read-only file system", "less than 1024 KB are free"])
+def refusal(request, monkeypatch) -> str:
+    """A /dev/shm without semaphores, as it is in a container: read-only, or full."""
 
     def refuse(*_arguments) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", refuse, raising=False)
+    if request.param.startswith("Read"):
+        monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", refuse, raising=False)
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000_000))
+        monkeypatch.setattr(processes, "SHARED", Path(tempfile.gettempdir()))
     processes.can_start.cache_clear()
-    yield
+    yield request.param
     processes.can_start.cache_clear()
 
 
-def test_without_shared_memory_all_is_done_in_this_process(read_only, capsys):
+def test_without_semaphores_all_is_done_in_this_process(refusal, capsys):
     results = dict(processes.each(eval, ["__import__('os').getpid()", "1 + 1"], 2))
     assert results == {"__import__('os').getpid()": os.getpid(), "1 + 1": 2}
     assert processes.loaders(4) == 0
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "/dev/shm: Read-only file system" in said
+    assert said.startswith(f"note: {processes.SHARED}: {refusal}; ")
 
 
 def test_a_long_folder_for_temporary_files():
