@@ -1,31 +1,32 @@
 """Errors that speak to the user, and the exit codes they end a command with."""
 
 import errno
+import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from cxr import terminal
-from cxr.paths import ROOT
+from cxr.paths import ROOT, home
 
 LONGEST = 300  # characters of what a library says
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell reports it
-ELSEWHERE = "CXR_HOME=<folder> for what is written, DATA=<folder> for data, TMPDIR=<folder> for what passes"
 TO_DO = {
     "ENOSPC EDQUOT": "make room there, then the same command goes on",
-    "EFBIG": "files may not be so large there (ulimit -f, or the file system); name another place, CXR_HOME=<folder>",
-    "EACCES EPERM EROFS": f"allow it, or name another place: {ELSEWHERE}",
-    "ENAMETOOLONG": f"name a place with a shorter path: {ELSEWHERE}",
-    "EEXIST ENOTDIR EISDIR": f"something else has that name: move it away, or name another place: {ELSEWHERE}",
+    "EFBIG": "files may not be so large there (ulimit -f, or the file system){elsewhere}",
+    "EACCES EPERM EROFS": "allow it{elsewhere}",
+    "ENAMETOOLONG": "shorten the path{elsewhere}",
+    "EEXIST ENOTDIR EISDIR": "something of another kind has that name: move it away{elsewhere}",
     "ENOENT": "was it moved or removed, or is its disk not mounted?",
     "ELOOP": "links lead round in a circle there: mend them",
     "EMFILE ENFILE": "allow more open files (ulimit -n 8192), or set CXR_WORKERS=0",
     "ENOMEM EAGAIN": "end other programs, or set CXR_WORKERS=0 (each loader process takes memory)",
     "EIO ENXIO ENODEV ESTALE ENOTCONN ETIMEDOUT": "the disk or the network drive fails: is it mounted and healthy?",
-    "ENOLCK": "the file system has no locks; name another place, CXR_HOME=<folder>",
+    "ENOLCK": "the file system has no locks{elsewhere}",
 }
 """By the system's names of its errors."""
 
@@ -84,17 +85,25 @@ def _number(error: OSError | MemoryError) -> int | None:
 
 def _refusal(error: OSError | MemoryError, number: int | None, stream: str | None) -> str:
     """Which file, what is the matter, what to do."""
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # the tempfile module's words
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # words of tempfile
         return f"{_words(error)}; TMPDIR=<folder> names one that may be written and has room"
     file = getattr(error, "filename2", None) or getattr(error, "filename", None) or stream
     what = error.strerror if file and getattr(error, "strerror", None) else _words(error)
-    parts = [f"{file}: {_shortened(what)}" if file else _shortened(what), _to_do(number)]
+    parts = [f"{file}: {_shortened(what)}" if file else _shortened(what), _to_do(number, file)]
     return "; ".join(filter(None, [*parts, None if file and parts[1] else _place(error)]))
 
 
-def _to_do(number: int | None) -> str | None:
+def _to_do(number: int | None, file: object) -> str | None:
+    """What helps against an error of the system; None where nothing particular does."""
     numbers = {getattr(errno, name): words for names, words in TO_DO.items() for name in names.split()}
-    return numbers.get(number)
+    return numbers[number].format(elsewhere=_elsewhere(file)) if number in numbers else None
+
+
+def _elsewhere(file: object) -> str:
+    """The variable that names another place for a file."""
+    places = {"DATA": os.environ.get("DATA"), "TMPDIR": tempfile.tempdir, "CXR_HOME": home()}
+    below = [name for name, folder in places.items() if folder and Path(str(file)).is_relative_to(folder)]
+    return f", or name another place: {below[0]}=<folder>" if below else ""
 
 
 def _words(error: Exception) -> str:

@@ -50,10 +50,10 @@ def raised(error: BaseException):
 
 
 @pytest.mark.parametrize(("number", "words"), [
-    (errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "CXR_HOME=<folder>"),
-    (errno.EROFS, "CXR_HOME=<folder>"), (errno.ENAMETOOLONG, "shorter"), (errno.EMFILE, "ulimit -n"),
+    (errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "allow it"),
+    (errno.EROFS, "allow it"), (errno.ENAMETOOLONG, "shorten the path"), (errno.EMFILE, "ulimit -n"),
     (errno.ENOMEM, "CXR_WORKERS=0"), (errno.EAGAIN, "CXR_WORKERS=0"), (errno.ESTALE, "network drive"),
-    (errno.ENOENT, "removed"), (errno.ENOTDIR, "CXR_HOME=<folder>"), (errno.ELOOP, "circle"),
+    (errno.ENOENT, "removed"), (errno.ENOTDIR, "move it away"), (errno.ELOOP, "circle"),
     (errno.EFBIG, "ulimit -f"), (errno.ENOLCK, "locks"), (errno.EDOM, "tests/cxr/test_errors.py, line"),
 ])  # fmt: skip
 def test_what_the_system_refuses_is_one_line_with_what_to_do(end, number, words):
@@ -61,6 +61,16 @@ def test_what_the_system_refuses_is_one_line_with_what_to_do(end, number, words)
     assert code == 2
     assert said.startswith(f"error: /some/file: {os.strerror(number)}; ")
     assert words in said
+
+
+@pytest.mark.parametrize("name", ["CXR_HOME", "DATA", "TMPDIR"])
+def test_what_may_lie_elsewhere_names_the_variable(end, monkeypatch, tmp_path, name):
+    folders = {key: tmp_path / key for key in ("CXR_HOME", "DATA", "TMPDIR")}
+    monkeypatch.setattr(tempfile, "tempdir", str(folders["TMPDIR"]))
+    for key in ("CXR_HOME", "DATA"):
+        monkeypatch.setenv(key, str(folders[key]))
+    said = end(raised(PermissionError(errno.EACCES, "Permission denied", str(folders[name] / "file"))))[1]
+    assert said.endswith(f"; allow it, or name another place: {name}=<folder>\n")
 
 
 def test_a_rename_names_the_file_that_was_meant(end):
