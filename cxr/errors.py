@@ -59,6 +59,10 @@ def run_main(main: Callable[[], None]) -> None:
         _end("\nstopped; the same command goes on from the last checkpoint", 130)
     except BrokenExecutor:
         _end("error: a process was killed (by the system, out of memory?); CXR_WORKERS=0 takes fewer", 2)
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:
+            raise
+        _end(f"error: {_name_at(error)}: the name is not in UTF-8; rename that file or folder", UsageError.exit_code)
     except (OSError, MemoryError) as error:
         stream = terminal.drop_failing()
         if stream and isinstance(error, BrokenPipeError):
@@ -73,6 +77,12 @@ def _end(words: str, code: int) -> None:
     except OSError:  # nobody hears it
         terminal.drop_failing()
     raise SystemExit(code) from None
+
+
+def _name_at(error: UnicodeEncodeError) -> str:
+    """The name, within all that was to be written, whose bytes Python holds as surrogates (PEP 383)."""
+    before, after = error.object[: error.start], error.object[error.start :]
+    return re.search(r"[^\s\"'<>,;:]*\Z", before)[0] + re.match(r"[^\s\"'<>,;:]*", after)[0]
 
 
 def _number(error: OSError | MemoryError) -> int | None:

@@ -10,8 +10,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from cxr import tables
 from cxr.errors import DataError, run_main
 from cxr.files import replacing, reserve, write_text
 from cxr.paths import ROOT
@@ -110,7 +112,10 @@ def test_no_folder_for_temporary_files(end, monkeypatch):
     assert "TMPDIR=<folder>" in end(tempfile.mkdtemp)[1]
 
 
-@pytest.mark.parametrize("error", [TypeError("bug"), KeyError("bug"), AssertionError("bug"), RuntimeError("bug")])
+BUGS = (TypeError("x"), KeyError("x"), AssertionError("x"), RuntimeError("x"), UnicodeEncodeError("a", "x", 0, 1, "y"))
+
+
+@pytest.mark.parametrize("error", BUGS, ids=repr)
 def test_a_bug_is_not_caught(error):
     with pytest.raises(type(error)) as caught:
         run_main(raised(error))
@@ -154,6 +159,14 @@ def test_a_home_that_cannot_be_written(end, tmp_path, monkeypatch, home):
     assert str(tmp_path / home) in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_a_table_lies_in_a_folder_of_any_name(tmp_path):
+    """Not in UTF-8, or read in a locale of another encoding: pyarrow would look for another file."""
+    path, table = tmp_path / "R\udcf6ntgen" / "table.parquet", pd.DataFrame({"a": [1, 2]})
+    tables.write(table, path, {"a": "int"})
+    assert tables.read(path, {"a": "int"}, "a test").equals(table)
+
+
 # --- printing -----------------------------------------------------------------------------------
 
 CODE = "import sys; from cxr.errors import run_main, UsageError\ndef main():\n    {}\nrun_main(main)"
@@ -179,6 +192,12 @@ def test_a_locale_that_lacks_a_character_prints_its_likeness(encoding, expected)
 def test_the_name_of_a_file_in_another_encoding_is_printed_as_it_is():
     done = printed(r"print('R\udcf6ntgen')", PYTHONIOENCODING="utf-8")
     assert (done.returncode, done.stdout) == (0, b"R\xf6ntgen\n")
+
+
+def test_a_name_that_no_file_can_hold_is_one_line():
+    done = printed(r"'<p>in /data/R\udcf6/x.csv: 1</p>'.encode()")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: /data/R\xf6/x.csv: the name is not in UTF-8; rename that file or folder\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
