@@ -55,7 +55,8 @@ def write(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     table = checked(table, schema, str(path))
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
+            with open(temporary, "wb") as file:  # Python's: pyarrow takes names in UTF-8 only
+                table.to_parquet(file, index=False)
         else:
             table.to_csv(temporary, index=False)
 
@@ -65,7 +66,8 @@ def read(path: Path, schema: Schema, made_by: str) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {made_by}")
     if path.suffix == ".parquet":
-        return checked(pd.read_parquet(path), schema, str(path))
+        with open(path, "rb") as file:
+            return checked(pd.read_parquet(file), schema, str(path))
     texts = {name: str for name, kind in schema.items() if kind.startswith("str")}
     return checked(pd.read_csv(path, dtype=texts, keep_default_na=True), schema, str(path))
 

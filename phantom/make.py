@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -17,6 +18,7 @@ import cv2
 from cxr.config import from_command_line
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
+from cxr.processes import can_start
 from cxr.progress import Line, clock
 from phantom import dicom
 from phantom.config import PhantomConfig, default_config
@@ -48,14 +50,21 @@ def write_images(folder: Path, config: PhantomConfig, processes: int) -> list[Ro
     """All DICOM files, on several processes, with one progress line."""
     items, rows, line, start = plan(config), [], Line("phantoms"), time.monotonic()
     work = partial(write_one, folder, config)
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for row in pool.map(work, items, chunksize=4) if processes > 1 else map(work, items):
-            rows.append(row)
-            rate = len(rows) / (time.monotonic() - start)
-            left = clock((len(items) - len(rows)) / rate)
-            line.say(f"{len(rows)}/{len(items)}, {rate:.1f} a second, {left} left")
+    for row in _in_order(work, items, processes if can_start() else 1):
+        rows.append(row)
+        rate = len(rows) / (time.monotonic() - start)
+        left = clock((len(items) - len(rows)) / rate)
+        line.say(f"{len(rows)}/{len(items)}, {rate:.1f} a second, {left} left")
     line.end(f"{len(rows)} in {clock(time.monotonic() - start)}, {rate:.1f} a second")
     return rows
+
+
+def _in_order(work: Callable[[Item], Row], items: list[Item], processes: int) -> Iterator[Row]:
+    if processes == 1:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(work, items, chunksize=4)
 
 
 def write_one(folder: Path, config: PhantomConfig, item: Item) -> Row:

@@ -37,7 +37,7 @@ def main() -> None:
         raise UsageError(__doc__)
     path = Path(sys.argv[1])
     with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), sheet(), [cv2.IMWRITE_JPEG_QUALITY, 82])
+        temporary.write_bytes(cv2.imencode(".jpg", sheet(), [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ _use_active() {
 _use_own() {
     local python
     if ! cmp -s requirements.lock .venv/complete || [[ ! -x .venv/bin/python ]]; then
+        if [[ ! -w . ]]; then
+            echo "error: $PWD may not be written: activate an environment that has the packages of requirements.lock" >&2
+            return 1
+        fi
         if [[ ! -f .venv/complete || ! -x .venv/bin/python ]]; then
             python="$(_find_python)" || return 1
             echo "making the project's own environment in $PWD/.venv (only on first use)" >&2
@@ -59,8 +63,8 @@ _use_own() {
             fi
         fi
         PATH="$PWD/.venv/bin:$PATH" _install "$PWD/.venv" || return 1
-        cp requirements.lock .venv/complete.new
-        mv .venv/complete.new .venv/complete
+        cp requirements.lock .venv/complete.new || return 1
+        mv .venv/complete.new .venv/complete || return 1
     fi
     export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
 }
@@ -69,8 +73,10 @@ _environment="$(_active_environment)"
 if [[ -n "$_environment" && "$_environment" != "$PWD/.venv" ]]; then
     _use_active "$_environment" || exit 1
 else
-    exec 9>.venv.lock  # two first runs at once: the second waits for the first one's install
-    if command -v flock >/dev/null; then flock 9; fi
+    if [[ -w . ]]; then
+        exec 9>.venv.lock  # two first runs at once: the second waits for the first one's install
+        if command -v flock >/dev/null; then flock 9; fi
+    fi
     _use_own || exit 1
     exec 9>&-
 fi

@@ -32,7 +32,7 @@ def draw(prepared: Prepared, found: dict[str, Found], hand: dict[str, Box], edit
             drawn = [_tile(prepared, key, shown[key], hand.get(key), overlap) for key in keys]
             parts += [_heading(title), *_rows(drawn)]
     with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate(parts), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        temporary.write_bytes(cv2.imencode(".jpg", np.concatenate(parts), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes())
 
 
 def by_oddity(prepared: Prepared, found: dict[str, Found]) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from cxr import boxes, tables
 from cxr.config import from_command_line
 from cxr.errors import UsageError, run_main
-from cxr.files import replacing
+from cxr.files import replacing, reserve
 from cxr.paths import Paths
 from cxr.plan import Unit, run
 from cxr.prepared import Prepared
@@ -72,6 +72,7 @@ def write_maps(folder: Path, models: list, data, image_ids: list[str], on) -> No
     with replacing(folder / "maps.npy") as temporary:
         shape = (len(image_ids), size, size)
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(temporary)
         for row, (found, prob) in enumerate(maps(models, data, image_ids, on)):
             rows[row] = found
             probs.append(prob)

@@ -12,7 +12,7 @@ import pandas as pd
 from cxr import config as settings
 from cxr import plan, recipe, tables
 from cxr.errors import UsageError, run_main
-from cxr.files import replacing
+from cxr.files import replacing, reserve
 from cxr.paths import Paths
 from cxr.plan import Unit
 from cxr.prepared import Prepared
@@ -81,6 +81,7 @@ def _write(unit: Unit, data: MaskData, parts: Iterator[tuple[list[str], Iterator
     with replacing(unit.folder / "maps.npy") as temporary:
         shape = (len(image_ids), data.size, data.size)
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(temporary)
         for own, maps in parts:
             for image_id, found in zip(own, maps, strict=True):
                 rows[place[image_id]] = found

@@ -74,6 +74,17 @@ def test_the_second_run_is_up_to_date_in_every_step_within_20_seconds(runs):
     assert seconds < 20
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
+def test_what_a_run_on_phantoms_writes_is_no_change_to_a_clone(runs, place, data):
+    """Seen as if there were no CXR_HOME: all of it is ignored, and none of it is a file that git hands out."""
+    home = place / "home"
+    files = [str(path.relative_to(home)).replace(data.name, "phantom") for path in home.rglob("*") if path.is_file()]
+    assert "boundingbox_csv/phantom.csv" in files
+    command = ["git", "-C", str(ROOT), "check-ignore", "-z", "--stdin"]
+    done = subprocess.run(command, input="\0".join(files), capture_output=True, text=True, check=False)
+    assert set(files) - set(done.stdout.split("\0")) == set()
+
+
 def test_bad_data_and_wrong_usage_end_with_their_codes(place):
     (place / "empty").mkdir()
     (place / "empty" / "train-rle.csv").write_text("ImageId,EncodedPixels\n")

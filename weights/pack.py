@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, replacing
@@ -26,7 +26,7 @@ def main() -> None:
     for folder in asked.runs:
         tensors = packed(folder) | tensors
     with replacing(asked.out) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))
     print(f"{asked.out}: {len(tensors)} tensors, {asked.out.stat().st_size / 1e6:.2f} MB")
 
 

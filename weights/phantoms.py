@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cxr import rle, tables
 from cxr.config import Strict
 from cxr.errors import run_main
-from cxr.files import replacing
+from cxr.files import replacing, reserve
 from cxr.paths import home
 from cxr.plan import Unit, run
 from cxr.recipe import find, read
@@ -54,6 +54,7 @@ def make(folder: Path, folds_csv: Path, config: Rendering) -> None:
     with replacing(folder / "pixels.npy") as pixels, replacing(folder / "masks.npy") as packed:
         for path, shape in zip((pixels, packed), shapes.values(), strict=True):
             np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(path)
         jobs = [(row, config, pixels, packed) for row in range(config.count)]
         with ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
             rows = list(tqdm(pool.map(_draw, jobs, chunksize=16), total=config.count, unit="phantom", mininterval=5))

@@ -1,5 +1,7 @@
 """TFRecords of radiographs as reyvaz published them: img_id, image (encoded), rle, label."""
 
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +30,18 @@ class Example(NamedTuple):
 
 
 def write(path: Path, examples: Iterable[Example]) -> int:
-    """Write one record an example, as they come; returns how many. An unknown rle or label is left out."""
+    """Write one record an example, as they come; returns how many. An unknown rle or label is left out.
+
+    Raises OSError where the disk takes no more.
+    """
     count = 0
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for example in examples:
-            writer.write(_serialized(example))
-            count += 1
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for example in examples:
+                writer.write(_serialized(example))
+                count += 1
+    except tf.errors.ResourceExhaustedError:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     return count
 
 

@@ -3,15 +3,20 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from cxr.files import replacing
 
 
 def save_state(path: Path, state: dict) -> None:
     """Write a training's whole state in one step."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # of PyTorch's zip writer, where the file could not be written
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_state(path: Path, identity: str) -> dict | None:
@@ -28,7 +33,7 @@ def load_state(path: Path, identity: str) -> dict | None:
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Write tensors as safetensors in one step."""
     with replacing(path) as temporary:
-        save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, temporary)
+        temporary.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in weights.items()}))
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from cxr.errors import UsageError
 from cxr.processes import loaders
+
+KILLED = "a loader process was killed (by the system, out of memory?); CXR_WORKERS=<number> takes fewer, 0 none"
 
 
 class TrainingData(Protocol):
@@ -19,6 +22,34 @@ class TrainingData(Protocol):
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """One augmented example, keyed by (seed, epoch, image_id)."""
+
+
+class _Arrays(dict):
+    """A batch's arrays by name."""
+
+    def pin_memory(self) -> dict[str, torch.Tensor]:
+        """As PyTorch's pinning thread asks for it."""
+        return {name: torch.from_numpy(value).pin_memory() for name, value in self.items()}
+
+
+class _Piped(DataLoader):
+    """Batches that come from the loader processes as arrays through pipes.
+
+    PyTorch's own way for tensors is /dev/shm; a container has 64 MB of it, and a full one kills the run (bus error).
+    """
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        try:
+            for batch in super().__iter__():
+                yield {name: torch.as_tensor(value) for name, value in batch.items()}
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            raise UsageError(KILLED) from None
+
+
+def _stacked(samples: list[dict[str, np.ndarray]]) -> _Arrays:
+    return _Arrays({name: np.stack([sample[name] for sample in samples]) for name in samples[0]})
 
 
 class _Samples:
@@ -77,9 +108,8 @@ def in_order(image_ids: list[str], sample, batch: int, workers: int | None = Non
 def _loader(dataset, workers: int | None, **how) -> DataLoader:
     count = loaders(workers)
     how |= {"persistent_workers": True, "prefetch_factor": 4} if count else {}
-    return DataLoader(
-        dataset, num_workers=count, worker_init_fn=_quiet, pin_memory=torch.cuda.is_available(), **how
-    )
+    how |= {"worker_init_fn": _quiet, "collate_fn": _stacked, "pin_memory": torch.cuda.is_available()}
+    return _Piped(dataset, num_workers=count, **how)
 
 
 def _quiet(_worker: int) -> None:

@@ -61,7 +61,7 @@ class Sources:
         if not path.is_file():
             raise UsageError(f"stage3/scores.parquet is missing; it is made by: {STEP}")
         try:
-            return pd.read_parquet(path).set_index("image_id").loc[self.cases["image_id"]].reset_index()
+            return pd.read_parquet(path.open("rb")).set_index("image_id").loc[self.cases["image_id"]].reset_index()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"stage3/scores.parquet does not fit cases.parquet ({error}); rerun {STEP}") from None
 

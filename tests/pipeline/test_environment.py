@@ -92,6 +92,20 @@ def test_without_a_fitting_python_it_says_so(project, tmp_path):
     assert not (project / ".venv" / "complete").exists()
 
 
+def test_a_project_that_may_not_be_written_uses_what_is_there_or_says_so(project):
+    make_own(project)
+    project.chmod(0o555)
+    if os.access(project, os.W_OK):
+        pytest.skip("root may write anywhere")
+    assert (source(project).returncode, source(project).stderr) == (0, "")
+    (project / ".venv" / "complete").write_text("# another lock\n")
+    done = source(project)
+    project.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {project} may not be written: activate an environment")
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_differs_from_the_lock_is_named():
     wanted = installed.pins('numpy==0.1\nno-such-thing==1.0\npytest==1 ; sys_platform == "never"\n# note\n')
     assert set(wanted) == {"numpy", "no-such-thing"}

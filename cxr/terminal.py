@@ -1,0 +1,61 @@
+"""The standard streams: any text is printed with what the locale has, and none of them ends a run unheard."""
+
+import codecs
+import os
+import select
+import sys
+from typing import TextIO
+
+PLAIN = {
+    "←": "<-", "→": "->", "–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "±": "+/-", "≤": "<=", "≥": ">=",
+    "²": "^2", "‘": "'", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+"""What stands for a character that the terminal's encoding lacks."""
+
+
+def settle() -> None:
+    """Have stdout and stderr print any text, and take none where the caller closed them (`2>&-`)."""
+    codecs.register_error("plain", _plain)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The likeness of a character in ASCII; the byte itself of a file's name that is not in the locale's encoding."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # how Python holds such bytes (PEP 383)
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    likeness = PLAIN.get(character) or character.encode("ascii", "backslashreplace").decode("ascii")
+    return likeness, error.start + 1
+
+
+def drop_failing() -> str | None:
+    """The name of the standard stream that can no longer be written, None where both can; it takes nothing more."""
+    failing = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            unread = _is_unread(stream)
+        except OSError:
+            unread = True
+        if unread:
+            failing = stream.name.strip("<>")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python tries, and complains, at its end
+    return failing
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether it is a pipe whose reader has gone; asked of the system, as an unbuffered stream has forgotten it."""
+    try:
+        number = stream.fileno()
+    except OSError:  # a stream of a test's
+        return False
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
