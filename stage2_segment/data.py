@@ -54,8 +54,7 @@ class SegmenterData:
 
     def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
         """A map of the view [f, f] pasted back into the full frame [f, f]."""
-        size = self.member.view.largest
-        return uncrop(patch, self.seen(image_id).scaled(size / self.prepared.size), size)
+        return uncrop(patch, self.seen(image_id), self.member.view.largest, self.prepared.size)
 
     def truth(self, image_id: str) -> np.ndarray:
         """The full-frame mask at the size of the member's maps, bool [f, f]."""
