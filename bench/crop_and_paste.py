@@ -5,7 +5,8 @@ python -m bench.crop_and_paste [--images 12]
 A crescent along a chest wall, 6 to 60 pixels of 1024 wide, is drawn in the original. Letterbox.apply brings it to the
 canvas. A perfect segmenter answers what SegmenterData.plain shows it of that: how much of each pixel is lesion.
 SegmenterData.full_frame pastes the answer, stage 3 restores it, and what is above .5 is compared with the drawing.
-Original, canvas and map are of different sizes, the first line's but for the issue's own case. No network is run.
+'bits': the same of the prepared mask, which has one bit a pixel of canvas, so that what is lost to that is in it, too.
+Original, canvas and map are of different sizes, but for the first, whose original is as large as its canvas.
 """
 
 from pathlib import Path

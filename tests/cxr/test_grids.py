@@ -82,8 +82,8 @@ def test_a_map_of_another_size_is_restored_to_its_place(height, width, size, sid
         values = np.broadcast_to(ramp if axis == 1 else ramp[:, None], (side, side)).astype(np.float32)
         found = restored(np.ascontiguousarray(values), letterbox).mean(axis=1 - axis)
         edge = int(np.ceil(length / side * 2)) + 2  # a map's pixel at the border is repeated outwards
-        expected = np.arange(length) + 0.5
-        np.testing.assert_allclose(found[edge:-edge], expected[edge:-edge], atol=0.05 * max(max(height, width) / side, 2))
+        expected, tolerance = np.arange(length) + 0.5, 0.05 * max(max(height, width) / side, 2)
+        np.testing.assert_allclose(found[edge:-edge], expected[edge:-edge], atol=tolerance)
 
 
 @pytest.mark.parametrize("side", [64, 300, 512, 700])
