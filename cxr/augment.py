@@ -95,10 +95,10 @@ def _matrix(settings: Augment, shape: tuple[int, int], mask: np.ndarray | None, 
     window = _window(shape, mask, rng) if rng.random() < settings.zoom_in else None
     if not angle and not shear and scale == 1 and window is None:
         return None
-    height, width = shape
-    turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), [0, 0, 1]])
+    y, x = (shape[0] - 1) / 2, (shape[1] - 1) / 2  # the middle: OpenCV counts from pixel centres
+    turn = np.vstack([cv2.getRotationMatrix2D((x, y), angle, scale), [0, 0, 1]])
     slope = np.tan(np.deg2rad(shear))
-    slant = np.array([[1, slope, -slope * height / 2], [0, 1, 0], [0, 0, 1]])
+    slant = np.array([[1, slope, -slope * y], [0, 1, 0], [0, 0, 1]])
     return ((np.eye(3) if window is None else window) @ slant @ turn)[:2]
 
 
@@ -117,7 +117,8 @@ def _window(shape: tuple[int, int], mask: np.ndarray | None, rng: np.random.Gene
         if len(held) and held[-1] + 1 - held[0] <= share * side:
             low, high = max(low, held[-1] + 1 - share * side), min(high, float(held[0]))
         corner.append(rng.uniform(low, high))
-    return np.array([[1 / share, 0, -corner[1] / share], [0, 1 / share, -corner[0] / share], [0, 0, 1]])
+    y, x = ((0.5 - edge) / share - 0.5 for edge in corner)  # from pixel centres to edges, and back
+    return np.array([[1 / share, 0, x], [0, 1 / share, y], [0, 0, 1]])
 
 
 @cache

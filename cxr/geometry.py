@@ -9,6 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+ROUNDING = 1e-6  # pixels: an edge that was scaled to and fro misses its whole number by less
+
 
 class Box(NamedTuple):
     """Edges in pixels; xmax and ymax are exclusive."""
@@ -54,7 +56,10 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Letterbox(NamedTuple):
-    """An image of `height` x `width` centred on a square canvas: canvas = original * scale + (dx, dy)."""
+    """An image of `height` x `width` centred on a square canvas of `size`, on whole pixels of it.
+
+    Each axis is therefore scaled by a factor of its own, which differs from `scale` by up to half a pixel of canvas.
+    """
 
     height: int
     width: int
@@ -62,6 +67,7 @@ class Letterbox(NamedTuple):
 
     @property
     def scale(self) -> float:
+        """Of the longer side; of the other one up to the rounding."""
         return self.size / max(self.height, self.width)
 
     @property
@@ -75,6 +81,11 @@ class Letterbox(NamedTuple):
         height, width = self.inner
         return (self.size - width) // 2, (self.size - height) // 2
 
+    def place(self, side: int) -> Box:
+        """The image's edges on this canvas brought to another side: not on whole pixels, as a rule."""
+        (height, width), (dx, dy) = self.inner, self.offset
+        return Box(dx, dy, dx + width, dy + height).scaled(side / self.size)
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Original [height, width] -> canvas [size, size], zero outside the image; area-averaged when shrunk."""
         (height, width), (dx, dy) = self.inner, self.offset
@@ -83,44 +94,103 @@ class Letterbox(NamedTuple):
         return canvas
 
     def restore(self, canvas: np.ndarray) -> np.ndarray:
-        """Canvas [size, size] -> original [height, width]."""
-        (height, width), (dx, dy) = self.inner, self.offset
-        return resize(canvas[dy : dy + height, dx : dx + width], self.height, self.width)
+        """Canvas, or a map of all of it, [s, s] of any side -> original [height, width]."""
+        return _stretched(canvas, self.place(len(canvas)), self.height, self.width)
 
     def to_canvas(self, box: Box) -> Box:
         """A box of the original on the canvas."""
-        return box.scaled(self.scale, *self.offset)
+        (sx, sy), (dx, dy) = self._scales, self.offset
+        return Box(box.xmin * sx + dx, box.ymin * sy + dy, box.xmax * sx + dx, box.ymax * sy + dy)
 
     def to_original(self, box: Box) -> Box:
         """A box of the canvas in the original."""
-        dx, dy = self.offset
-        return Box(*((v - d) / self.scale for v, d in zip(box, (dx, dy, dx, dy), strict=True)))
+        (sx, sy), (dx, dy) = self._scales, self.offset
+        return Box((box.xmin - dx) / sx, (box.ymin - dy) / sy, (box.xmax - dx) / sx, (box.ymax - dy) / sy)
+
+    @property
+    def _scales(self) -> tuple[float, float]:
+        """Pixels of canvas for a pixel of the original, along x and y."""
+        height, width = self.inner
+        return width / self.width, height / self.height
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize [h, w] or [h, w, c]: area average when shrinking, bilinear when growing."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """Resize [h, w] or [h, w, c]: area average along a side that shrinks, bilinear along one that grows.
+
+    In two steps where one shrinks and the other grows: OpenCV would sample a few lines and leave out others.
+    """
+    smaller = min(height, image.shape[0]), min(width, image.shape[1])
+    if smaller != image.shape[:2]:
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def _stretched(image: np.ndarray, part: Box, height: int, width: int) -> np.ndarray:
+    """A part of an image, its edges anywhere, stretched to [height, width].
+
+    Pixels whose centres lie outside the part are not looked at; those at its border are repeated outwards.
+    """
+    xmin, ymin, xmax, ymax = (int(np.floor(edge + 0.5)) for edge in part)
+    xmax, ymax = max(xmax, xmin + 1), max(ymax, ymin + 1)
+    inside, sx, sy = image[ymin:ymax, xmin:xmax], width / part.width, height / part.height
+    if (xmin, ymin, xmax, ymax) == part:
+        return resize(inside, height, width)
+    rows, columns = (max(round(n * min(k, 1)), 1) for n, k in zip(inside.shape, (sy, sx), strict=True))
+    averaged = resize(inside, rows, columns)
+    kx, ky = sx * inside.shape[1] / columns, sy * inside.shape[0] / rows
+    dx, dy = (xmin - part.xmin) * sx, (ymin - part.ymin) * sy
+    # OpenCV counts from pixel centres, boxes from pixel edges: half a pixel apart.
+    matrix = np.array([[kx, 0, dx + (kx - 1) / 2], [0, ky, dy + (ky - 1) / 2]])
+    return cv2.warpAffine(averaged, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
 def whole(box: Box, size: int) -> tuple[int, int, int, int]:
     """The box on whole pixels inside a canvas of `size`, at least one pixel wide: xmin, ymin, xmax, ymax."""
-    xmin, ymin = (int(np.clip(np.floor(v), 0, size - 1)) for v in (box.xmin, box.ymin))
-    xmax, ymax = (int(np.clip(np.ceil(v), 1, size)) for v in (box.xmax, box.ymax))
+    xmin, ymin = (int(np.clip(np.floor(v + ROUNDING), 0, size - 1)) for v in (box.xmin, box.ymin))
+    xmax, ymax = (int(np.clip(np.ceil(v - ROUNDING), 1, size)) for v in (box.xmax, box.ymax))
     return xmin, ymin, max(xmax, xmin + 1), max(ymax, ymin + 1)
 
 
 def crop(canvas: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The box's part of a canvas, stretched to [size, size]."""
+    """The box's part of a canvas, on whole pixels, stretched to [size, size]."""
     xmin, ymin, xmax, ymax = whole(box, canvas.shape[0])
     return resize(canvas[ymin:ymax, xmin:xmax], size, size)
 
 
-def uncrop(patch: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Paste a crop's map back onto a canvas [size, size], zero outside the box; the inverse of `crop`."""
-    xmin, ymin, xmax, ymax = whole(box, size)
-    canvas = np.zeros((size, size), patch.dtype)
-    canvas[ymin:ymax, xmin:xmax] = resize(patch, ymax - ymin, xmax - xmin)
-    return canvas
+def cut_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """`crop` of a mask, uint8 [size, size] of 0 or 1; one pixel stays of what would vanish by shrinking."""
+    cut = (crop(mask * np.uint8(255), box, size) > 127).astype(np.uint8)
+    if not cut.any() and mask.any():
+        share = crop(mask.astype(np.float32), box, size)
+        cut.ravel()[share.argmax()] = share.any()
+    return cut
+
+
+def uncrop(patch: np.ndarray, box: Box, size: int, canvas: int | None = None) -> np.ndarray:
+    """Lay a crop's map on the full frame [size, size], zero outside what was cropped; the inverse of `crop`.
+
+    box: as it was given to `crop`, on a canvas of side `canvas`; without it the frame's own. Brought to the frame, the
+    very pixels that were cropped have edges anywhere: each pixel there gets the mean of what covers it, and at the
+    border its covered share of that.
+    """
+    part = Box(*whole(box, canvas or size)).scaled(size / (canvas or size))
+    xmin, ymin, xmax, ymax = whole(part, size)
+    frame, (height, width) = np.zeros((size, size), patch.dtype), (ymax - ymin, xmax - xmin)
+    if (xmin, ymin, xmax, ymax) == part:
+        frame[ymin:ymax, xmin:xmax] = resize(patch, height, width)
+        return frame
+    fine = resize(patch, max(height, patch.shape[0]), max(width, patch.shape[1])).astype(np.float32)
+    rows = _covered(part.ymin - ymin, part.ymax - ymin, fine.shape[0], height)
+    columns = _covered(part.xmin - xmin, part.xmax - xmin, fine.shape[1], width)
+    laid = rows @ fine @ columns.T
+    frame[ymin:ymax, xmin:xmax] = np.rint(laid) if np.issubdtype(patch.dtype, np.integer) else laid
+    return frame
+
+
+def _covered(low: float, high: float, count: int, pixels: int) -> np.ndarray:
+    """The share of each pixel that each of `count` equal cells from low to high covers, float32 [pixels, count]."""
+    edges, left = np.linspace(low, high, count + 1), np.arange(pixels)[:, None]
+    shares = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
+    return np.clip(shares, 0, None).astype(np.float32)

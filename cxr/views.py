@@ -64,12 +64,13 @@ def region(view: View, box: Box, size: int) -> Box:
 
 
 def drawn_region(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
-    """What the member sees of one training sample, on a canvas of `size`."""
+    """What the member sees of one training sample, on a canvas of `size`; squares of a frame start at whole pixels."""
     seen = _drawn(view, box, size, rng)
     if view.frame is None:
         return seen
     share = min(view.size / view.frame, 1.0)
-    x, y = seen.xmin + rng.random() * (1 - share) * seen.width, seen.ymin + rng.random() * (1 - share) * seen.height
+    x = round(seen.xmin + rng.random() * (1 - share) * seen.width)
+    y = round(seen.ymin + rng.random() * (1 - share) * seen.height)
     return Box(x, y, x + share * seen.width, y + share * seen.height)
 
 

@@ -156,15 +156,15 @@ def _decision(known: Known, prepared: Prepared, paths: Paths) -> dict | None:
 def decided(known: Known, decision: dict) -> np.ndarray:
     """The final mask on the canvas, by decision.json's own words, made in the original's pixels."""
     found = np.rint(deciding(known) * 255).astype(np.uint8)
-    letterbox = known.letterbox._replace(size=len(found))
+    letterbox = known.letterbox
     whole, pixels = letterbox.restore(found), letterbox.height * letterbox.width
     area = (whole > level(decision["top"])).sum() * decision["reference_size"] ** 2 / pixels  # of an image of that side
     passes = known.stacked >= decision["gate"] and (not known.heads or np.mean(known.heads) >= decision["label_gate"])
     if area < decision["least_area"] or not passes:
         return np.zeros_like(known.canvas, bool)
-    least = decision["least_component"] * np.prod(letterbox.inner) / decision["reference_size"] ** 2
+    least = decision["least_component"] * letterbox.place(len(found)).area / decision["reference_size"] ** 2
     found = np.where(_small_parts(found > level(decision["bottom"]), least), 0, found).astype(np.uint8)
-    return known.letterbox.apply((letterbox.restore(found) > level(decision["bottom"])) * np.uint8(255)) > 127
+    return letterbox.apply((letterbox.restore(found) > level(decision["bottom"])) * np.uint8(255)) > 127
 
 
 def level(score: float) -> int:

@@ -66,8 +66,8 @@ def _tile(prepared: Prepared, key: str, found: Found, hand: Box | None, overlap:
 
 
 def _rectangle(tile: np.ndarray, box: Box, colour: tuple[int, int, int]) -> None:
-    xmin, ymin, xmax, ymax = (int(np.clip(round(edge), 0, TILE - 1)) for edge in box)
-    cv2.rectangle(tile, (xmin, ymin), (xmax, ymax), colour, 1, cv2.LINE_AA)
+    xmin, ymin, xmax, ymax = (int(np.clip(round(edge), 0, TILE)) for edge in box)
+    cv2.rectangle(tile, (xmin, ymin), (xmax - 1, ymax - 1), colour, 1, cv2.LINE_AA)
 
 
 def _text(picture: np.ndarray, text: str, at: tuple[int, int], scale: float, colour=(255, 255, 255)) -> None:

@@ -69,6 +69,12 @@ class ClassifierConfig(Strict):
             raise ValueError(problem)
         return self
 
+    @property
+    def sees_parts(self) -> bool:
+        """Whether a sample may leave out the lesion, which training then looks for in the mask. A turn moves little."""
+        view, augment = self.view, self.augment
+        return view.crop == "box" or bool(view.random_share or view.frame or augment.zoom_in or augment.scale)
+
 
 def _problem(member: ClassifierConfig) -> str | None:
     """What no framework can have together."""
@@ -151,7 +157,7 @@ def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Pat
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
     weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
-    masks = [paths.prepared / "masks.npy"] if member.augment.zoom_in else []
+    masks = [paths.prepared / "masks.npy"] if member.sees_parts else []
     read = records(paths) if member.input == "tfrecord" else []
     return (*files, paths.folds, *boxes, *masks, *read, *([weights] if weights else []))
 

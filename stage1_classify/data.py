@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr.augment import augmented
-from cxr.geometry import Box, crop
+from cxr.geometry import Box, crop, cut_mask
 from cxr.prepared import Prepared
 from cxr.sampling import batches_of, order
 from cxr.views import chest, drawn_region, key, region
@@ -34,14 +34,17 @@ class ClassifierData:
         return batches_of(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s], label float32."""
-        image = self._jittered(image_id, key(self.seed, epoch, image_id))
-        return {"image": image, "label": np.float32(self.prepared.manifest.at[image_id, "label"])}
+        """image uint8 [1, s, s], label float32: 0 where crop and augmentation leave nothing of the lesion."""
+        label = np.float32(self.prepared.manifest.at[image_id, "label"])
+        mask = self.prepared.mask(image_id) if self.member.sees_parts and label else None
+        image, mask = self._jittered(image_id, key(self.seed, epoch, image_id), mask)
+        return {"image": image[None], "label": label if mask is None else np.float32(mask.any())}
 
     def seen(self, image_id: str, number: int = 0) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s] as a pass of inference sees it: 0 is the plain one, the others are augmented."""
         if number:
-            return {"image": self._jittered(image_id, key(self.seed, "pass", number, image_id))}
+            rng = key(self.seed, "pass", number, image_id)
+            return {"image": self._jittered(image_id, rng, None)[0][None]}  # no mask: it would tell where to look
         part = region(self.member.view, self.chest(image_id), self.prepared.size)
         return {"image": crop(self.prepared.image(image_id), part, self.member.view.largest)[None]}
 
@@ -50,10 +53,9 @@ class ClassifierData:
         """Numbers of the passes of inference."""
         return list(range(1, self.member.tta_passes + 1)) or [0]
 
-    def _jittered(self, image_id: str, rng: np.random.Generator) -> np.ndarray:
-        view, augment = self.member.view, self.member.augment
+    def _jittered(self, image_id: str, rng: np.random.Generator, mask: np.ndarray | None):
+        """A view, augmented, uint8 [s, s], and what it leaves of the image's mask."""
+        view = self.member.view
         part = drawn_region(view, self.chest(image_id), self.prepared.size, rng)
-        image, mask = crop(self.prepared.image(image_id), part, view.size), None
-        if augment.zoom_in:  # a window that holds the lesion
-            mask = crop(self.prepared.mask(image_id), part, view.size)
-        return augmented(augment, image, mask, rng)[0][None]
+        image = crop(self.prepared.image(image_id), part, view.size)
+        return augmented(self.member.augment, image, None if mask is None else cut_mask(mask, part, view.size), rng)

@@ -1,11 +1,11 @@
-"""Batches for the segmenters: a jittered view of the canvas, augmented, with its mask and label."""
+"""Batches for the segmenters: a jittered view of the canvas, augmented, with its mask, and a label: is any left?"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from cxr.augment import augmented
-from cxr.geometry import Box, crop, resize, uncrop
+from cxr.geometry import Box, crop, cut_mask, resize, uncrop
 from cxr.prepared import Prepared
 from cxr.sampling import batches_of, order
 from cxr.views import chest, drawn_region, key, region
@@ -34,15 +34,14 @@ class SegmenterData:
         return batches_of(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32."""
+        """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32: whether any of the mask is left."""
         rng = key(self.seed, epoch, image_id)
         size = self.member.view.size
         seen = drawn_region(self.member.view, self.chest(image_id), self.prepared.size, rng)
         image = crop(self.prepared.image(image_id), seen, size)
-        mask = (crop(self.prepared.mask(image_id) * np.uint8(255), seen, size) > 127).astype(np.uint8)
+        mask = cut_mask(self.prepared.mask(image_id), seen, size)
         image, mask = augmented(self.member.augment, image, mask, rng)
-        label = np.float32(self.prepared.manifest["label"].get(image_id, np.nan))
-        return {"image": image[None], "mask": mask[None], "label": label}
+        return {"image": image[None], "mask": mask[None], "label": np.float32(mask.any())}
 
     def plain(self, image_id: str) -> dict[str, np.ndarray]:
         """image uint8 [1, f, f] as inference sees it; f is view.largest."""
@@ -54,8 +53,7 @@ class SegmenterData:
 
     def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
         """A map of the view [f, f] pasted back into the full frame [f, f]."""
-        size = self.member.view.largest
-        return uncrop(patch, self.seen(image_id).scaled(size / self.prepared.size), size)
+        return uncrop(patch, self.seen(image_id), self.member.view.largest, self.prepared.size)
 
     def truth(self, image_id: str) -> np.ndarray:
         """The full-frame mask at the size of the member's maps, bool [f, f]."""

@@ -24,8 +24,8 @@ def pieces(found: np.ndarray) -> int:
 
 
 def restored(found: np.ndarray, box: Letterbox) -> np.ndarray:
-    """A map, uint8 [s, s], as the original's [height, width]; box: the original's letterbox, of any size."""
-    return box._replace(size=len(found)).restore(found)
+    """A map of the canvas, uint8 [s, s] of any side, as the original's [height, width]; box: as it was prepared."""
+    return box.restore(found)
 
 
 def kept(found: np.ndarray, truth: np.ndarray | None, tried: list[Cut], box: Letterbox) -> np.ndarray:
@@ -46,6 +46,6 @@ def pruned(found: np.ndarray, cut: Cut, box: Letterbox) -> np.ndarray:
     if not cut.least_component:
         return found
     numbers, areas = parts(found, level(cut.bottom))
-    drops = scaled(areas, np.prod(box._replace(size=len(found)).inner), cut.reference_size) < cut.least_component
+    drops = scaled(areas, box.place(len(found)).area, cut.reference_size) < cut.least_component
     drops[0] = False
     return np.where(drops[numbers], 0, found).astype(np.uint8)

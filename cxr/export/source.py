@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr.boxes import STEP
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Box, crop
+from cxr.geometry import Box, crop, cut_mask
 from cxr.prepared import STEP as PREPARE
 from cxr.prepared import Prepared
 from cxr.progress import Line
@@ -106,15 +106,6 @@ class Source:
             return None
         box = self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])
         return box.scaled(self.size / self.prepared.size).clipped(self.size, self.size)
-
-
-def cut_mask(mask: np.ndarray, part: Box, size: int) -> np.ndarray:
-    """The part of a mask, uint8 [size, size] of 0 or 1; one pixel stays of what would vanish by shrinking."""
-    cut = (crop(mask * np.uint8(255), part, size) > 127).astype(np.uint8)
-    if not cut.any() and mask.any():
-        share = crop(mask.astype(np.float32), part, size)
-        cut.ravel()[share.argmax()] = share.any()
-    return cut
 
 
 def _let_go(prepared: Prepared) -> None:

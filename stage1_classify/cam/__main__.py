@@ -70,10 +70,9 @@ def weights(folder: Path, name: str) -> Path:
 
 def on_canvas(data: ClassifierData, image_id: str, cam: np.ndarray) -> np.ndarray:
     """A map of what the member sees, [h, w] of 0 and up, in the full frame: uint8 [SIDE, SIDE]."""
-    size = data.prepared.size
-    seen = region(data.member.view, data.chest(image_id), size).scaled(SIDE / size)
-    highest = max(float(cam.max()), 1e-12)
-    return uncrop(np.rint(255 * cam / highest).astype(np.uint8), seen, SIDE)
+    size, highest = data.prepared.size, max(float(cam.max()), 1e-12)
+    seen = region(data.member.view, data.chest(image_id), size)
+    return uncrop(np.rint(255 * cam / highest).astype(np.uint8), seen, SIDE, size)
 
 
 def save(path: Path, image_ids: list[str], cams: np.ndarray) -> None:

@@ -101,8 +101,8 @@ def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, 
         assert {"ID_0", "u1"} <= set(ids)
     found = detect.read(tmp_path / "detections.csv")
     assert set(found.index) == set(house.manifest["image_id"])
-    # ID_0 is 200 x 160 on a canvas of 64: scale .32, 6 columns of border; both models' boxes by score.
-    expected = ((8 + 5 / 3 - 6) / 0.32, (8 + 5 / 3) / 0.32)
+    # ID_0 is 200 x 160 on a canvas of 64: 160 columns on 51, after 6 of border; both models' boxes by score.
+    expected = ((8 + 5 / 3 - 6) * 160 / 51, (8 + 5 / 3) * 200 / 64)
     assert house.manifest.set_index("image_id").loc["ID_0", "width"] == 160
     np.testing.assert_allclose(found.loc["ID_0", ["xmin", "ymin"]].to_numpy(float), expected, rtol=1e-6)
     assert found.loc["ID_0", "score"] == pytest.approx(0.375)

@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from cxr import tables
+from cxr.augment import Augment
 from cxr.errors import DataError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
@@ -66,6 +67,28 @@ def test_a_frame_is_cut_in_training_and_seen_whole_at_inference(data):
     found = list(infer.maps([Constant(20.0)], cut, ["1.2.0"], CPU))
     assert found[0][0].shape == (64, 64)
     assert (found[0][0] == 255).all()
+
+
+@pytest.mark.parametrize("view", [{"random_share": 1.0, "random_low": 0.25, "random_high": 0.4}, {"frame": 160}])
+def test_the_label_is_of_what_crop_and_augmentation_leave(data, view):
+    """The label head learns from the very picture: the lesion is its one bright part."""
+    cut = with_member(data, view=View(size=64, crop="full", **view), augment=Augment(hflip=0.5, scale=1))
+    samples = [cut.sample(image_id, epoch) for image_id in data.image_ids for epoch in range(6)]
+    assert all(sample["label"] == sample["mask"].any() for sample in samples)
+    sure = [(sample["label"], count > 0) for sample in samples if not 0 < (count := (sample["image"] > 170).sum()) < 40]
+    assert all(label == held for label, held in sure)
+    lost = [image_id for image_id in data.image_ids if data.prepared.mask(image_id).any()
+            and 0 in (cut.sample(image_id, epoch)["label"] for epoch in range(6))]  # fmt: skip
+    assert len(lost) > 3
+
+
+def test_a_lesion_that_shrinking_would_lose_stays_a_lesion(data):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[21, 33] = 1
+    vars(data.prepared)["masks"] = np.packbits(np.broadcast_to(mask, (16, 64, 64)), axis=-1)
+    sample = with_member(data, view=View(size=32, crop="full"), augment=Augment()).sample("1.2.0", 0)
+    assert np.argwhere(sample["mask"][0]).tolist() == [[10, 16]]
+    assert sample["label"] == 1
 
 
 def test_positives_only_and_a_share_in_parts(data):

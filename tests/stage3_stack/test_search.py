@@ -33,7 +33,7 @@ def pictures(number: int = 200) -> tuple[np.ndarray, list[Letterbox], list[np.nd
         maps[k, y : y + high, x : x + wide] = draw.choice([64, 128, 255], p=chances)
         maps[k, y : y + 2, x : x + 3] = draw.choice([32, 192], p=[0.9, 0.1])
         moved = np.roll(maps[k], draw.integers(0, 2, 2), (0, 1)) > 50
-        truth.append(ill & (box._replace(size=SIDE).restore(moved.astype(np.uint8) * 255) > 127))
+        truth.append(ill & (box.restore(moved.astype(np.uint8) * 255) > 127))
         maps[k] *= draw.random() < 0.8
     return maps, boxes, truth
 
@@ -51,7 +51,7 @@ class Brute:
     """Every decision's mean Dice by drawing every mask; top and bottom at each level that tells masks apart."""
 
     def __init__(self, maps: np.ndarray, boxes: list[Letterbox], truth: list[np.ndarray], reference: int) -> None:
-        full = [box._replace(size=SIDE).restore(own) for own, box in zip(maps, boxes, strict=True)]
+        full = [box.restore(own) for own, box in zip(maps, boxes, strict=True)]
         levels = np.unique(np.concatenate([own.ravel() for own in full])).tolist()
         self.place = np.searchsorted(levels, np.arange(256), "right") - 1
         cuts, each = [Cut(at / 255, 0, 1) for at in levels], list(zip(maps, boxes, truth, strict=True))
