@@ -25,7 +25,7 @@ PRETRAINED = ("imagenet", "coco")  # `weights:` that a hub has
 HUBS = ("timm", "smp", "keras", "torchvision")
 TORCH, KERAS = (".safetensors",), (".keras", ".h5")
 PATIENCE = 10  # seconds without an answer from a hub
-TENSORFLOW = re.compile(r"tensorflow|tflite|\btf\d?_", re.IGNORECASE)
+TENSORFLOW = re.compile(r"tensorflow|tflite", re.IGNORECASE)
 PUT = "; put "
 MISSING = "weights: say where it starts: imagenet, random, or the name of a file in the folder WEIGHTS or in weights/"
 
@@ -138,20 +138,18 @@ def fetch(start: Start, download: Callable[[Start, Path], None]) -> None:
 
 
 def record(start: Start) -> dict[str, str]:
-    """For run.json: what was asked for, the file, its digest, and whose it is."""
+    """For run.json: the name that was asked for, the file, its digest, whose it is, and the source that it names."""
     if start.random:
-        return {"weights": RANDOM}
+        return {"name": RANDOM}
     path = find(start)
-    return {"weights": start.weights, "file": path.name, "sha256": runs.digest(path), "origin": origin(path)}
+    found = {"name": start.weights, "file": path.name, "sha256": runs.digest(path), "origin": origin(path)}
+    return found | ({"source": str(_metadata(path)["source"])} if "source" in _metadata(path) else {})
 
 
 def origin(path: Path) -> str:
-    """Whose a file is: WEIGHTS', the project's, or a hub's; and what it says of its source itself."""
-    owner = f"hub ({path.parent.name})"
-    for folder, name in ((ROOT / "weights", "weights/"), (_given(), "WEIGHTS")):
-        owner = name if folder and path.is_relative_to(folder) else owner
-    source = _metadata(path).get("source")
-    return f"{owner}: {source}" if source else owner
+    """Whose a file is: of the folder WEIGHTS, of the project, or of a hub."""
+    owners = {"project": ROOT / "weights", "WEIGHTS": _given()}
+    return next((name for name, folder in owners.items() if folder and path.is_relative_to(folder)), "hub")
 
 
 def wanted(path: Path) -> Input | None:
@@ -203,7 +201,8 @@ def describe(member, start: Start, arguments: str) -> str:
     """In a line: the file, whose it is, and how its network sees the images."""
     padding = getattr(member, arguments).get("pad_type")
     seen = f"mean {member.mean:g}, std {member.std:g}{f', pad_type {padding}' if padding else ''}"
-    return f"{start.file.name}, {origin(start.file)}; {seen}"
+    source = _metadata(start.file).get("source")
+    return f"{start.file.name} ({origin(start.file)}{f': {source}' if source else ''}); {seen}"
 
 
 def _given() -> Path | None:

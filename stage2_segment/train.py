@@ -88,7 +88,7 @@ def _started(member: config.SegmenterConfig, former: Path | None) -> dict[str, s
     if former is None:
         return weights.record(config.start(member))
     whose = f"stage 2, {former.parent.parent.name}, {former.parent.name}"
-    return {"weights": member.start_from, "file": former.name, "sha256": runs.digest(former), "origin": whose}
+    return {"name": member.start_from, "file": former.name, "sha256": runs.digest(former), "origin": whose}
 
 
 def _start(member: config.SegmenterConfig, data, former: Path | None):

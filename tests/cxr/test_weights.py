@@ -49,18 +49,18 @@ def test_the_users_folder_comes_before_the_projects_and_that_before_the_fetched(
     assert START.inputs == (START.fetched,)
     assert weights.lacking(START.inputs) == [home / "artifacts" / "weights" / "timm" / NAME]
     places = [START.fetched, home.parent / "project" / "weights" / NAME, folder / NAME]
-    for path, whose in zip(places, ("hub (timm)", "weights/", "WEIGHTS: a lab"), strict=True):
-        put(path, **({"source": "a lab"} if whose.startswith("WEIGHTS") else {}))
+    for path, whose in zip(places, ("hub", "project", "WEIGHTS"), strict=True):
+        put(path, source="a lab")
         assert START.inputs == (path,)
         assert weights.lacking(START.inputs) == []
-        noted = {"weights": "imagenet", "file": NAME, "sha256": runs.digest(path), "origin": whose}
+        noted = {"name": "imagenet", "file": NAME, "sha256": runs.digest(path), "origin": whose, "source": "a lab"}
         assert weights.record(START) == noted
 
 
 def test_a_random_start_needs_no_file():
     for name in ("random", None):
         assert Start(name).inputs == ()
-        assert weights.record(Start(name)) == {"weights": "random"}
+        assert weights.record(Start(name)) == {"name": "random"}
 
 
 @pytest.mark.parametrize(("start", "files"), [
@@ -113,7 +113,7 @@ def test_a_damaged_file_is_refused(folder):
         (folder / NAME).write_bytes(content)
         weights._read_metadata.cache_clear()
         with pytest.raises(UsageError, match=NAME):
-            weights.origin(folder / NAME) and read(folder / NAME)
+            weights.wanted(folder / NAME) or read(folder / NAME)
 
 
 def test_a_hub_that_gives_nothing_leaves_nothing(home):
@@ -157,7 +157,7 @@ def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
     weights.fetch(START, download)
     assert START.file.read_bytes() == first
     assert weights.wanted(START.file) == Input(0.449, 0.226, "")
-    assert weights.record(START)["origin"] == "hub (timm): timm/mobilenetv2_050.lamb_in1k"
+    assert weights.record(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
 
 
 @pytest.mark.parametrize(("name", "how"), [

@@ -127,7 +127,7 @@ def test_the_large_one_starts_from_coco_which_is_asked_for_once(large, monkeypat
         resolve(RECIPE, large)
     assert asked == [1]
     model, about = build(large)
-    assert about.startswith("fasterrcnn_resnet50_fpn_v2_coco.safetensors, hub (torchvision)")
+    assert about.startswith("fasterrcnn_resnet50_fpn_v2_coco.safetensors, hub")
     assert about.endswith("(100% of the tensors)")
     box_head = model.net.roi_heads.box_head.state_dict()
     assert all(torch.equal(value, donor[f"roi_heads.box_head.{key}"]) for key, value in box_head.items())

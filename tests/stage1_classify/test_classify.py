@@ -190,7 +190,7 @@ def test_unit_writes_what_the_contract_says(paths, monkeypatch):
         assert set(found.index[found["split"] == "train"]) == set(folds.index[folds["fold"] == fold])
         assert (found["split"] == "test").sum() == 3
         assert not (unit.folder / "checkpoint.pt").exists()
-        assert metrics(unit.folder)["start"] == {"weights": "random"}
+        assert metrics(unit.folder)["start"] == {"name": "random"}
         again = timm_backend.infer(_data_of(paths, unit), list(found.index), unit.folder)
         assert np.allclose(again[0], found["prob"], atol=1e-6)  # saved and loaded, it says the same
 
