@@ -32,10 +32,10 @@ def main() -> None:
 def networks() -> dict:
     """The small recipes' networks and their losses, from random weights."""
     found = {}
-    member = classify.read("mnv2_crop").model_copy(update={"weights": None})
+    member = classify.read("mnv2_crop").model_copy(update={"weights": "random"})
     found["mnv2_crop"] = (timm_backend.build(member), timm_backend._loss(member, device()))
     for name in ("unet_mnv2_crop", "unetpp_mnv2_full"):
-        member = segment.read(name).model_copy(update={"weights": None})
+        member = segment.read(name).model_copy(update={"weights": "random"})
         found[name] = (models.build(member), SegmenterLoss(member))
     return found
 

@@ -33,7 +33,7 @@ class Small(Strict):
         training = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
         training |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
         view, training = member.view.scaled(self.size / largest), member.training.model_copy(update=training)
-        return member.model_copy(update={"view": view, "training": training, "weights": None})
+        return member.model_copy(update={"view": view, "training": training, "weights": "random"})
 
 
 class Recipe(Strict):
@@ -54,7 +54,7 @@ class Recipe(Strict):
     """Folds to train, all by default; [0] of 5 is a plain 80/20 split."""
     seed: int = 1
     weights: str | None = None
-    """Start weights of every member, in place of those that the members name."""
+    """What every member starts from ('random', 'imagenet' or a file's name), in place of what the members name."""
     small: Small | None = None
     stage0: str
     stage1: list[str]
@@ -75,7 +75,8 @@ class Recipe(Strict):
     def smoke(self) -> "Recipe":
         """The recipe as a trial that shows in minutes that all of it runs, and learns nothing."""
         update = {"prepared_size": 128, "folds": 2, "subfolds": 2, "train_folds": None, "stage0": "smoke"}
-        return self.model_copy(update=update | {"name": f"{self.name}-smoke", "small": Small(), "made_for": "cpu"})
+        update |= {"name": f"{self.name}-smoke", "small": Small(), "made_for": "cpu", "weights": None}
+        return self.model_copy(update=update)
 
     def folds_of(self, asked: int | None) -> list[int]:
         """The folds to train: the one asked for, or all that the recipe trains."""

@@ -19,7 +19,7 @@ from cxr.paths import ROOT, Paths, as_meant, home
 USAGE = """usage: [DATA=<folder>] [WEIGHTS=<folder>] [FORCE=1] bash run_all.sh [recipes/<name>.yaml] [--smoke]
   --smoke  a trial in minutes: the recipe's members at their smallest, few steps, a dozen phantom patients
   DATA     a folder in the Kaggle layout; without it data/, and phantoms where that is empty
-  WEIGHTS  a folder with start weights: <name>.safetensors, .keras or .h5
+  WEIGHTS  a folder with start weights: <network>_imagenet.safetensors, say (weights/README.md)
   FORCE=1  does again what is up to date"""
 ON_PHANTOMS, ON_DATA = "phantom", "dw_hwang"  # the recipes taken when none is named
 

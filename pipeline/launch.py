@@ -17,7 +17,7 @@ from cxr.files import read_json
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe, chosen
 from phantom.config import SMOKE, default_config
-from pipeline import closing, jobs, plan
+from pipeline import closing, jobs, plan, starts
 from pipeline.choose import phantoms
 from pipeline.devices import gpus
 from pipeline.stages import ROOMS, units
@@ -78,8 +78,9 @@ def make_phantoms(recipe: Recipe, paths: Paths) -> None:
 
 
 def make_plan(recipe: Recipe, paths: Paths) -> None:
-    """Say what is to be done, and ask the stages that train members whether these can be made at all."""
+    """Have the start weights, say what is to be done, and ask the stages whether their members can be made at all."""
     label_gate_has_a_head(recipe)
+    starts.resolve(recipe, paths)
     for stage in plan.show(recipe, paths):
         if stage in CHECKED and not recipe.small:  # a trial builds them all within a minute
             jobs.call(f"check of {stage}", (f"{ROOMS[stage]}.check",))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxr.augment import Augment
 from cxr.config import Strict, load
@@ -12,7 +12,7 @@ from cxr.paths import Paths, home
 from cxr.plan import Unit
 from cxr.recipe import Recipe
 from cxr.training import Training
-from cxr.weights import look_up
+from cxr.weights import MISSING, RANDOM, Start
 from stage0_bbox import edits
 
 ROOM = Path(__file__).parent.name
@@ -39,7 +39,8 @@ class Config(Strict):
     size: int = Field(ge=64, multiple_of=32)
     """Side of the square that the network sees, in pixels: the whole canvas, resized."""
     weights: str | None = None
-    """Start weights: 'coco' asks the hub, another name is a file in WEIGHTS or weights/; none: random."""
+    """Start: 'coco' (of the ResNet-50; a file <model>_coco in WEIGHTS or weights/, else the hub's), the name of another
+    file there, or 'random'; has to be said (weights/README.md)."""
     recalibrate: bool = False
     """Set batch norm's statistics on the training images before the first step."""
     labels: tuple[str, ...] = Field(min_length=1)
@@ -66,6 +67,15 @@ class Config(Strict):
         if augment.hflip or augment.rotate or augment.distort:
             raise ValueError("hflip, rotate and distort would leave the box behind; see moves")
         return augment
+
+
+    @model_validator(mode="after")
+    def _starts_from_what_fits(self) -> "Config":
+        if self.weights is None:
+            raise ValueError(MISSING.replace("imagenet", "coco"))
+        if self.weights == "imagenet" or (self.weights == "coco" and "resnet50" not in self.model):
+            raise ValueError(f"weights: there are no {self.weights} ones of {self.model}; name a file, or write random")
+        return self
 
 
 class FitConfig(Strict):
@@ -166,16 +176,20 @@ def detect_unit(recipe: Recipe, paths: Paths, detector: Config) -> Unit:
 
 def with_weights(recipe: Recipe, detector: Config) -> Config:
     """The detector, started from the recipe's weights where the recipe names some and they can fit."""
-    if recipe.weights is None or detector.model != "fasterrcnn_mobilenetv2":
-        return detector
-    return detector.model_copy(update={"weights": recipe.weights})
+    of_an_encoder = recipe.weights not in (None, "imagenet") and detector.model == "fasterrcnn_mobilenetv2"
+    fits = of_an_encoder or recipe.weights == RANDOM
+    return detector.model_copy(update={"weights": recipe.weights}) if fits else detector
 
 
 def inputs(recipe: Recipe, paths: Paths, detector: Config) -> tuple[Path, ...]:
     """Every file that the boxes are made from."""
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
-    weights = look_up(detector.weights) if detector.weights else None
-    return (*files, paths.folds, *label_files(paths, detector), *([weights] if weights else []))
+    return (*files, paths.folds, *label_files(paths, detector), *start(detector).inputs)
+
+
+def start(detector: Config) -> Start:
+    """What the detector starts from."""
+    return Start(detector.weights, detector.model, "torchvision")
 
 
 def label_files(paths: Paths, detector: Config) -> tuple[Path, ...]:

@@ -1,25 +1,23 @@
 """The detectors: torchvision's Faster R-CNN, with a ResNet-50 or a slim MobileNetV2 behind it."""
 
-import socket
 from collections import OrderedDict
-from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from cxr.errors import UsageError
-from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.loading import in_order
-from cxr.torchkit.weights import load_fitting, parts, recalibrated
-from cxr.weights import look_up
-from stage0_bbox.config import Config
+from cxr.torchkit.weights import load_fitting, parts, read, recalibrated, save
+from cxr.weights import RANDOM, Start, find, origin
+from stage0_bbox.config import Config, start
 from stage0_bbox.data import BoxData
 
 WIDTH = 96  # channels of the slim pyramid
 # One chest fills .3 to .95 of the frame's sides; both levels of the pyramid look for it.
 ANCHORS = ((0.45, 0.65), (0.65, 0.85))
 RATIOS = (0.8, 1.0, 1.25)
-ASKS_HUB_FOR = 10  # seconds without an answer
+CLASSES = "roi_heads.box_predictor."  # COCO's are others
 
 
 class Detector(nn.Module):
@@ -142,50 +140,32 @@ def recalibrate(model: Detector, data: BoxData) -> None:
 
 
 def build(config: Config) -> tuple[Detector, str]:
-    """A detector with its start weights, and in words where they are from."""
+    """A detector with its start weights, and in words where they are from; UsageError where they do not fit."""
     model = Detector(config)
-    if config.weights is None:
-        return model, "random"
-    if look_up(config.weights):
-        return model, _load(model, config)
-    if config.weights == "coco" and model.channels == 3:
-        return model, _from_hub(model)
-    return model, f"random ('{config.weights}' is neither in the folder WEIGHTS nor in weights/)"
+    if start(config).random:
+        return model, RANDOM
+    path = find(start(config))
+    share = (_load_detector if model.channels == 3 else _load_encoder)(model, path)
+    if share < start(config).least:
+        raise UsageError(f"weights '{config.weights}' ({path.name}) do not fit {config.model} ({share:.0%} found)")
+    return model, f"{path.name}, {origin(path)} ({share:.0%} of the tensors)"
 
 
-def _load(model: Detector, config: Config) -> str:
-    """A whole detector's weights for ResNet-50, an encoder's for MobileNetV2."""
-    if model.channels == 3:
-        share = load_fitting(model.net, _renamed(load_weights(look_up(config.weights))))
-    else:
-        share = load_fitting(model.net.backbone.inner.body, parts(config.weights)["encoder"])
-    if share < 0.5:
-        raise UsageError(f"weights '{config.weights}' do not fit {config.model} ({share:.0%} found)")
-    return f"{config.weights} ({share:.0%} of the tensors)"
+def _load_encoder(model: Detector, path: Path) -> float:
+    return load_fitting(model.net.backbone.inner.body, parts(path)["encoder"])
 
 
-def _from_hub(model: Detector) -> str:
-    """COCO's weights of the whole detector, but for the classes."""
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
-
-    try:
-        with _timeout(ASKS_HUB_FOR):
-            tensors = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.get_state_dict(progress=False)
-    except OSError as error:  # urllib's errors are OSErrors
-        return f"random (COCO's weights cannot be fetched: {error})"
-    return f"COCO, from the hub ({load_fitting(model.net, _renamed(tensors)):.0%} of the tensors)"
+def _load_detector(model: Detector, path: Path) -> float:
+    """torchvision's names under ours: the backbone is one level deeper. All are wanted but the classes' own layers."""
+    tensors = {key.replace("backbone.", "backbone.inner.", 1): value for key, value in read(path).items()}
+    share = load_fitting(model.net, tensors)
+    own = [key for key, value in model.net.state_dict().items() if value.is_floating_point()]
+    return min(1.0, round(share * len(own) / len([key for key in own if not key.startswith(CLASSES)]), 6))
 
 
-def _renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """torchvision's names under ours: the backbone is one level deeper."""
-    return {key.replace("backbone.", "backbone.inner.", 1): value for key, value in tensors.items()}
+def download(_start: Start, path: Path) -> None:
+    """Write COCO's weights of the whole detector; raises OSError where they cannot be fetched (urllib's errors are)."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights as Weights
 
-
-@contextmanager
-def _timeout(seconds: float):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    tensors = Weights.COCO_V1.get_state_dict(progress=False)
+    save(path, tensors, {"source": f"torchvision {Weights.COCO_V1.name}"})

@@ -6,14 +6,14 @@ python -m stage0_bbox.train [--margin 0.03 --training.epochs 5 ...]
 import sys
 from functools import cached_property
 
-from cxr import plan
+from cxr import plan, weights
 from cxr.config import from_command_line
 from cxr.errors import run_main
 from cxr.paths import Paths
 from cxr.plan import Unit
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
-from stage0_bbox import config, edits
+from stage0_bbox import check, config, edits
 
 
 class Stage:
@@ -66,6 +66,7 @@ class Stage:
 
 def main() -> None:
     stage = open_stage("stage0_bbox.train")
+    check.resolve(stage.recipe, stage.detector)
     unit = config.unit(stage.recipe, stage.paths, stage.detector)
     plan.run(unit, lambda _identity, metrics: make(stage, unit, metrics))
 
@@ -95,22 +96,22 @@ def fit(stage: Stage, unit: Unit, fold: int, identity: str) -> dict:
 
     seed(stage.recipe.seed, fold)
     data = stage.data(fold)
-    model, start = build(stage.detector)
-    print(f"{unit.name}: start weights: {start}; {len(data.boxes)} boxes to learn from", flush=True)
+    model, about = build(stage.detector)
+    print(f"{unit.name}: start weights: {about}; {len(data.boxes)} boxes to learn from", flush=True)
     if stage.detector.recalibrate:
         recalibrate(model, data)
     training = stage.detector.training
     found = fit_network(model, data, losses, training, unit.folder, identity, device(), label=unit.name)
     (unit.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return found | {"start": start, "boxes": len(data.boxes)}
+    return found | {"start": weights.record(config.start(stage.detector)), "boxes": len(data.boxes)}
 
 
 def detect(stage: Stage, unit: Unit) -> None:
     """Detections of every image, from the stored weights."""
     from stage0_bbox import detect as detection
 
-    weights = [stage.fit_unit(fold).folder / "weights.safetensors" for fold in stage.folds]
-    detection.detect(weights, stage.data(), stage.part, unit.folder / "detections.csv")
+    files = [stage.fit_unit(fold).folder / "weights.safetensors" for fold in stage.folds]
+    detection.detect(files, stage.data(), stage.part, unit.folder / "detections.csv")
 
 
 def write_boxes(stage: Stage, unit: Unit, metrics: dict) -> None:

@@ -13,12 +13,13 @@ from cxr.recipe import Recipe
 from cxr.sampling import Sampling
 from cxr.training import HeadConfig, Training
 from cxr.views import View
-from cxr.weights import KERAS, TORCH, look_up
+from cxr.weights import MISSING, RANDOM, Start, settle
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
 KERAS_BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "Xception", "VGG16")
-WEIGHT_FILES = {"timm": TORCH, "keras": KERAS}
+# What Keras's ImageNet weights want where it is not ImageNet's mean and deviation: 0..255 less the mean is VGG16's.
+KERAS_INPUT = {"Xception": (0.5, 0.5), "VGG16": (0.45, 1 / 255)}
 # Milliseconds to train on one image of 256 x 256 (2 cores, bfloat16): only their ratios are used.
 COST = {
     "mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76,
@@ -37,14 +38,15 @@ class ClassifierConfig(Strict):
     backbone_args: dict[str, Any] = {}
     """timm: more arguments of the backbone."""
     weights: str | None = None
-    """Start weights: 'imagenet' asks the hub, another name is a file in WEIGHTS or weights/; none: random."""
+    """Start: 'imagenet' (a file <backbone>_imagenet in WEIGHTS or weights/, else the hub's), the name of another file
+    there, or 'random'; has to be said (weights/README.md)."""
     recalibrate: bool = False
     """timm: set batch norm's statistics on the training images before the first step."""
     freeze_backbone: bool = False
     """Train the head alone."""
-    mean: float = 0.449
-    std: float = 0.226
-    """Of the gray values in 0..1, as the start weights expect them (ImageNet's means over the colours)."""
+    mean: float | None = None
+    std: float | None = None
+    """Of the gray values in 0..1; none: as the start weights want them, else ImageNet's .449 and .226."""
     head: HeadConfig = HeadConfig()
     view: View
     augment: Augment = Augment()
@@ -77,7 +79,7 @@ class ClassifierConfig(Strict):
 
 
 def _problem(member: ClassifierConfig) -> str | None:
-    """What no framework can have together."""
+    """What no framework can have together, or do without."""
     if member.sampling.positives_only:
         return "sampling.positives_only: a classifier needs negatives, too"
     if member.head.kind == "flat" and member.view.largest != member.view.size:
@@ -87,7 +89,9 @@ def _problem(member: ClassifierConfig) -> str | None:
         "training.layer_decay": member.training.layer_decay < 1,
     }  # fmt: skip
     asked = [key for key, value in in_vain.items() if value and member.freeze_backbone]
-    return f"{asked[0]}: freeze_backbone leaves it nothing to do" if asked else None
+    if asked:
+        return f"{asked[0]}: freeze_backbone leaves it nothing to do"
+    return MISSING if member.weights is None else None
 
 
 def _keras_problem(member: ClassifierConfig) -> str | None:
@@ -129,6 +133,7 @@ def members(recipe: Recipe, names: list[str] | None = None) -> dict[str, Classif
 def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Unit:
     """Training of one member on all folds but one, and what it says of that fold and of the test images."""
     images = paths.prepared_images
+    member = settled(member)
     return Unit(
         name=f"stage 1 {name} fold {fold}",
         room=ROOM,
@@ -148,6 +153,19 @@ def units(recipe: Recipe, paths: Paths) -> list[Unit]:
     return [unit(recipe, paths, name, fold, member) for name, member in found.items() for fold in recipe.trained]
 
 
+def start(member: ClassifierConfig) -> Start:
+    """What a member starts from."""
+    return Start(member.weights, member.backbone, member.framework)
+
+
+def settled(member: ClassifierConfig) -> ClassifierConfig:
+    """A member whose gray values and padding, where its YAML leaves them out, are those that its start wants."""
+    if member.framework == "keras" and member.weights != RANDOM and member.backbone in KERAS_INPUT:
+        usual = dict(zip(("mean", "std"), KERAS_INPUT[member.backbone], strict=True))
+        member = member.model_copy(update={key: value for key, value in usual.items() if getattr(member, key) is None})
+    return settle(member, start(member), "backbone_args")
+
+
 def work(member: ClassifierConfig, images: float) -> float:
     """Training cost in seconds of the reference machine."""
     return COST.get(member.backbone, 80) / 1000 * images * member.training.epochs * (member.view.size / 256) ** 2
@@ -156,10 +174,9 @@ def work(member: ClassifierConfig, images: float) -> float:
 def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Path, ...]:
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
-    weights = look_up(member.weights, WEIGHT_FILES[member.framework]) if member.weights else None
     masks = [paths.prepared / "masks.npy"] if member.sees_parts else []
     read = records(paths) if member.input == "tfrecord" else []
-    return (*files, paths.folds, *boxes, *masks, *read, *([weights] if weights else []))
+    return (*files, paths.folds, *boxes, *masks, *read, *start(member).inputs)
 
 
 def records(paths: Paths) -> list[Path]:

@@ -1,7 +1,7 @@
 """Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of keras_models.
 
-It offers what timm_backend does: check(member), before any work; fit(...) -> metrics; infer(...) -> (prob, features);
-and parameters(member), for the table in the README.
+It offers what timm_backend does: download(start, file) and check(member), before any work; fit(...) -> metrics;
+infer(...) -> (prob, features); and parameters(member), for the table in the README.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from stage1_classify.keras_loading import Loader, channels_last
 from stage1_classify.keras_loop import Trainer, steps_of
 from stage1_classify.keras_models import network
 from stage1_classify.keras_steps import FEW, answers
+from stage1_classify.keras_weights import download as download
 from stage1_classify.keras_weights import start
 
 _fitted: dict[Path, keras.Model] = {}  # the network just trained: to build and read one again takes seconds
@@ -58,6 +59,7 @@ def check(member: ClassifierConfig) -> None:
         raise UsageError(problem)
     _begin(member)
     start(member)
+
 
 
 def parameters(member: ClassifierConfig) -> int:

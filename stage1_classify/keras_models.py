@@ -12,7 +12,7 @@ from keras import layers
 
 from cxr.errors import UsageError
 from cxr.training import HeadConfig
-from stage1_classify.config import ClassifierConfig
+from stage1_classify.config import ClassifierConfig, settled
 
 
 def network(member: ClassifierConfig, whole: keras.Model | None = None) -> keras.Model:
@@ -48,6 +48,7 @@ def every_layer(model: keras.Model) -> Iterator[keras.Layer]:
 
 def _backbone(member: ClassifierConfig, whole: keras.Model) -> keras.Model:
     """Gray images uint8 [B, s, s, 1] -> feature map; the gray channel stands for all three colours."""
+    member = settled(member)
     side = member.view.size if member.head.kind == "flat" else None
     image = keras.Input((side, side, 1), dtype="uint8", name="image")
     gray = layers.Rescaling(1 / (255 * member.std), -member.mean / member.std, dtype="float32", name="gray")(image)

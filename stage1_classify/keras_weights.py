@@ -1,4 +1,4 @@
-"""Start weights of a Keras network: from the hub, or a local .keras or .h5 file, read in safe mode."""
+"""Start weights of a Keras network: a .keras or .h5 file, read in safe mode; what the hub has, written as one."""
 
 import zipfile
 from pathlib import Path
@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from cxr.errors import UsageError
-from cxr.weights import KERAS, find
+from cxr.weights import Start, describe, find
+from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.keras_models import backbone_of, every_layer, network, parts
 
@@ -17,22 +18,22 @@ Tensors = dict[str, list[np.ndarray]]
 
 def start(member: ClassifierConfig) -> keras.Model:
     """A network with its start weights; says in one line where they are from."""
-    if member.weights is None:
+    wanted = config.start(member)
+    if wanted.random:
         return network(member)
-    if member.weights == "imagenet":
-        return network(member, _from_hub(member.backbone))
-    path = find(member.weights, KERAS)
+    path = find(wanted)
     stored, whole = read(path), backbone_of(member.backbone)
     model = network(member, whole)  # on the same layers, up to its tap
     loaded = load_fitting(list(every_layer(whole)), stored) + load_fitting(list(every_layer(parts(model)[1])), stored)
     backbone, head = (_share(part, loaded) for part in parts(model))
-    if backbone < 0.5:
+    if backbone < wanted.least:
         raise UsageError(
-            f"weights '{member.weights}' ({path.name}) do not fit the backbone {member.backbone}: "
+            f"weights: '{member.weights}' ({path.name}) do not fit the backbone {member.backbone}: "
             f"{backbone:.0%} of its tensors found"
         )
     and_head = ", head" if head > 0.5 else ""
-    print(f"start weights: {member.weights} ({backbone:.0%} of the backbone{and_head})", flush=True)
+    about = describe(config.settled(member), wanted, "backbone_args")
+    print(f"start weights: {about} ({backbone:.0%} of the backbone{and_head})", flush=True)
     return model
 
 
@@ -89,12 +90,14 @@ def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _from_hub(name: str) -> keras.Model:
-    """The backbone with ImageNet weights; offline it says so, once, and starts at random."""
-    try:
-        whole = backbone_of(name, "imagenet")
-    except Exception as error:  # a network that fails raises many kinds
-        print(f"ImageNet weights of {name} cannot be fetched ({type(error).__name__}): random start", flush=True)
-        return backbone_of(name)
-    print(f"start weights: ImageNet, from the hub ({name})", flush=True)
-    return whole
+def download(start: Start, path: Path) -> None:
+    """Write the ImageNet weights that Keras's hub has of a backbone; raises whatever the download raises."""
+    model = backbone_of(start.network, start.weights)
+    with h5py.File(path, "w") as file:
+        layers = [layer for layer in every_layer(model) if layer.weights]
+        file.attrs["layer_names"] = [layer.name for layer in layers]
+        for layer in layers:
+            group, names = file.create_group(layer.name), [weight.name for weight in layer.weights]
+            group.attrs["weight_names"] = names
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group.create_dataset(name, data=value)

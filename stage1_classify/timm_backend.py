@@ -1,6 +1,7 @@
 """Classifiers in PyTorch: any timm backbone with a head of cxr.torchkit.heads.
 
-A backend offers three functions: check(member), before any work; fit(...) -> metrics; infer(...) -> (prob, features).
+A backend offers download(start, file) and check(member), before any work; fit(...) -> metrics;
+infer(...) -> (prob, features).
 """
 
 import difflib
@@ -19,19 +20,24 @@ from cxr.torchkit.device import autocast, device, move, seed
 from cxr.torchkit.heads import head
 from cxr.torchkit.loading import in_order
 from cxr.torchkit.loop import Trainer
-from cxr.torchkit.weights import from_hub, load_fitting, parts, recalibrated
-from stage1_classify.config import ClassifierConfig
+from cxr.torchkit.weights import download as download
+from cxr.torchkit.weights import load_fitting, parts, recalibrated
+from cxr.weights import RANDOM, describe, find
+from stage1_classify.config import ClassifierConfig, settled, start
 from stage1_classify.data import ClassifierData
 
 
 class Classifier(nn.Module):
     """Gray images uint8 [B, 1, s, s] -> bottleneck features [B, D]; `classify` turns these into logits [B]."""
 
-    def __init__(self, config: ClassifierConfig, pretrained: bool = False) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
+        config = settled(config)
+        if None in (config.mean, config.std):
+            find(start(config))  # which says what is missing
         self.mean, self.std = 255 * config.mean, 255 * config.std
         self.tapped = config.head.kind == "tap"
-        self.backbone = (_tapped if self.tapped else _whole)(config, pretrained)
+        self.backbone = (_tapped if self.tapped else _whole)(config)
         self.frozen = config.freeze_backbone
         if self.frozen:
             self.backbone.requires_grad_(False)
@@ -76,9 +82,7 @@ def check(member: ClassifierConfig) -> None:
     """Raise UsageError, the key first, where the network cannot be made or used, or its start weights do not fit."""
     model = Classifier(member).eval()
     _passes_an_image(model, member)
-    if member.weights == "imagenet":
-        _is_on_the_hub(member.backbone)
-    elif member.weights:
+    if not start(member).random:
         _load(Classifier(member), member)
 
 
@@ -99,37 +103,28 @@ def _passes_an_image(model: "Classifier", member: ClassifierConfig) -> None:
     )
 
 
-def _is_on_the_hub(backbone: str) -> None:
-    import timm
-
-    if not timm.is_model_pretrained(backbone):
-        known = {name.split(".")[0] for name in timm.list_models(pretrained=True)}
-        near = ", ".join(difflib.get_close_matches(backbone, known, n=3)) or "others"
-        raise UsageError(f"weights: timm has no ImageNet weights of {backbone}; it has of {near}")
-
-
 def parameters(member: ClassifierConfig) -> int:
     """Numbers in all of the network's tensors, batch norm's statistics among them, as Keras counts."""
-    return sum(value.numel() for value in Classifier(member).state_dict().values() if value.is_floating_point())
+    model = Classifier(member.model_copy(update={"weights": RANDOM}))
+    return sum(value.numel() for value in model.state_dict().values() if value.is_floating_point())
 
 
 def build(config: ClassifierConfig) -> Classifier:
     """A classifier with its start weights; says in one line where they are from."""
-    if config.weights is None:
-        return Classifier(config)
-    if config.weights == "imagenet":
-        return from_hub(lambda pretrained: Classifier(config, pretrained), config.backbone)
     model = Classifier(config)
+    if start(config).random:
+        return model
     head = _load(model, config)
-    print(f"start weights: {config.weights} (backbone{', head' if head > 0.5 else ''})", flush=True)
+    about = describe(settled(config), start(config), "backbone_args")
+    print(f"start weights: {about} (backbone{', head' if head > 0.5 else ''})", flush=True)
     return model
 
 
 def _load(model: Classifier, config: ClassifierConfig) -> float:
     """Load the start weights into the backbone, and into the head as far as they fit: the share of it found."""
-    found = parts(config.weights)
+    found = parts(find(start(config)))
     share = load_fitting(model.backbone, found["encoder"])
-    if share < 0.5:
+    if share < start(config).least:
         raise UsageError(
             f"weights: '{config.weights}' do not fit the backbone {config.backbone} ({share:.0%} found); "
             f"they would fit the network that they were trained with"
@@ -137,12 +132,12 @@ def _load(model: Classifier, config: ClassifierConfig) -> float:
     return load_fitting(model.head, found.get("head", {}))
 
 
-def _tapped(config: ClassifierConfig, pretrained: bool) -> nn.Module:
+def _tapped(config: ClassifierConfig) -> nn.Module:
     """The backbone up to the tap, under timm's own names."""
     try:
         strides = _made(config.backbone, features_only=True).feature_info.reduction()
         tap = strides.index(config.head.stride)
-        how = {"features_only": True, "out_indices": (tap,), "in_chans": 1, "pretrained": pretrained}
+        how = {"features_only": True, "out_indices": (tap,), "in_chans": 1, "pretrained": False}
         return _cut(_made(config.backbone, **how, **config.backbone_args))
     except ValueError:
         asked = config.head.stride
@@ -152,9 +147,9 @@ def _tapped(config: ClassifierConfig, pretrained: bool) -> nn.Module:
         raise UsageError(f"backbone: timm cannot tap '{config.backbone}' ({error}); {other}") from None
 
 
-def _whole(config: ClassifierConfig, pretrained: bool) -> nn.Module:
+def _whole(config: ClassifierConfig) -> nn.Module:
     """The backbone up to its last feature map, without timm's pooling and classifier."""
-    how = {"num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": pretrained}
+    how = {"num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
     return _made(config.backbone, **how, **config.backbone_args)
 
 

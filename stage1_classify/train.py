@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, tables
+from cxr import boxes, tables, weights
 from cxr.config import from_command_line
 from cxr.errors import run_main
 from cxr.files import replacing
@@ -20,6 +20,7 @@ from cxr.plan import Unit, run
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from stage1_classify import config
+from stage1_classify.check import resolve
 from stage1_classify.frameworks import own
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     members = config.members(recipe, [asked.member] if asked.member else None)
     for name, member in own(members, "stage1_classify.train", sys.argv[1:]):
         member = from_command_line(member, overrides, f"{parser.prog} --member {name}")
+        resolve(name, member)
         for fold in recipe.folds_of(asked.fold):
             unit = config.unit(recipe, paths, name, fold, member)
             run(unit, lambda identity, metrics, unit=unit: train(unit, recipe, paths, identity, metrics))
@@ -47,6 +49,7 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     train_ids, watch_ids, held_out = prepared.split_fold(fold, member.training.validates)
     found = boxes.read_run(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, found, member, train_ids, recipe.seed)
+    metrics["start"] = weights.record(config.start(member))
     metrics |= backend.fit(data, watch_ids, unit.folder, identity, unit.name, fold)
     image_ids = held_out + prepared.ids("unlabelled") + prepared.ids("test")
     prob, features = backend.infer(data, image_ids, unit.folder)

@@ -1,11 +1,14 @@
-"""Before any work: can every segmenter of the recipe be built, and do its start weights fit?
+"""Before any work: can every segmenter of the recipe be built, are its start weights here, and do they fit?
 
-python -m stage2_segment.check    of the chosen recipe; what settings alone can tell, reading them has told before
+python -m stage2_segment.check            of the chosen recipe; what settings alone can tell, reading them has told
+python -m stage2_segment.check --fetch    only have the hub's start weights fetched; what it does not give is said
 """
 
+import argparse
 import difflib
 import warnings
 
+from cxr import weights
 from cxr.errors import UsageError, run_main
 from cxr.paths import Paths
 from cxr.recipe import Recipe, chosen
@@ -16,7 +19,14 @@ SIDE = 64  # least image that every encoder takes
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="stage2_segment.check")
+    parser.add_argument("--fetch", action="store_true", help="only fetch start weights")
+    asked = parser.parse_args()
     recipe, paths = chosen(say=False)
+    if asked.fetch:
+        for name, member in {config.start(m): (name, m) for name, m in config.members(recipe).items()}.values():
+            weights.tell(resolve, name, member)
+        return
     check(recipe, paths)
 
 
@@ -28,6 +38,8 @@ def check(recipe: Recipe, paths: Paths) -> None:
     members = config.members(recipe)
     for name, member in members.items():
         check_member(name, member)
+        for remark in weights.remarks(member, config.start(member), "encoder_args"):
+            print(f"NOTE: {config.path_of(name)}: {remark}", flush=True)
     print(f"stage 2: {len(members)} members can be built")
 
 
@@ -39,10 +51,35 @@ def check_member(name: str, member: SegmenterConfig) -> None:
         if problem := trouble(member):
             fitting = [words for words, other in _others(member) if not trouble(other)]
             raise UsageError(f"{path}: key 'encoder': {problem}; what fits: {', '.join(fitting) or _known()}")
+        resolve(name, member)
         try:
             _check_weights(member)
         except UsageError as error:
             raise UsageError(f"{path}: key 'weights': {error}") from None
+
+
+def resolve(name: str, member: SegmenterConfig) -> None:
+    """Have a member's start weights on this machine before any unit; UsageError as for `check`."""
+    start = config.start(member)
+    if not weights.lacking(start.inputs):  # then no framework is needed
+        return
+    from cxr.torchkit.weights import download
+    from stage2_segment.models import no_encoder
+
+    try:
+        no_encoder(member)
+        weights.fetch(start, download)
+    except UsageError as error:
+        raise type(error)(f"{config.path_of(name)}: key 'weights': {error}") from None
+
+
+def ready(recipe: Recipe, names: list[str], found: dict[str, SegmenterConfig]) -> dict[str, SegmenterConfig]:
+    """Members, those named with all that they start from: the start weights are here, their settings complete."""
+    chain = [former for name in names for former in config.formers(name, found[name])]
+    found = {former: config.members(recipe, former)[former] for former in chain if former not in found} | found
+    for name in dict.fromkeys([*chain, *names]):
+        resolve(name, found[name])
+    return config.settled(found)
 
 
 def trouble(member: SegmenterConfig) -> str | None:
@@ -60,7 +97,7 @@ def _tried(member: SegmenterConfig, device: str) -> str | None:
 
     try:
         with torch.device(device), torch.no_grad():
-            Segmenter(member)(torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8))
+            Segmenter(member.model_copy(update={"weights": None}))(torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8))
     except UsageError as error:
         return str(error)
     except Exception as error:  # shapes that do not meet: libraries raise many kinds
@@ -98,27 +135,12 @@ def _check_weights(member: SegmenterConfig) -> None:
 
     from stage2_segment.models import Segmenter, fill, no_encoder
 
-    if member.weights is None:
+    if config.start(member).random:
         return
     no_encoder(member)
-    if member.weights == "imagenet":
-        _check_hub(member.encoder)
-        return
     with torch.device("meta"):
         model = Segmenter(member)
     fill(model, member)
-
-
-def _check_hub(encoder: str) -> None:
-    """UsageError where the hub is known to have no ImageNet weights of an encoder; the hub is not asked."""
-    import timm
-    from segmentation_models_pytorch.encoders import encoders
-
-    if encoder.startswith("tu-"):
-        if not timm.models.is_model_pretrained(encoder.removeprefix("tu-")):
-            raise UsageError(f"timm has no weights of {encoder.removeprefix('tu-')}; leave it out")
-    elif "imagenet" not in encoders[encoder]["pretrained_settings"]:
-        raise UsageError(f"there are no ImageNet weights of {encoder}; leave it out")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cxr.recipe import Recipe
 from cxr.sampling import Sampling
 from cxr.training import HeadConfig, Training
 from cxr.views import View
-from cxr.weights import look_up
+from cxr.weights import MISSING, RANDOM, Start, settle
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
@@ -71,14 +71,15 @@ class SegmenterConfig(Strict):
     """The encoder's batch norm keeps its start statistics and weights (fourth place); of a random start, those of the
     training images."""
     weights: str | None = None
-    """Start weights: 'imagenet' asks the hub, another name is a file in WEIGHTS or weights/; none: random."""
+    """Start: 'imagenet' (a file <encoder>_imagenet in WEIGHTS or weights/, else the hub's), the name of another file
+    there, or 'random'; has to be said (weights/README.md), but by a member that has start_from."""
     start_from: str | None = None
     """Another member, trained first on the same folds, whose weights this one goes on from (512, then 1024)."""
     recalibrate: bool = False
     """Set batch norm's statistics on the training images before the first step."""
-    mean: float = 0.449
-    std: float = 0.226
-    """Of the gray values in 0..1, as the start weights expect them (ImageNet's means over the colours)."""
+    mean: float | None = None
+    std: float | None = None
+    """Of the gray values in 0..1; none: as the start weights want them, else ImageNet's .449 and .226."""
     view: View
     augment: Augment = Augment()
     loss: LossConfig = LossConfig()
@@ -90,6 +91,7 @@ class SegmenterConfig(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> "SegmenterConfig":
         problems = [*_network_problems(self), *_start_problems(self), *_view_problems(self)]
+        problems += [MISSING] if self.weights is None and not self.start_from else []
         if problems:
             raise ValueError(problems[0])
         return self
@@ -101,8 +103,10 @@ def _network_problems(member: SegmenterConfig) -> list[str]:
 
 
 def _fcn_problems(member: SegmenterConfig) -> list[str]:
-    needs_encoder = ("encoder", "encoder_args", "attention", "freeze_encoder", "freeze_norm", "weights", "label_head")
+    needs_encoder = ("encoder", "encoder_args", "attention", "freeze_encoder", "freeze_norm", "label_head")
     found = [f"{key}: fcn has no encoder; leave it out, or take unet" for key in needs_encoder if getattr(member, key)]
+    if member.weights not in (None, RANDOM):
+        found.append("weights: fcn has no encoder to take them; write `weights: random`, or take unet")
     if member.training.head_first or member.training.layer_decay != 1:
         found.append("training.head_first, training.layer_decay: fcn has no encoder; leave them out")
     if "decoder_channels" not in member.model_fields_set or not 3 <= len(member.decoder_channels) <= DEPTH + 1:
@@ -203,8 +207,8 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: SegmenterCo
         room=ROOM,
         command=("stage2_segment.train", "--member", name, "--fold", str(fold)),
         folder=paths.unit(2, name, fold),
-        config=UnitConfig(member=member, fold=fold, seed=recipe.seed, maps=maps),
-        inputs=(*_inputs(recipe, paths, member), *_weights(member), *former),
+        config=UnitConfig(member=_alone(member), fold=fold, seed=recipe.seed, maps=maps),
+        inputs=(*_inputs(recipe, paths, member), *start(member).inputs, *former),
         work=work(member, images * (recipe.folds - 1) / recipe.folds),
         disk=int(maps * images / recipe.folds * member.view.largest**2 + 60e6),
         gpu=True,
@@ -219,7 +223,7 @@ def test_unit(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) 
         room=ROOM,
         command=("stage2_segment.predict", "--member", name),
         folder=paths.run / "stage2" / name / "test",
-        config=UnitConfig(member=member, fold=None, seed=recipe.seed),
+        config=UnitConfig(member=_alone(member), fold=None, seed=recipe.seed),
         inputs=(*_inputs(recipe, paths, member), *weights),
         disk=paths.prepared_images // 4 * member.view.largest**2,
         gpu=True,
@@ -229,7 +233,7 @@ def test_unit(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) 
 def units(recipe: Recipe, paths: Paths) -> list[Unit]:
     """Every unit of a recipe, in the order to run them; of a member's formers the trainings alone."""
     found, weights_only = [], only_formers(recipe)
-    for name, member in members(recipe).items():
+    for name, member in settled(members(recipe)).items():
         maps = name not in weights_only
         found += [unit(recipe, paths, name, fold, member, maps) for fold in recipe.trained]
         found += [test_unit(recipe, paths, name, member)] if maps else []
@@ -248,6 +252,33 @@ def members(recipe: Recipe, asked: str | None = None) -> dict[str, SegmenterConf
 def _from_its_former(member: SegmenterConfig) -> SegmenterConfig:
     """A recipe's start weights are for those that start from no other member."""
     return member.model_copy(update={"weights": None}) if member.start_from else member
+
+
+def start(member: SegmenterConfig) -> Start:
+    """What a member starts from, but for start_from."""
+    encoder = member.encoder or ""
+    return Start(member.weights, encoder.removeprefix("tu-"), "timm" if encoder.startswith("tu-") else "smp")
+
+
+def settled(found: dict[str, SegmenterConfig]) -> dict[str, SegmenterConfig]:
+    """Members whose gray values and padding, where their YAML leaves them out, are those that their start wants.
+
+    A member with start_from takes its former's, which has to be among them.
+    """
+    return {name: _settled(found, member) for name, member in found.items()}
+
+
+def _settled(found: dict[str, SegmenterConfig], member: SegmenterConfig) -> SegmenterConfig:
+    if not member.start_from:
+        return _alone(member)
+    former = _settled(found, found[member.start_from])
+    silent = [key for key in ("mean", "std") if getattr(member, key) is None]
+    changes = {key: getattr(former, key) for key in silent} | {"encoder_args": former.encoder_args}
+    return member.model_copy(update=changes)
+
+
+def _alone(member: SegmenterConfig) -> SegmenterConfig:
+    return member if member.start_from else settle(member, start(member), "encoder_args")
 
 
 def only_formers(recipe: Recipe) -> set[str]:
@@ -270,8 +301,3 @@ def _inputs(recipe: Recipe, paths: Paths, member: SegmenterConfig) -> tuple[Path
     files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
     boxes = [paths.boxes] if member.view.crop == "box" else []
     return (*files, paths.folds, *boxes)
-
-
-def _weights(member: SegmenterConfig) -> tuple[Path, ...]:
-    found = look_up(member.weights) if member.weights else None
-    return (found,) if found else ()

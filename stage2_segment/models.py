@@ -8,18 +8,22 @@ from torch import nn
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.heads import head
-from cxr.torchkit.weights import from_hub, load_fitting, parts
-from stage2_segment.config import DEPTH, SegmenterConfig
+from cxr.torchkit.weights import load_fitting, parts
+from cxr.weights import describe, find, settle
+from stage2_segment.config import DEPTH, SegmenterConfig, start
 from stage2_segment.fcn import Fcn
 
 
 class Segmenter(nn.Module):
     """Gray images uint8 [B, 1, s, s] -> map logits [B, 1, s, s] and label logits [B] (None without a label head)."""
 
-    def __init__(self, config: SegmenterConfig, pretrained: bool = False) -> None:
+    def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
+        config = settle(config, start(config), "encoder_args")
+        if None in (config.mean, config.std):
+            find(start(config))  # which says what is missing
         self.mean, self.std = 255 * config.mean, 255 * config.std
-        self.net = network(config, pretrained)
+        self.net = network(config)
         self.drop = nn.Dropout2d(0.0 if self.encoder is None else config.dropout)
         self.frozen, self.frozen_norm = config.freeze_encoder, config.freeze_norm
         self.head, self.tap = None, DEPTH
@@ -76,27 +80,26 @@ def build(config: SegmenterConfig, former: Path | None = None) -> Segmenter:
         share = load_fitting(model, load_weights(former))
         print(f"start weights: {former.parent.parent.name}, {former.parent.name} ({share:.0%})", flush=True)
         return model
-    if config.weights is None:
-        return Segmenter(config)
-    no_encoder(config)
-    if config.weights == "imagenet":
-        return from_hub(lambda pretrained: Segmenter(config, pretrained), config.encoder)
     model = Segmenter(config)
-    print(f"start weights: {config.weights} ({fill(model, config)})", flush=True)
+    if start(config).random:
+        return model
+    no_encoder(config)
+    about = describe(settle(config, start(config), "encoder_args"), start(config), "encoder_args")
+    print(f"start weights: {about} ({fill(model, config)})", flush=True)
     return model
 
 
 def no_encoder(config: SegmenterConfig) -> None:
     """UsageError where start weights are asked for that no encoder can take."""
     if config.architecture == "fcn":
-        raise UsageError(f"weights '{config.weights}': fcn has no encoder to take them; leave them out")
+        raise UsageError(f"weights '{config.weights}': fcn has no encoder to take them; write `weights: random`")
 
 
 def fill(model: Segmenter, config: SegmenterConfig) -> str:
     """Load the file `config.weights` where it fits; returns what was found, UsageError where too little fits."""
-    found, prefix = parts(config.weights), "model." if config.encoder.startswith("tu-") else ""
+    found, prefix = parts(find(start(config))), "model." if config.encoder.startswith("tu-") else ""
     share = load_fitting(model.encoder, found["encoder"], prefix=prefix)
-    if share < 0.5:
+    if share < start(config).least:
         name, tensor = next(iter(model.encoder.state_dict().items()))
         raise UsageError(
             f"weights '{config.weights}' do not fit the encoder {config.encoder} ({share:.0%} found); "
@@ -108,7 +111,7 @@ def fill(model: Segmenter, config: SegmenterConfig) -> str:
     return f"encoder {share:.0%}{', decoder' if decoder else ''}"
 
 
-def network(config: SegmenterConfig, pretrained: bool = False) -> nn.Module:
+def network(config: SegmenterConfig) -> nn.Module:
     """The bare network of a member; UsageError where the library cannot pair encoder and architecture."""
     if config.architecture == "fcn":
         return Fcn(config.decoder_channels[:-1], config.decoder_channels[-1], config.dropout)
@@ -117,7 +120,7 @@ def network(config: SegmenterConfig, pretrained: bool = False) -> nn.Module:
     kinds = {"unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus}
     try:
         found = kinds[config.architecture](
-            config.encoder, encoder_weights="imagenet" if pretrained else None, in_channels=1,
+            config.encoder, encoder_weights=None, in_channels=1,
             decoder_channels=config.decoder_channels, decoder_attention_type=config.attention, **config.encoder_args,
         )  # fmt: skip
     except (KeyError, ValueError, TypeError) as error:

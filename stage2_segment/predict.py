@@ -18,6 +18,7 @@ from cxr.plan import Unit, run
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from stage2_segment import config
+from stage2_segment.check import ready
 
 
 def main() -> None:
@@ -25,10 +26,11 @@ def main() -> None:
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
-    found = config.members(recipe, asked.member)
-    for name in [asked.member] if asked.member else recipe.stage2:
-        member = found[name]
-        make(recipe, paths, name, from_command_line(member, overrides, f"{parser.prog} --member {name}"))
+    found, names = config.members(recipe, asked.member), [asked.member] if asked.member else recipe.stage2
+    found |= {name: from_command_line(found[name], overrides, f"{parser.prog} --member {name}") for name in names}
+    found = ready(recipe, names, found)
+    for name in names:
+        make(recipe, paths, name, found[name])
 
 
 def make(recipe: Recipe, paths: Paths, name: str, member: config.SegmenterConfig) -> None:

@@ -6,6 +6,7 @@ python -m stage2_segment.train --member unet_effb4_crop --fold 0 [--training.epo
 import argparse
 from pathlib import Path
 
+from cxr import runs, weights
 from cxr.config import from_command_line
 from cxr.errors import DataError, run_main
 from cxr.files import read_json
@@ -14,6 +15,7 @@ from cxr.plan import Unit, run
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from stage2_segment import config, predict
+from stage2_segment.check import ready
 from stage2_segment.predict import open_data, write_maps
 
 
@@ -24,8 +26,10 @@ def main() -> None:
     asked, overrides = parser.parse_known_args()
     recipe, paths = chosen()
     found = config.members(recipe, asked.member)
-    for name in [asked.member] if asked.member else list(found):
-        found[name] = from_command_line(found[name], overrides, f"{parser.prog} --member {name}")
+    names = [asked.member] if asked.member else list(found)
+    found |= {name: from_command_line(found[name], overrides, f"{parser.prog} --member {name}") for name in names}
+    found = ready(recipe, names, found)
+    for name in names:
         for fold in recipe.folds_of(asked.fold):
             _after_its_formers(recipe, paths, found, name, fold)
         if asked.fold is None and name not in config.only_formers(recipe):
@@ -35,8 +39,7 @@ def main() -> None:
 def _after_its_formers(recipe: Recipe, paths: Paths, found: dict, name: str, fold: int) -> None:
     """Train a member on a fold; before it, where that is not done, those that it starts from."""
     for former in config.formers(name, found[name]):
-        member = found.get(former) or config.members(recipe, former)[former]
-        _once(_unit(recipe, paths, former, fold, member), recipe, paths)
+        _once(_unit(recipe, paths, former, fold, found[former]), recipe, paths)
     _make(_unit(recipe, paths, name, fold, found[name]), recipe, paths)
 
 
@@ -70,6 +73,7 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     seed(recipe.seed, fold)
     former = config.former_weights(paths, member, fold) if member.start_from else None
     model, on = _start(member, data, former), device()
+    metrics["start"] = _started(member, former)
     metrics |= fit(
         model, data, SegmenterLoss(member), member.training, unit.folder, identity, on,
         watch(data, watch_ids, on), label=unit.name,
@@ -77,6 +81,14 @@ def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     if unit.config.maps:
         write_maps(unit.folder, [model], data, held_out, on)
     (unit.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _started(member: config.SegmenterConfig, former: Path | None) -> dict[str, str]:
+    """For run.json: the file that the network started from."""
+    if former is None:
+        return weights.record(config.start(member))
+    whose = f"stage 2, {former.parent.parent.name}, {former.parent.name}"
+    return {"name": member.start_from, "file": former.name, "sha256": runs.digest(former), "origin": whose}
 
 
 def _start(member: config.SegmenterConfig, data, former: Path | None):

@@ -1,23 +1,28 @@
-"""Start weights: a name looked up in the folder WEIGHTS, then in weights/ of the project, else asked of the hub.
+"""Start weights in PyTorch: loaded from a file of cxr.weights; what a hub has, written as such a file.
 
-A file holds either a backbone under timm's names (ImageNet), or a whole start with the prefixes
+A file holds either a backbone under its library's names (ImageNet), or a whole start with the prefixes
 'encoder.', 'head.' and 'decoder.<architecture>.' (see weights/README.md).
 """
 
-import os
-from collections.abc import Callable, Iterable
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
-from cxr.weights import find
+from cxr.weights import Start
+
+WRAPPERS = ("", "model.", "body.")  # that timm puts before a backbone's names where it gives feature maps only
 
 
-def parts(name: str) -> dict[str, dict[str, torch.Tensor]]:
+def parts(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Tensors of a weights file by part: 'encoder' always, others where the file has them."""
-    tensors = load_weights(find(name))
+    tensors = read(path)
     if not any(key.startswith("encoder.") for key in tensors):
         return {"encoder": tensors}
     found: dict[str, dict[str, torch.Tensor]] = {}
@@ -30,22 +35,40 @@ def parts(name: str) -> dict[str, dict[str, torch.Tensor]]:
     return found
 
 
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a file, half precision widened; UsageError where it is damaged."""
+    try:
+        return load_weights(path)
+    except Exception as error:  # safetensors' own kinds
+        raise UsageError(f"{path} cannot be read ({error}); get it anew (weights/README.md)") from None
+
+
 def load_fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str = "") -> float:
     """Load the tensors whose name and shape fit; returns the share of the module's tensors that were found.
 
     A first convolution for three channels serves one channel by the sum over its inputs.
     """
-    own = module.state_dict()
-    fitting = {}
+    fitting = _fitting(module, tensors, prefix)
+    module.load_state_dict(fitting, strict=False)
+    wanted = [value for value in module.state_dict().values() if value.is_floating_point()]  # no batch norm's counters
+    return len(fitting) / max(len(wanted), 1)
+
+
+def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    own, fitting = module.state_dict(), {}
     for key, value in tensors.items():
-        target = own.get(prefix + key)
-        if target is not None and target.ndim == 4 and target.shape[1] == 1 and value.shape[1] == 3:
+        name = next((name for name in _names(prefix, key) if name in own), None)
+        target = own.get(name)
+        if target is not None and target.ndim == 4 and target.shape[1] == 1 and value.ndim == 4 and value.shape[1] == 3:
             value = value.sum(1, keepdim=True)
         if target is not None and target.is_floating_point() and target.shape == value.shape:
-            fitting[prefix + key] = value
-    module.load_state_dict(fitting, strict=False)
-    wanted = [key for key, value in own.items() if value.is_floating_point()]  # batch norm's counters are not weights
-    return len(fitting) / max(len(wanted), 1)
+            fitting[name] = value
+    return fitting
+
+
+def _names(prefix: str, key: str) -> list[str]:
+    """How a backbone's tensor may be called where timm gives feature maps: 'stages.0.x' is 'stages_0.x' in some."""
+    return [prefix + wrapper + name for wrapper in WRAPPERS for name in (key, key.replace(".", "_", 1))]
 
 
 def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
@@ -63,15 +86,47 @@ def recalibrated(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
         norm.momentum = momentum
 
 
-def from_hub(make: Callable[[bool], nn.Module], backbone: str) -> nn.Module:
-    """`make(pretrained=True)`, with ImageNet weights from the hub; offline it says so and starts from random ones."""
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
-    try:
-        model = make(True)
-    except UsageError:
-        raise
-    except Exception as error:  # the hub's clients raise many kinds
-        print(f"ImageNet weights of {backbone} cannot be fetched ({type(error).__name__}): random start", flush=True)
-        return make(False)
-    print(f"start weights: ImageNet, from the hub ({backbone})", flush=True)
-    return model
+def download(start: Start, path: Path) -> None:
+    """Write the ImageNet weights that timm's or smp's hub has of a network: its tensors, and what it wants of images.
+
+    UsageError where the library knows of none; else whatever the hub's client raises.
+    """
+    tensors, wants = {"timm": _timm, "smp": _smp}[start.hub](start.network)
+    save(path, tensors, wants)
+
+
+def save(path: Path, tensors: dict[str, torch.Tensor], wants: dict) -> None:
+    """Write tensors with what their network wants of its input, under one key: safetensors orders several at random."""
+    own = {key: value.detach().clone().contiguous() for key, value in tensors.items()}  # some share memory
+    save_file(own, path, metadata={"input": json.dumps(wants)})
+
+
+def _timm(name: str) -> tuple[dict[str, torch.Tensor], dict]:
+    import timm
+
+    if not timm.models.is_model_pretrained(name):
+        known = {each.split(".")[0] for each in timm.list_models(pretrained=True)}
+        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "others"
+        raise UsageError(f"timm has no ImageNet weights of {name}; it has of {near}")
+    model = timm.create_model(name, pretrained=True)
+    about = model.pretrained_cfg
+    source = about.get("hf_hub_id") or about.get("url") or name
+    return model.state_dict(), {"mean": _gray(about["mean"]), "std": _gray(about["std"]), "source": source}
+
+
+def _smp(name: str) -> tuple[dict[str, torch.Tensor], dict]:
+    from segmentation_models_pytorch import encoders as smp
+
+    if "imagenet" not in smp.encoders.get(name, {"pretrained_settings": ()})["pretrained_settings"]:
+        raise UsageError(f"smp has no ImageNet weights of {name}, but random ones")
+    tensors = smp.get_encoder(name, weights="imagenet").state_dict()
+    about = smp.get_preprocessing_params(name, "imagenet")
+    scale = max(about["input_range"])  # 255 of few
+    source = smp.encoders[name]["pretrained_settings"]["imagenet"]["repo_id"]
+    return tensors, {key: _gray(about[key]) / scale for key in ("mean", "std")} | {"source": source}
+
+
+def _gray(colours: Iterable[float]) -> float:
+    """The mean over the colours: the gray channel stands for all three."""
+    values = list(colours)
+    return round(sum(values) / len(values), 4)

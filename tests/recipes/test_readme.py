@@ -23,7 +23,7 @@ PUBLISHED = {
 COUNT = """
 import json, sys
 from stage1_classify import config, keras_backend
-members = {name: config.read(name).model_copy(update={"weights": None}) for name in sys.argv[1:]}
+members = {name: config.read(name).model_copy(update={"weights": "random"}) for name in sys.argv[1:]}
 print(json.dumps({name: keras_backend.parameters(member) for name, member in members.items()}))
 """
 

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights as Weights
 
+from cxr.config import validate
 from cxr.errors import UsageError
 from cxr.geometry import Box, iou
 from cxr.torchkit.checkpoint import load_weights, save_weights
 from stage0_bbox import config
+from stage0_bbox import model as model_module
+from stage0_bbox.check import check, resolve
 from stage0_bbox.model import Detector, build, losses, vote
+from tests.stage0_bbox.conftest import RECIPE
 
 SIZE = 64
 
@@ -83,27 +88,59 @@ def test_start_weights_of_three_channels_serve_one(detector, tmp_path, monkeypat
         build(detector.model_copy(update={"weights": "start"}))
 
 
-def test_without_its_weights_file_it_says_so_and_starts_from_random(detector, monkeypatch, tmp_path):
-    monkeypatch.setenv("WEIGHTS", str(tmp_path))
-    _, start = build(detector.model_copy(update={"weights": "no_such_weights"}))
-    assert start.startswith("random ('no_such_weights' is neither")
+@pytest.mark.parametrize("change", [
+    {"weights": None}, {"weights": "coco"}, {"weights": "imagenet"},
+    {"model": "fasterrcnn_resnet50_fpn_v2", "weights": "imagenet"},
+])  # fmt: skip
+def test_a_start_that_cannot_be_is_refused(detector, change):
+    with pytest.raises(UsageError, match=r"a\.yaml: weights: .*random"):
+        validate(detector.model_dump() | change, config.Config, "a.yaml")
 
 
-def test_without_a_hub_the_large_one_starts_from_random(monkeypatch):
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+@pytest.fixture
+def large() -> config.Config:
+    return config.read("fasterrcnn_r50").model_copy(update={"size": 64})
 
+
+def test_without_a_hub_and_without_its_file_it_is_refused_and_nothing_is_left(large, monkeypatch, home):
     def offline(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr(FasterRCNN_ResNet50_FPN_V2_Weights, "get_state_dict", offline)
-    large = config.read("fasterrcnn_r50").model_copy(update={"size": 64})
-    model, start = build(large)
-    assert "no route" in start
+    monkeypatch.setattr(Weights, "get_state_dict", offline)
+    recipe = RECIPE.model_copy(update={"stage0": "fasterrcnn_r50"})
+    what = r"fasterrcnn_r50\.yaml: weights: coco: .*no route.*put fasterrcnn_resnet50_fpn_v2_coco\.safetensors into"
+    for ask in (resolve, check):
+        with pytest.raises(UsageError, match=what):
+            ask(recipe, large)
+    named = large.model_copy(update={"weights": "no_such_weights"})
+    with pytest.raises(UsageError, match=r"expected no_such_weights\.safetensors"):
+        check(recipe, named)
+    assert not list(home.rglob("*.safetensors"))
+
+
+def test_the_large_one_starts_from_coco_which_is_asked_for_once(large, monkeypatch):
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+
+    donor, asked = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=91).state_dict(), []
+    monkeypatch.setattr(Weights, "get_state_dict", lambda *_, **__: asked.append(1) or donor)
+    for _ in range(2):
+        resolve(RECIPE, large)
+    assert asked == [1]
+    model, about = build(large)
+    assert about.startswith("fasterrcnn_resnet50_fpn_v2_coco.safetensors, hub")
+    assert about.endswith("(100% of the tensors)")
+    box_head = model.net.roi_heads.box_head.state_dict()
+    assert all(torch.equal(value, donor[f"roi_heads.box_head.{key}"]) for key, value in box_head.items())
+    assert torch.equal(model.net.backbone.inner.body.conv1.weight, donor["backbone.body.conv1.weight"])
     torch.manual_seed(0)
     loss = losses(model.train(), batch(2))
     loss.backward()
     assert torch.isfinite(loss)
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    part = {key: value for key, value in donor.items() if not key.startswith("rpn.")}
+    monkeypatch.setattr(model_module, "read", lambda _path: part)
+    with pytest.raises(UsageError, match=r"weights 'coco' .* do not fit"):
+        build(large)
 
 
 def test_a_vote_is_the_mean_by_score_of_what_overlaps_the_best():

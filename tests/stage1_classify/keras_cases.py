@@ -34,6 +34,7 @@ def member(**settings) -> config.ClassifierConfig:
     training = {"epochs": 2, "batch": 4, "lr": 0.01, "workers": 0, "amp": False} | settings.pop("training", {})
     head = settings.pop("head", {"kind": "tap", "stride": 2, "width": 4, "dropout": (0.2, 0.2, 0.2)})
     given = {"framework": "keras", "backbone": "VGG16", "view": {"size": 32, "crop": "full"}, "augment": {"hflip": 0.5}}
+    given |= {"weights": "random"}
     return config.ClassifierConfig.model_validate(given | {"head": head, "training": training} | settings)
 
 

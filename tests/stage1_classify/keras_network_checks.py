@@ -3,11 +3,10 @@
 Each function is a check that test_keras.py names; run by keras_cases.main in a process of its own.
 """
 
-import contextlib
-import io
 import os
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -16,6 +15,7 @@ from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from stage1_classify import config, keras_backend, keras_models, keras_steps, keras_weights
 from stage1_classify import train as step
+from stage1_classify.check import check
 from stage3_stack.data import read_fold
 from tests.stage1_classify.keras_cases import data_of, fit, folder, images, member, paths, refused, stored
 
@@ -130,20 +130,50 @@ def weights_of_a_training_start_another() -> None:
     assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), saved, strict=True))
 
 
-def no_hub_is_said_and_the_start_is_random() -> None:
+def hub_is_asked_once_and_its_file_starts_every_network() -> None:
+    os.environ["CXR_HOME"], home = str(folder()), os.environ["CXR_HOME"]
+    fetch, asked = keras_models.backbone_of, []
+    donor = fetch("VGG16")
+
+    def hub(name, weights=None):
+        asked.append(weights) if weights else None
+        return donor if weights else fetch(name)
+
+    keras_weights.backbone_of = hub
+    one = member(weights="imagenet")
+    for _ in range(2):
+        check("a", one)
+    file, model = config.start(one).file, keras_weights.start(one)
+    assert asked == ["imagenet"]
+    assert file.name == "VGG16_imagenet.h5"
+    found = {layer.name: layer.get_weights() for layer in keras_models.every_layer(model)}
+    for layer in ("block1_conv1", "block2_conv2"):
+        assert all(np.array_equal(*p) for p in zip(found[layer], donor.get_layer(layer).get_weights(), strict=True))
+    first = file.read_bytes()
+    file.unlink()
+    check("a", one)
+    assert file.read_bytes() == first
+    with h5py.File(file, "a") as stored:
+        del stored["block1_conv1"].attrs["weight_names"]
+        stored["block1_conv1"].attrs["weight_names"] = []
+    refused("'imagenet' (VGG16_imagenet.h5) do not fit", check, "a", one)
+    keras_weights.backbone_of, os.environ["CXR_HOME"] = fetch, home
+
+
+def no_hub_is_refused_and_leaves_nothing() -> None:
+    os.environ["CXR_HOME"], home = str(folder()), os.environ["CXR_HOME"]
     fetch = keras_weights.backbone_of
 
     def offline(name, weights=None):
         if weights:
-            raise ConnectionError
+            raise ConnectionError("no route")
         return fetch(name)
 
     keras_weights.backbone_of = offline
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        keras_weights.start(member(weights="imagenet"))
-    keras_weights.backbone_of = fetch
-    assert said.getvalue().count("cannot be fetched") == 1
+    part = "a.yaml: weights: imagenet: the hub (keras) gives none (ConnectionError: no route); put VGG16_imagenet.keras"
+    refused(part, check, "a", member(weights="imagenet"))
+    assert not list(Path(os.environ["CXR_HOME"]).rglob("*.h5"))
+    keras_weights.backbone_of, os.environ["CXR_HOME"] = fetch, home
 
 
 def what_keras_lacks_is_refused() -> None:

@@ -158,6 +158,7 @@ from stage1_classify.cam.keras_maps import grad_cam
 from stage1_classify.keras_models import network, parts
 view = config.read("smoke").view
 how = {"framework": "keras", "backbone": "EfficientNetB0", "head": HeadConfig(kind="pooled", dropout=(0, 0, 0))}
+how["weights"] = "random"
 member = config.ClassifierConfig(**how, view=view, training=config.read("smoke").training)
 model, images = network(member), np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1)).astype(np.uint8)
 backbone, head = parts(model)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -12,10 +13,13 @@ from cxr import tables
 from cxr.augment import Augment
 from cxr.config import load
 from cxr.errors import UsageError
+from cxr.files import read_json
 from cxr.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, read
+from cxr.runs import digest, metrics
+from cxr.torchkit.weights import save
 from cxr.training import HeadConfig
 from cxr.views import View
 from stage1_classify import config, timm_backend, train
@@ -43,7 +47,7 @@ def data(paths) -> ClassifierData:
 
 @pytest.mark.parametrize("name", ["mnv2_crop", "smoke", "effb4_crop", "xception_crop"])
 def test_network_at_64_pixels(name):
-    member = config.read(name).model_copy(update={"weights": None})
+    member = config.read(name).model_copy(update={"weights": "random"})
     model = timm_backend.build(member)
     features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
     assert features.shape == (2, member.head.width)
@@ -150,6 +154,7 @@ def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
         ("training: {epochs: 1, batch: 1, lr: 1, schedule: warmup, warmup_epochs: 2}", "needs lr_start"),
         ("training: {epochs: 1, batch: 1, lr: 1, ema: 2.0}", "training.ema"),
         ("augment: {rotate: 10}", "augment.rotate"),
+        ("", "weights: say where it starts: imagenet, random, or the name of a file"),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused(tmp_path, text, said):
@@ -174,7 +179,7 @@ def test_examples_are_keyed_and_carry_their_label(data):
 def test_unit_writes_what_the_contract_says(paths, monkeypatch):
     for fold in range(2):
         unit = config.unit(RECIPE, paths, "smoke", fold, config.read("smoke"))
-        train.run(unit, lambda identity, metrics, unit=unit: train.train(unit, RECIPE, paths, identity, metrics))
+        train.run(unit, lambda identity, noted, unit=unit: train.train(unit, RECIPE, paths, identity, noted))
         assert unit.current
         found = tables.read(unit.folder / "predictions.parquet", tables.PREDICTIONS, "").set_index("image_id")
         features = np.load(unit.folder / "features.npz", allow_pickle=False)
@@ -185,6 +190,7 @@ def test_unit_writes_what_the_contract_says(paths, monkeypatch):
         assert set(found.index[found["split"] == "train"]) == set(folds.index[folds["fold"] == fold])
         assert (found["split"] == "test").sum() == 3
         assert not (unit.folder / "checkpoint.pt").exists()
+        assert metrics(unit.folder)["start"] == {"name": "random"}
         again = timm_backend.infer(_data_of(paths, unit), list(found.index), unit.folder)
         assert np.allclose(again[0], found["prob"], atol=1e-6)  # saved and loaded, it says the same
 
@@ -224,17 +230,35 @@ def test_local_weights_load_and_one_that_does_not_fit_is_refused(tmp_path, monke
         timm_backend.build(member.model_copy(update={"weights": "absent"}))
 
 
-def test_offline_hub_is_said_and_training_starts_from_random_weights(monkeypatch, capsys):
-    real = timm_backend.Classifier
+def test_every_fold_loads_the_file_that_was_fetched_once(paths, monkeypatch, capsys):
+    """By the stage's own command, alone: the hub is asked before the first unit, and by no unit."""
+    asked = []
 
-    def offline(member, pretrained=False):
-        if pretrained:
-            raise ConnectionError
-        return real(member)
+    def download(start, path):
+        asked.append(start.name)
+        torch.manual_seed(5)
+        tensors = timm.create_model(start.network).state_dict()
+        save(path, tensors, {"mean": 0.25, "std": 0.5})
 
-    monkeypatch.setattr(timm_backend, "Classifier", offline)
-    timm_backend.build(config.read("smoke").model_copy(update={"weights": "imagenet"}))
-    assert "cannot be fetched" in capsys.readouterr().out
+    monkeypatch.setattr(timm_backend, "download", download)
+    member = config.read("smoke").model_copy(update={"weights": "imagenet"})
+    monkeypatch.setattr(config, "read", lambda _name: member)
+    monkeypatch.setattr(train, "chosen", lambda: (RECIPE, paths))
+    monkeypatch.setattr("sys.argv", ["train"])
+    train.main()
+    assert asked == ["mobilenetv2_050_imagenet"]
+    records = [read_json(unit.folder / "run.json") for unit in config.units(RECIPE, paths)]
+    starts = [record["metrics"]["start"] for record in records]
+    assert starts[0] == starts[1]
+    assert starts[0]["sha256"] == digest(config.start(member).file)
+    assert [record["config"]["member"]["mean"] for record in records] == [0.25, 0.25]
+    assert all(unit.current for unit in config.units(RECIPE, paths))
+    config.start(member).file.unlink()  # where it is gone, nothing is trained from something else
+    assert not any(unit.current for unit in config.units(RECIPE, paths))
+    monkeypatch.setattr(timm_backend, "download", lambda *_: 1 / 0)
+    with pytest.raises(UsageError, match=r"smoke\.yaml: weights: imagenet: .*put mobilenetv2_050_imagenet\.safe"):
+        train.main()
+    assert [read_json(unit.folder / "run.json") for unit in config.units(RECIPE, paths)] == records
 
 
 @pytest.mark.parametrize(
@@ -259,7 +283,26 @@ def test_what_cannot_be_made_is_refused_before_any_work(settings, said):
 
 @pytest.mark.parametrize("name", ["mnv2_crop", "effb4_crop", "xception_crop", "erinqhu_resnet34"])
 def test_what_can_be_made_passes_the_check(name):
-    check(name, config.read(name))
+    check(name, config.read(name).model_copy(update={} if name == "mnv2_crop" else {"weights": "random"}))
+
+
+def test_the_shared_imagenet_file_is_found_and_its_input_known(real, monkeypatch, tmp_path):
+    """Born in TensorFlow; where the hub's file of that name is taken, its own mean and padding hold."""
+    monkeypatch.setenv("WEIGHTS", str(real / "weights"))
+    member = config.settled(config.read("mobilenet_crop"))
+    assert (member.mean, member.std, member.backbone_args) == (0.5, 0.5, {"pad_type": "same"})
+    check("mobilenet_crop", config.read("mobilenet_crop"))
+    monkeypatch.setenv("WEIGHTS", str(tmp_path))
+    save(tmp_path / "mobilenetv2_100_imagenet.safetensors", {}, {"mean": 0.449, "std": 0.226, "source": "timm/ra_in1k"})
+    member = config.settled(config.read("mobilenet_crop"))
+    assert (member.mean, member.std, member.backbone_args) == (0.449, 0.226, {})
+
+
+def test_a_keras_member_whose_yaml_is_silent_sees_what_its_weights_want():
+    silent = config.read("xception_crop_keras").model_copy(update={"mean": None, "std": None})
+    assert (config.settled(silent).mean, config.settled(silent).std) == (0.5, 0.5)
+    random = config.settled(silent.model_copy(update={"weights": "random"}))
+    assert (random.mean, random.std) == (0.449, 0.226)
 
 
 def test_a_member_alone_has_the_size_that_it_has_in_its_recipe():

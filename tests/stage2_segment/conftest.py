@@ -46,7 +46,8 @@ def member(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "CONFIGS", folder)
 
     def write(name: str, **settings: object) -> config.SegmenterConfig:
-        values = {key: value for key, value in (SMALL | settings).items() if value is not None}
+        start = {} if "start_from" in settings else {"weights": "random"}
+        values = {key: value for key, value in (SMALL | start | settings).items() if value is not None}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
         return config.read(name)
 

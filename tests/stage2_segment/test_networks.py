@@ -1,6 +1,7 @@
 """Stage 2's networks: every published member at 64 pixels, what is frozen, start weights, parameter counts."""
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.numpy import save_file
@@ -9,7 +10,7 @@ from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.torchkit.checkpoint import save_weights
 from cxr.training import HeadConfig
-from stage2_segment import config, models
+from stage2_segment import check, config, models
 from stage2_segment.losses import SegmenterLoss
 from weights.pack import packed
 
@@ -33,7 +34,7 @@ def network(name: str, member, **changes) -> config.SegmenterConfig:
     """A shipped member, or one of NETWORKS' settings, without start weights."""
     found = member("m", **(SIXTY_FOUR | NETWORKS[name])) if NETWORKS[name] else config.read(name)
     view = found.view.model_copy(update={"size": 64})
-    return found.model_copy(update={"weights": None, "start_from": None, "view": view} | changes)
+    return found.model_copy(update={"weights": "random", "start_from": None, "view": view} | changes)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -104,6 +105,34 @@ def test_start_weights_carry_encoder_decoder_and_label_head(tmp_path, monkeypatc
     model = models.build(settings.model_copy(update={"weights": "mine"}))
     for name, value in donor.state_dict().items():
         assert torch.allclose(value.float(), model.state_dict()[name].float(), atol=1e-3), name
+
+
+def test_an_encoder_of_smps_own_starts_as_smp_loads_it(tmp_path, monkeypatch, member):
+    """Of three colours in the hub's file, of one gray channel here."""
+    donor = smp.encoders.get_encoder("resnet18").state_dict()
+    save_weights(tmp_path / "model.safetensors", donor | {"fc.weight": torch.zeros(2), "fc.bias": torch.zeros(2)})
+    about = {"mean": [0.3, 0.4, 0.5], "std": [0.2, 0.2, 0.2], "input_range": [0, 1]}
+    write_json(tmp_path / "config.json", about)
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", lambda _repo, filename, **_: str(tmp_path / filename))
+    settings = member("m", encoder="resnet18", weights="imagenet")
+    check.check_member("m", settings)
+    monkeypatch.delattr(smp.encoders, "hf_hub_download")  # from now on nobody is asked
+    model, theirs = models.build(settings), donor["conv1.weight"].sum(1, keepdim=True)
+    assert (model.mean, model.std) == (255 * 0.4, 255 * 0.2)
+    own = model.encoder.state_dict()
+    torch.testing.assert_close(own, donor | {"conv1.weight": theirs})
+    save_weights(config.start(settings).file, {key: v for key, v in donor.items() if not key.startswith("layer4.1")})
+    with pytest.raises(UsageError, match="'imagenet' do not fit the encoder resnet18"):
+        models.build(settings)
+
+
+def test_a_member_sees_images_as_the_one_that_it_starts_from(tmp_path, monkeypatch, member):
+    monkeypatch.setenv("WEIGHTS", str(tmp_path))
+    save_file({}, tmp_path / "born.safetensors", metadata={"source": "tflite"})
+    found = {"b": member("b", start_from="a"), "a": member("a", weights="born")}
+    first, second = (config.settled(found)[name] for name in "ab")
+    assert (first.mean, first.std, first.encoder_args) == (0.5, 0.5, {"pad_type": "same"})
+    assert (second.mean, second.std, second.encoder_args) == (0.5, 0.5, {"pad_type": "same"})
 
 
 # As published; and how many fewer ours has.

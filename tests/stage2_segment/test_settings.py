@@ -21,6 +21,8 @@ WRONG = [
     ({"view": {"size": 32, "frame": 64, "crop": "full"}, "label_head": {"head": FLAT}}, "take pooled or tap"),
     ({"freeze_encoder": True, "recalibrate": True}, "recalibrate: freeze_encoder"),
     ({"start_from": "smoke", "weights": "imagenet"}, "weights: start_from brings the weights"),
+    ({"weights": None}, "weights: say where it starts: imagenet, random, or the name of a file"),
+    (FCN | {"weights": "imagenet"}, "weights: fcn has no encoder to take them"),
     ({"loss": {"bce": 0, "dice": 0}}, "loss: every weight is 0"),
 ]  # fmt: skip
 
@@ -40,7 +42,7 @@ MISFITS = [
     ({"encoder": "tu-vit_tiny_patch16_224"}, "Unsupported model downsampling pattern.* what fits: an encoder of seg"),
     ({"weights": "phantom_mnv2"}, r"key 'weights': .*'phantom_mnv2' do not fit .* conv_stem.weight of shape \[16, 1"),
     ({"weights": "nowhere"}, r"key 'weights': weights 'nowhere' are not in .*expected nowhere\.safetensors"),
-    ({"weights": "imagenet", "encoder": "tu-efficientnet_b7"}, "key 'weights': timm has no weights of efficientnet_b7"),
+    ({"weights": "imagenet", "encoder": "tu-efficientnet_b7"}, "key 'weights': timm has no ImageNet weights of effi"),
 ]  # fmt: skip
 
 

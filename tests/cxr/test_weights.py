@@ -1,0 +1,179 @@
+"""Start weights: where a file is looked for, what it says of its input, what a hub gives, and what it does not."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.numpy import save_file
+
+from cxr import runs, weights
+from cxr.config import Strict
+from cxr.errors import UsageError
+from cxr.paths import ROOT
+from cxr.torchkit.weights import download, load_fitting, read
+from cxr.weights import Input, Start
+
+START = Start("imagenet", "mobilenetv2_050", "timm")
+NAME = "mobilenetv2_050_imagenet.safetensors"
+
+
+class Member(Strict):
+    """As far as a start changes it."""
+
+    mean: float | None = None
+    std: float | None = None
+    backbone_args: dict = {}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The user's folder WEIGHTS."""
+    monkeypatch.setenv("WEIGHTS", str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    return tmp_path / "mine"
+
+
+def put(path: Path, **metadata: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"x": np.zeros(1, np.float32)}, path, metadata=metadata)
+    return path
+
+
+def test_the_users_folder_comes_before_the_projects_and_that_before_the_fetched(folder, monkeypatch, home):
+    monkeypatch.setattr(weights, "ROOT", home.parent / "project")
+    assert START.file is None
+    assert START.inputs == (START.fetched,)
+    assert weights.lacking(START.inputs) == [home / "artifacts" / "weights" / "timm" / NAME]
+    places = [START.fetched, home.parent / "project" / "weights" / NAME, folder / NAME]
+    for path, whose in zip(places, ("hub", "project", "WEIGHTS"), strict=True):
+        put(path, source="a lab")
+        assert START.inputs == (path,)
+        assert weights.lacking(START.inputs) == []
+        noted = {"name": "imagenet", "file": NAME, "sha256": runs.digest(path), "origin": whose, "source": "a lab"}
+        assert weights.record(START) == noted
+
+
+def test_a_random_start_needs_no_file():
+    for name in ("random", None):
+        assert Start(name).inputs == ()
+        assert weights.record(Start(name)) == {"name": "random"}
+
+
+@pytest.mark.parametrize(("start", "files"), [
+    (START, NAME), (Start("imagenet", "Xception", "keras"), r"Xception_imagenet\.keras or Xception_imagenet\.h5"),
+    (Start("coco", "r50", "torchvision"), r"r50_coco\.safetensors"), (Start("mine", "r50", "timm"), r"mine\.safet"),
+])  # fmt: skip
+def test_what_is_nowhere_is_named_and_the_way_out(start, files, folder):
+    with pytest.raises(UsageError, match=rf"(?=.*{files})(?=.*{folder})(?=.*`weights: random`)"):
+        weights.find(start)
+
+
+SAYS = json.dumps({"mean": 0.4, "std": 0.2})
+
+
+@pytest.mark.parametrize(("metadata", "wanted"), [
+    ({}, None), ({"source": "a lab"}, None), ({"mean": "0.5"}, None), ({"mean": "half", "std": "1"}, None),
+    ({"mean": "0.5", "std": "0.25", "pad_type": "same"}, Input(0.5, 0.25, "same")),
+    ({"input": SAYS}, Input(0.4, 0.2, "")),
+    ({"source": "tf2_mobilenet_v2.tflite, dequantised"}, Input(0.5, 0.5, "same")),
+    ({"source": "TensorFlow Hub", "mean": "0.449", "std": "0.226"}, Input(0.449, 0.226, "")),
+])  # fmt: skip
+def test_a_file_says_what_its_network_wants(folder, metadata, wanted):
+    assert weights.wanted(put(folder / NAME, **metadata)) == wanted
+
+
+def test_a_silent_yaml_takes_what_the_file_wants_and_a_speaking_one_keeps_its_own(folder):
+    put(folder / NAME, source="tflite")
+    assert weights.settle(Member(), START, "backbone_args") == Member(
+        mean=0.5, std=0.5, backbone_args={"pad_type": "same"}
+    )
+    own = Member(mean=0.1, std=0.2, backbone_args={"pad_type": ""})
+    assert weights.settle(own, START, "backbone_args") == own
+    assert weights.settle(Member(), Start("random"), "backbone_args") == Member(mean=0.449, std=0.226)
+
+
+def test_what_may_not_fit_is_remarked(folder):
+    put(folder / NAME, input=SAYS)
+    assert weights.remarks(Member(), START, "backbone_args") == []
+    assert weights.remarks(Member(mean=0.4, std=0.2), START, "backbone_args") == []
+    (other,) = weights.remarks(Member(mean=0.5, backbone_args={"pad_type": "same"}), START, "backbone_args")
+    assert "mean 0.5, not 0.4; pad_type same, not none" in other
+    put(folder / NAME)
+    (silent,) = weights.remarks(Member(), START, "backbone_args")
+    assert "does not say" in silent
+    assert weights.remarks(Member(mean=0.5, std=0.5), START, "backbone_args") == []
+
+
+def test_a_damaged_file_is_refused(folder):
+    for content in (b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]"):
+        (folder / NAME).write_bytes(content)
+        weights._read_metadata.cache_clear()
+        with pytest.raises(UsageError, match=NAME):
+            weights.wanted(folder / NAME) or read(folder / NAME)
+
+
+def test_a_hub_that_gives_nothing_leaves_nothing(home):
+    def broken(_start, path):
+        path.write_bytes(b"half")
+        raise ConnectionError("cut\noff")
+
+    with pytest.raises(weights.Unfetched, match=rf"hub \(timm\) gives none \(ConnectionError: cut\); put {NAME} into"):
+        weights.fetch(START, broken)
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture
+def hub(monkeypatch) -> SimpleNamespace:
+    """timm's hub: the state of networks of its own, and what was asked."""
+    found = SimpleNamespace(asked=[], states={})
+
+    def answer(place, *_, **__):
+        found.asked.append(place)
+        name = "legacy_xception" if "xception" in place else place.split("/")[1].split(".")[0]
+        torch.manual_seed(3)
+        return found.states.setdefault(name, randomised(timm.create_model(name)))
+
+    for loader in ("load_state_dict_from_hf", "load_state_dict_from_url"):
+        monkeypatch.setattr(timm.models._builder, loader, answer)
+    return found
+
+
+def randomised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """No two tensors alike, batch norm's among them."""
+    return {k: torch.rand_like(v) + 0.1 if v.is_floating_point() else v for k, v in model.state_dict().items()}
+
+
+def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
+    weights.fetch(START, download)
+    assert hub.asked == ["timm/mobilenetv2_050.lamb_in1k"]
+    first = START.file.read_bytes()
+    weights.fetch(START, download)
+    assert len(hub.asked) == 1
+    START.file.unlink()
+    weights.fetch(START, download)
+    assert START.file.read_bytes() == first
+    assert weights.wanted(START.file) == Input(0.449, 0.226, "")
+    assert weights.record(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
+
+
+@pytest.mark.parametrize(("name", "how"), [
+    ("mobilenetv2_050", {"features_only": True, "out_indices": (3,)}),
+    ("convnext_atto", {"features_only": True, "out_indices": (2,)}),  # its 'stages.0' are 'stages_0' there
+    ("legacy_xception", {"features_only": True, "out_indices": (3,)}),
+    ("resnet18", {"num_classes": 0, "global_pool": ""}),
+])  # fmt: skip
+def test_what_is_loaded_is_what_timm_itself_loads(hub, name, how):
+    start = Start("imagenet", name, "timm")
+    weights.fetch(start, download)
+    theirs = timm.create_model(name, pretrained=True, in_chans=1, **how)
+    ours = timm.create_model(name, in_chans=1, **how)
+    assert load_fitting(ours, read(start.file)) == 1
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_the_projects_own_file_is_whole():
+    assert Start("phantom_mnv2", "mobilenetv2_100", "timm").file == ROOT / "weights" / "phantom_mnv2.safetensors"
