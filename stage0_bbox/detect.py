@@ -47,13 +47,13 @@ def _detections(model, data: BoxData, image_ids: list[str], on):
     """Yield (image_id, edges [4] in the network's pixels, score)."""
     import torch
 
-    from cxr.torchkit.device import autocast, move
+    from cxr.torchkit.device import full_precision, move
     from cxr.torchkit.loading import in_order
 
     model.to(on, memory_format=torch.channels_last).eval()
     waiting = iter(image_ids)
     for batch in in_order(image_ids, data.plain, BATCH, data.detector.training.workers):
-        with torch.inference_mode(), autocast(on, data.detector.training.amp):
+        with torch.inference_mode(), full_precision(on):
             edges, scores = model(move(batch, on)["image"])
         for one, score in zip(edges.cpu().numpy(), scores.cpu().numpy(), strict=True):
             yield next(waiting), one, float(score)

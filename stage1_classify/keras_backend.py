@@ -35,7 +35,7 @@ def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str,
         keras.utils.set_random_seed(int(np.random.SeedSequence((data.seed, fold)).generate_state(1)[0]))
         model = start(data.member)
     answer = answers(model, steps_of(data) < FEW)
-    watch = (lambda: _score(data, watch_ids, answer)) if watch_ids else None
+    watch = (lambda: _score(data.without_tta, watch_ids, answer)) if watch_ids else None
     try:
         metrics = Trainer(model, data, loader, folder, identity, watch, label, devices).fit()
     finally:
