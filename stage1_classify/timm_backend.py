@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cxr.course import explain_memory
 from cxr.errors import UsageError
 from cxr.metrics import auc
 from cxr.torchkit.checkpoint import load_weights
@@ -70,7 +71,8 @@ def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.
     """Probabilities float32 [N] and bottleneck features float32 [N, D] of images under the model in `folder`."""
     model = Classifier(data.member)
     model.load_state_dict(load_weights(folder / "weights.safetensors"))
-    return _infer(model, data, image_ids, device())
+    with explain_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
+        return _infer(model, data, image_ids, device())
 
 
 def check(member: ClassifierConfig) -> None:

@@ -16,6 +16,7 @@ from cxr.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, read
+from cxr.torchkit.checkpoint import save_weights
 from cxr.training import HeadConfig
 from cxr.views import View
 from stage1_classify import config, timm_backend, train
@@ -240,6 +241,17 @@ def test_the_members_loaders_hold_in_recalibration_watching_and_inference(data, 
     timm_backend.fit(data, data.image_ids[:4], folder, "id", "a test", 0)
     timm_backend.infer(data, data.image_ids, folder)
     assert asked == [workers] * 5  # recalibration, training, watching, two passes
+
+
+def test_too_little_memory_at_inference_names_the_member_and_the_batch(data, tmp_path, monkeypatch):
+    def fails(*_arguments):
+        raise torch.OutOfMemoryError
+
+    folder = tmp_path / "one_member" / "fold3"
+    save_weights(folder / "weights.safetensors", timm_backend.build(data.member).state_dict())
+    monkeypatch.setattr(timm_backend.Classifier, "classify", fails)
+    with pytest.raises(UsageError, match=r"one_member, fold3: out of memory with training\.batch: 4, .*batch: 2, "):
+        timm_backend.infer(data, data.image_ids, folder)
 
 
 def test_local_weights_load_and_one_that_does_not_fit_is_refused(tmp_path, monkeypatch):
