@@ -1,15 +1,17 @@
 """Training and inference speed of the small networks: our loop's way against the plain one, in one run.
 
 python -m bench.training_speed [--size 256] [--batch 8] [--steps 6]
-Ours: channels-last and the device's reduced precision (cxr.torchkit.device). Plain: NCHW, float32.
+Ours: channels-last, and the device's reduced precision in training (cxr.torchkit.device). Plain: NCHW, float32.
+Inference is float32 in both, as what it says is kept; 'reduced' is what it would take in training's precision.
 """
 
 import argparse
 import time
+from contextlib import AbstractContextManager
 
 import torch
 
-from cxr.torchkit.device import autocast, device, move
+from cxr.torchkit.device import autocast, device, full_precision, move
 from stage1_classify import config as classify
 from stage1_classify import timm_backend
 from stage2_segment import config as segment
@@ -24,9 +26,12 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{device()}, {asked.size} x {asked.size}, batch {asked.batch}: milliseconds an image, train / infer")
     for name, (model, loss) in networks().items():
-        ours, plain = (measure(model, loss, asked, fast) for fast in (True, False))
+        (*ours, reduced), (*plain, _) = (measure(model, loss, asked, fast) for fast in (True, False))
         ratios = " / ".join(f"{slow / fast:.1f}" for fast, slow in zip(ours, plain, strict=True))
-        print(f"{name:20} ours {ours[0]:6.1f} / {ours[1]:5.1f}   plain {plain[0]:6.1f} / {plain[1]:5.1f}   x {ratios}")
+        print(
+            f"{name:18} ours {ours[0]:6.1f} / {ours[1]:5.1f} (reduced {reduced:5.1f})   "
+            f"plain {plain[0]:6.1f} / {plain[1]:5.1f}   x {ratios}"
+        )
 
 
 def networks() -> dict:
@@ -40,8 +45,8 @@ def networks() -> dict:
     return found
 
 
-def measure(model, loss, asked, fast: bool) -> tuple[float, float]:
-    """Milliseconds an image of a training step and of inference, after one step to warm up."""
+def measure(model, loss, asked, fast: bool) -> tuple[float, float, float]:
+    """Milliseconds an image of a training step, of inference, and of it in reduced precision, after one to warm up."""
     on = device()
     model.to(on, memory_format=torch.channels_last if fast else torch.contiguous_format)
     batch = example(asked.batch, asked.size)
@@ -56,12 +61,13 @@ def measure(model, loss, asked, fast: bool) -> tuple[float, float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def infer() -> None:
+    def infer(precision: AbstractContextManager) -> None:
         model.eval()
-        with torch.inference_mode(), autocast(on, fast):
+        with torch.inference_mode(), precision:
             model(batch["image"])
 
-    return tuple(1000 * seconds(step, asked.steps) / asked.batch for step in (train, infer))
+    steps = (train, lambda: infer(full_precision(on)), lambda: infer(autocast(on, fast)))
+    return tuple(1000 * seconds(step, asked.steps) / asked.batch for step in steps)
 
 
 def example(batch: int, size: int) -> dict[str, torch.Tensor]:

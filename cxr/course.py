@@ -1,13 +1,23 @@
 """How far a training has come, what is said of it, and when it ends: the same for every framework's loop."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cxr.errors import DataError, UsageError
 from cxr.progress import Line, clock
 from cxr.schedule import Place
 from cxr.training import Training
 
 TIMED = 5  # steps after which a rate can be told
+# What PyTorch, CUDA, cuBLAS, TensorFlow, OpenCV and the system say where memory is too small, by class and by message.
+TOO_LITTLE = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
+SAID_OF_MEMORY = re.compile(
+    "out of memory|(not enough|insufficient|cannot allocate|can't allocate) memory|ALLOC_FAILED|OOM when|MemoryError",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -105,3 +115,29 @@ def metrics(line: Line, state: State, kept: list[int], watched: bool) -> dict:
 def not_finite(line: Line, state: State, loss: float) -> str:
     """What to say of a loss that is not a number."""
     return f"{line.label}: the loss is {loss} in epoch {state.epoch + 1}; lower training.lr"
+
+
+@contextmanager
+def explain_memory(label: str, training: Training) -> Iterator[None]:
+    """Turn an error of too little memory, of the GPU or of the machine, into a UsageError that says what to set."""
+    try:
+        yield
+    except (UsageError, DataError):
+        raise
+    except Exception as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if not kinds & TOO_LITTLE and not SAID_OF_MEMORY.search(str(error)):
+            raise
+        raise UsageError(too_little_memory(label, training)) from error
+
+
+def too_little_memory(label: str, training: Training) -> str:
+    """What to say where the memory does not hold a batch: half of it, as often again, has the same steps."""
+    batch, accumulate = training.batch, training.accumulate
+    half = max(batch // 2, 1)
+    less = f"training.batch: {half}, training.accumulate: {round(batch * accumulate / half)}"
+    return (
+        f"{label}: out of memory with training.batch: {batch}, training.accumulate: {accumulate}; set "
+        f"{less + ' (steps as large)' if batch > 1 else 'a smaller view.size'} in its YAML, or end what else uses "
+        "the memory"
+    )

@@ -27,7 +27,8 @@ class Training(Strict):
     """How the rate goes on from lr."""
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     plateau_patience: NonNegativeInt = 1
-    """plateau: epochs without a better watched score after which the rate is multiplied by plateau_factor."""
+    """plateau: epochs without a better watched score that are let pass; one more, and the rate is multiplied by
+    plateau_factor. PyTorch counts so; Keras's patience is one more."""
     cycles: PositiveInt = 1
     """cosine: how often the rate falls from lr to lr_min."""
     warmup_epochs: NonNegativeInt = 0

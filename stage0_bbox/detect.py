@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
+from cxr.course import explain_memory
 from cxr.errors import UsageError
 from cxr.geometry import Box
 from stage0_bbox.data import BoxData
 
 DETECTIONS = {"image_id": "str", "xmin": "float", "ymin": "float", "xmax": "float", "ymax": "float", "score": "float"}
 """The best box of each image in the original's pixels, before threshold and margin; score 0: nothing was found."""
-BATCH = 16
 
 
 def detect(weights: list[Path], data: BoxData, part: dict[str, int], file: Path) -> None:
@@ -26,8 +26,9 @@ def detect(weights: list[Path], data: BoxData, part: dict[str, int], file: Path)
         model = Detector(data.detector)
         _load(model, path)
         ids = [image_id for image_id in everything if part.get(image_id, number) == number]
-        for key, edges, score in _detections(model, data, ids, device()):
-            by_image.setdefault(key, []).append((edges, score))
+        with explain_memory(f"stage 0, detections of {path.parent.name}", data.detector.training):
+            for key, edges, score in _detections(model, data, ids, device()):
+                by_image.setdefault(key, []).append((edges, score))
     rows = [(key, *_in_original(data, key, *merged(*zip(*by_image[key], strict=True)))) for key in everything]
     tables.write(pd.DataFrame(rows, columns=list(DETECTIONS)), file, DETECTIONS)
 
@@ -47,13 +48,13 @@ def _detections(model, data: BoxData, image_ids: list[str], on):
     """Yield (image_id, edges [4] in the network's pixels, score)."""
     import torch
 
-    from cxr.torchkit.device import autocast, move
+    from cxr.torchkit.device import full_precision, move
     from cxr.torchkit.loading import in_order
 
     model.to(on, memory_format=torch.channels_last).eval()
-    waiting = iter(image_ids)
-    for batch in in_order(image_ids, data.plain, BATCH, data.detector.training.workers):
-        with torch.inference_mode(), autocast(on, data.detector.training.amp):
+    waiting, training = iter(image_ids), data.detector.training
+    for batch in in_order(image_ids, data.plain, 2 * training.batch, training.workers):
+        with torch.inference_mode(), full_precision(on):
             edges, scores = model(move(batch, on)["image"])
         for one, score in zip(edges.cpu().numpy(), scores.cpu().numpy(), strict=True):
             yield next(waiting), one, float(score)

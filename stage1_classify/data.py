@@ -1,6 +1,6 @@
 """NumPy examples for the classifiers, the same for every framework: a jittered view of the canvas, and its label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,11 @@ class ClassifierData:
     def passes(self) -> list[int]:
         """Numbers of the passes of inference."""
         return list(range(1, self.member.tta_passes + 1)) or [0]
+
+    @property
+    def without_tta(self) -> "ClassifierData":
+        """The same examples, which inference passes once and plainly: enough to choose an epoch by."""
+        return replace(self, member=self.member.model_copy(update={"hflip_tta": False, "tta_passes": 0}))
 
     def _jittered(self, image_id: str, rng: np.random.Generator, mask: np.ndarray | None):
         """A view, augmented, uint8 [s, s], and what it leaves of the image's mask."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from cxr.course import explain_memory
 from cxr.errors import UsageError
 from cxr.metrics import auc
 from cxr.processes import loaders
@@ -36,7 +37,7 @@ def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str,
         keras.utils.set_random_seed(int(np.random.SeedSequence((data.seed, fold)).generate_state(1)[0]))
         model = start(data.member)
     answer = answers(model, steps_of(data) < FEW)
-    watch = (lambda: _score(data, watch_ids, answer)) if watch_ids else None
+    watch = (lambda: _score(data.without_tta, watch_ids, answer)) if watch_ids else None
     try:
         metrics = Trainer(model, data, loader, folder, identity, watch, label, devices).fit()
     finally:
@@ -49,7 +50,8 @@ def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str,
 def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities float32 [N] and bottleneck features float32 [N, D] of images under the model in `folder`."""
     model = _fitted.pop(folder, None) or _loaded(data.member, folder)
-    return _infer(data, image_ids, answers(model, _batches(data, len(image_ids)) < FEW))
+    with explain_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
+        return _infer(data, image_ids, answers(model, _batches(data, len(image_ids)) < FEW))
 
 
 def check(member: ClassifierConfig) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cxr.course import State, goes_on, metrics, not_finite, report
+from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report
 from cxr.errors import UsageError
 from cxr.files import replacing
 from cxr.progress import Line
@@ -45,9 +45,10 @@ class Trainer:
     def fit(self) -> dict:
         """Train to the end; the kept weights are in the model and in weights.keras. Returns metrics."""
         self._resume()
-        while not self.state.done:
-            self._epoch()
-            self._close_epoch()
+        with explain_memory(self.line.label, self.training):
+            while not self.state.done:
+                self._epoch()
+                self._close_epoch()
         self.model.set_weights(self.kept.mean or self._judged())
         with replacing(self.folder / "weights.keras") as temporary:
             self.model.save(temporary)

@@ -3,7 +3,8 @@
 Eager where a training is short: tracing the graph of an EfficientNet-B4 takes as long as some eighty small steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -96,7 +97,7 @@ def shaped(gradients: list[tf.Tensor], variables: list, training: Training) -> l
 
 
 def answers(model: keras.Model, few: bool) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function: images uint8 [B, s, s, 1] -> logits float32 [B] and features float32 [B, D], as in inference."""
+    """A function: images uint8 [B, s, s, 1] -> logits float32 [B] and features float32 [B, D], computed in float32."""
 
     def answer(image):
         return model(image, training=False)
@@ -104,7 +105,24 @@ def answers(model: keras.Model, few: bool) -> Callable[[np.ndarray], tuple[np.nd
     computed = answer if few else tf.function(answer, reduce_retracing=True)
 
     def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = computed(tf.constant(image))
+        with full_precision(model):
+            found = computed(tf.constant(image))
         return found["logit"].numpy()[:, 0], found["features"].numpy()
 
     return read
+
+
+@contextmanager
+def full_precision(model: keras.Model) -> Iterator[None]:
+    """Float32 in every layer, whatever the model trains in, and no TF32 on GPUs: what is kept depends on no machine."""
+    layers, tf32 = list(every_layer(model)), tf.config.experimental.tensor_float_32_execution_enabled()
+    policies, whole = [layer.dtype_policy for layer in layers], keras.DTypePolicy("float32")
+    try:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        for layer in layers:
+            layer.dtype_policy = whole
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cxr.course import explain_memory
 from cxr.errors import UsageError
 from cxr.metrics import auc
 from cxr.torchkit.checkpoint import load_weights
-from cxr.torchkit.device import autocast, device, move, seed
+from cxr.torchkit.device import device, full_precision, move, seed
 from cxr.torchkit.heads import head
 from cxr.torchkit.loading import in_order
 from cxr.torchkit.loop import Trainer
@@ -65,8 +66,9 @@ def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str,
     seed(data.seed, fold)
     model = build(member)
     if member.recalibrate:
-        some = in_order(data.image_ids[: 16 * member.training.batch], data.seen, member.training.batch)
-        recalibrated(model, (batch["image"] for batch in some))
+        some, training = data.image_ids[: 16 * member.training.batch], member.training
+        batches = in_order(some, data.seen, training.batch, training.workers)
+        recalibrated(model, (batch["image"] for batch in batches))
     watch = _watch(data, watch_ids, on)
     return Trainer(model, data, _loss(member, on), member.training, folder, identity, on, watch, label).fit()
 
@@ -75,7 +77,8 @@ def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.
     """Probabilities float32 [N] and bottleneck features float32 [N, D] of images under the model in `folder`."""
     model = Classifier(data.member)
     model.load_state_dict(load_weights(folder / "weights.safetensors"))
-    return _infer(model, data, image_ids, device())
+    with explain_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
+        return _infer(model, data, image_ids, device())
 
 
 def check(member: ClassifierConfig) -> None:
@@ -191,13 +194,13 @@ def _loss(member: ClassifierConfig, on: torch.device):
 
 
 def _watch(data: ClassifierData, image_ids: list[str], on: torch.device):
-    """A function model -> {'score'}: AUC of the watched images; minus log-loss where only one class is there."""
+    """A function model -> {'score'}: AUC of the watched images in one plain pass; minus log-loss of a single class."""
     labels = data.prepared.labels(image_ids) if image_ids else np.empty(0)
     if len(labels) == 0:
         return None
 
     def score(model: nn.Module) -> dict[str, float]:
-        prob, _ = _infer(model, data, image_ids, on)
+        prob, _ = _infer(model, data.without_tta, image_ids, on)
         found = auc(labels, prob)
         loss = float(F.binary_cross_entropy(torch.tensor(prob), torch.tensor(labels)))
         return {"score": -loss if found is None else found, "watched_loss": loss}
@@ -216,12 +219,12 @@ def _infer(model: nn.Module, data: ClassifierData, image_ids: list[str], on: tor
 @torch.inference_mode()
 def _pass(model: nn.Module, data: ClassifierData, image_ids: list[str], on: torch.device, number: int):
     """Logits float32 [N] and features float32 [N, D] of one pass."""
-    logits, features = [], []
-    for batch in in_order(image_ids, partial(data.seen, number=number), 2 * data.member.training.batch):
+    logits, features, training = [], [], data.member.training
+    for batch in in_order(image_ids, partial(data.seen, number=number), 2 * training.batch, training.workers):
         images = move(batch, on)["image"]
         views = [images, images.flip(-1)] if data.member.hflip_tta else [images]
-        with autocast(on, data.member.training.amp):
-            found = [model(view).float() for view in views]
-        logits.append(torch.stack([model.classify(each) for each in found]).mean(0).cpu().numpy())
+        with full_precision(on):
+            found = [model(view) for view in views]
+            logits.append(torch.stack([model.classify(each) for each in found]).mean(0).cpu().numpy())
         features.append(torch.stack(found).mean(0).cpu().numpy())
     return np.concatenate(logits), np.concatenate(features)

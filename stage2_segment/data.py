@@ -1,6 +1,6 @@
 """Batches for the segmenters: a jittered view of the canvas, augmented, with its mask, and a label: is any left?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class SegmenterData:
     def full_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
         """A map of the view [f, f] pasted back into the full frame [f, f]."""
         return uncrop(patch, self.seen(image_id), self.member.view.largest, self.prepared.size)
+
+    @property
+    def without_tta(self) -> "SegmenterData":
+        """The same examples, which inference passes once and plainly: enough to choose an epoch by."""
+        return replace(self, member=self.member.model_copy(update={"hflip_tta": False}))
 
     def truth(self, image_id: str) -> np.ndarray:
         """The full-frame mask at the size of the member's maps, bool [f, f]."""

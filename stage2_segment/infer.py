@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cxr.torchkit.device import autocast, move
+from cxr.torchkit.device import full_precision, move
 from cxr.torchkit.loading import in_order
 from stage2_segment.data import SegmenterData
 
@@ -21,7 +21,7 @@ def maps(models: list[nn.Module], data: SegmenterData, image_ids: list[str], on:
     for model in models:
         model.to(on, memory_format=torch.channels_last).eval()
     position = 0
-    for images in in_order(image_ids, data.plain, _batch(data)):
+    for images in in_order(image_ids, data.plain, _batch(data), data.member.training.workers):
         patches, probs = _probabilities(models, data, move(images, on)["image"], on)
         for patch, prob in zip(patches, probs, strict=True):
             yield data.full_frame(image_ids[position], patch), float(prob)
@@ -41,10 +41,10 @@ def _probabilities(models, data: SegmenterData, images: torch.Tensor, on: torch.
     views = [False, True] if data.member.hflip_tta else [False]
     for model in models:
         for flipped in views:
-            with autocast(on, data.member.training.amp):
+            with full_precision(on):
                 logits, label = model(images.flip(-1) if flipped else images)
-            logits = logits[:, 0].float()
+            logits = logits[:, 0]
             total += torch.sigmoid(logits.flip(-1) if flipped else logits)
-            labels += [] if label is None else [torch.sigmoid(label.float()).cpu()]
+            labels += [] if label is None else [torch.sigmoid(label).cpu()]
     found = (total / (len(models) * len(views)) * 255).round().to(torch.uint8).cpu().numpy()
     return found, torch.stack(labels).mean(0).numpy() if labels else np.full(len(found), np.nan)

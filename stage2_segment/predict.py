@@ -11,6 +11,7 @@ import pandas as pd
 
 from cxr import boxes, tables
 from cxr.config import from_command_line
+from cxr.course import explain_memory
 from cxr.errors import UsageError, run_main
 from cxr.files import replacing, reserve
 from cxr.paths import Paths
@@ -75,9 +76,10 @@ def write_maps(folder: Path, models: list, data, image_ids: list[str], on) -> No
         shape = (len(image_ids), size, size)
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         reserve(temporary)
-        for row, (found, prob) in enumerate(maps(models, data, image_ids, on)):
-            rows[row] = found
-            probs.append(prob)
+        with explain_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
+            for row, (found, prob) in enumerate(maps(models, data, image_ids, on)):
+                rows[row] = found
+                probs.append(prob)
         rows.flush()
     index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids)), "prob": probs})
     tables.write(index, folder / "index.parquet", tables.MAP_INDEX)

@@ -99,8 +99,9 @@ def _start(member: config.SegmenterConfig, data, former: Path | None):
     model = build(member, former)
     if member.recalibrate or model.unset_norm:
         some = data.image_ids[: 16 * member.training.batch]
+        batches = in_order(some, data.plain, member.training.batch, member.training.workers)
         model.frozen_norm = False
-        recalibrated(model, (batch["image"] for batch in in_order(some, data.plain, member.training.batch)))
+        recalibrated(model, (batch["image"] for batch in batches))
         model.frozen_norm = member.freeze_norm
     return model
 

@@ -9,7 +9,7 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.nn import functional as F
 
-from cxr.torchkit.device import autocast, move
+from cxr.torchkit.device import full_precision, move
 from cxr.torchkit.loading import in_order
 from stage3_stack.config import MaskStackerConfig
 from stage3_stack.mask_data import MaskData
@@ -48,13 +48,13 @@ def stacked(nets: list[nn.Module], data: MaskData, image_ids: list[str], on: tor
     """Map of each image, uint8 [s, s], in the order given: the mean over the nets."""
     for net in nets:
         net.to(on, memory_format=torch.channels_last).eval()
-    for batch in in_order(image_ids, data.plain, 2 * data.stacker.batch):
+    for batch in in_order(image_ids, data.plain, 2 * data.stacker.batch, data.training.workers):
         yield from _mean(nets, move(batch, on), on)
 
 
 @torch.inference_mode()
 def _mean(nets: list[nn.Module], batch: dict[str, torch.Tensor], on: torch.device) -> np.ndarray:
-    with autocast(on, amp=True):
-        logits = [net(batch["maps"], batch["image"])[:, 0].float() for net in nets]
+    with full_precision(on):
+        logits = [net(batch["maps"], batch["image"])[:, 0] for net in nets]
     mean = torch.stack([torch.sigmoid(values) for values in logits]).mean(dim=0)
     return (mean * 255).round().to(torch.uint8).cpu().numpy()

@@ -1,9 +1,16 @@
 """Which device a run uses, in which precision, and how batches get there."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
+
+# Where PyTorch may compute float32 in less: TF32 on GPUs (by default in convolutions), bfloat16 on CPUs if asked for.
+REDUCIBLE = (
+    torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.mkldnn.conv,
+    torch.backends.mkldnn.matmul,
+)  # fmt: skip
 
 
 def device() -> torch.device:
@@ -22,9 +29,23 @@ def amp_dtype(on: torch.device) -> torch.dtype | None:
 
 
 def autocast(on: torch.device, amp: bool) -> AbstractContextManager:
-    """Mixed precision for a forward pass, where `amp` is asked for and the device has it."""
+    """Mixed precision for a training's forward pass, where `amp` is asked for and the device has it."""
     dtype = amp_dtype(on) if amp else None
     return torch.autocast(on.type, dtype) if dtype else nullcontext()
+
+
+@contextmanager
+def full_precision(on: torch.device) -> Iterator[None]:
+    """Float32 in every operation, also within an autocast: for what is kept, so that no file depends on the machine."""
+    before = [operation.fp32_precision for operation in REDUCIBLE]
+    try:
+        for operation in REDUCIBLE:
+            operation.fp32_precision = "ieee"
+        with torch.autocast(on.type, enabled=False):
+            yield
+    finally:
+        for operation, precision in zip(REDUCIBLE, before, strict=True):
+            operation.fp32_precision = precision
 
 
 def seed(*parts: int) -> None:

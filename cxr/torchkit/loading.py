@@ -100,8 +100,11 @@ class _Fixed:
         return self.sample(self.image_ids[row])
 
 
-def in_order(image_ids: list[str], sample, batch: int, workers: int | None = None) -> DataLoader:
-    """Batches of `sample(image_id)` in the order given, for inference; nothing is dropped."""
+def in_order(image_ids: list[str], sample, batch: int, workers: int | None) -> DataLoader:
+    """Batches of `sample(image_id)` in the order given, for inference; nothing is dropped.
+
+    workers: of the member's training, as one that asks for 0 has a reason that holds here too.
+    """
     return _loader(_Fixed(image_ids, sample), workers, batch_size=batch)
 
 

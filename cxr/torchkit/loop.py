@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cxr.course import State, goes_on, metrics, not_finite, report
+from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report
 from cxr.errors import UsageError
 from cxr.files import replacing
 from cxr.progress import Line
@@ -55,9 +55,10 @@ class Trainer:
         """Train to the end; the kept weights are in the model and in weights.safetensors. Returns metrics."""
         self._resume()
         loader = Loader(self.data, self.training.workers)
-        while not self.state.done:
-            self._epoch(loader)
-            self._close_epoch()
+        with explain_memory(self.line.label, self.training):
+            while not self.state.done:
+                self._epoch(loader)
+                self._close_epoch()
         self.judged.load_state_dict(self.kept.mean or self.judged.state_dict())
         self.model.load_state_dict(self.judged.state_dict())
         checkpoint.save_weights(self.folder / "weights.safetensors", self.model.state_dict())

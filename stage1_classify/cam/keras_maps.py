@@ -11,6 +11,7 @@ from stage1_classify.data import ClassifierData
 from stage1_classify.keras_device import settle
 from stage1_classify.keras_loading import channels_last
 from stage1_classify.keras_models import network, parts
+from stage1_classify.keras_steps import full_precision
 
 WEIGHTS = "weights.keras"
 BATCH = 8
@@ -25,7 +26,9 @@ def maps(data: ClassifierData, image_ids: list[str], weights: Path) -> np.ndarra
     except ValueError:
         raise UsageError(f"{weights} is of other settings than the member's; train it anew") from None
     groups = [image_ids[first : first + BATCH] for first in range(0, len(image_ids), BATCH)]
-    return np.concatenate([grad_cam(model, channels_last([data.seen(one)["image"] for one in ids])) for ids in groups])
+    images = (channels_last([data.seen(image_id)["image"] for image_id in ids]) for ids in groups)
+    with full_precision(model):
+        return np.concatenate([grad_cam(model, each) for each in images])
 
 
 def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:

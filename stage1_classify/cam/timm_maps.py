@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
-from cxr.torchkit.device import device, move
+from cxr.torchkit.device import device, full_precision, move
 from cxr.torchkit.loading import in_order
 from stage1_classify.data import ClassifierData
 from stage1_classify.timm_backend import Classifier
@@ -27,7 +27,8 @@ def maps(data: ClassifierData, image_ids: list[str], weights: Path) -> np.ndarra
         raise UsageError(f"{weights} is of other settings than the member's; train it anew") from None
     model.to(on, memory_format=torch.channels_last).eval().requires_grad_(False)
     batches = in_order(image_ids, data.seen, BATCH, workers=0)
-    return np.concatenate([grad_cam(model, move(batch, on)["image"]).cpu().numpy() for batch in batches])
+    with full_precision(on):
+        return np.concatenate([grad_cam(model, move(batch, on)["image"]).cpu().numpy() for batch in batches])
 
 
 def grad_cam(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -186,6 +186,41 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path):
         found.fit()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), torch.OutOfMemoryError(),
+        MemoryError(), OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Caught MemoryError in DataLoader worker process 0."),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_one_line_with_the_batch_and_what_to_set(tmp_path, error):
+    found = trainer(tmp_path, batch=4, accumulate=3)
+
+    def fails(model, batch):
+        raise error
+
+    found.loss = fails
+    with pytest.raises(UsageError) as raised:
+        found.fit()
+    said = str(raised.value)
+    assert "\n" not in said
+    for part in ("toy", "training.batch: 4", "training.accumulate: 3", "training.batch: 2", "training.accumulate: 6"):
+        assert part in said, part
+
+
+def test_other_errors_of_a_training_stay_what_they_are(tmp_path):
+    found = trainer(tmp_path)
+    found.loss = lambda model, batch: model(batch["mask"])
+    with pytest.raises(KeyError):
+        found.fit()
+    found.loss = lambda model, batch: model(batch["image"]) @ model(batch["image"])
+    with pytest.raises(RuntimeError, match="shapes"):
+        found.fit()
+
+
 def test_another_identity_does_not_resume(tmp_path):
     broken(tmp_path, at_step=2)
     other = trainer(tmp_path)

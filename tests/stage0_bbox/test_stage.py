@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cxr import box_files, boxes, plan, runs, tables
 from cxr.config import validate
@@ -20,7 +21,7 @@ from cxr.prepared import Prepared
 from stage0_bbox import config, detect, edits, predict, scores, train
 from stage0_bbox.choose import Chooser, write
 from stage0_bbox.data import parts
-from stage0_bbox.model import losses
+from stage0_bbox.model import Detector, losses
 
 
 def detector_of(**settings) -> config.Config:
@@ -106,6 +107,18 @@ def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, 
     assert house.manifest.set_index("image_id").loc["ID_0", "width"] == 160
     np.testing.assert_allclose(found.loc["ID_0", ["xmin", "ymin"]].to_numpy(float), expected, rtol=1e-6)
     assert found.loc["ID_0", "score"] == pytest.approx(0.375)
+
+
+def test_detections_are_float32_also_where_training_is_not(house, monkeypatch):
+    monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
+    torch.manual_seed(0)
+    data = train.Stage(house.recipe, house.paths, config.read("smoke")).data()
+    model, ids = Detector(data.detector), ["1.0", "1.1", "ID_0"]
+    found = list(detect._detections(model, data, ids, torch.device("cpu")))
+    with torch.inference_mode():
+        boxes, scores = model(torch.from_numpy(np.stack([data.plain(image_id)["image"] for image_id in ids])))
+    np.testing.assert_allclose([score for _, _, score in found], scores, rtol=0, atol=1e-6)
+    np.testing.assert_allclose([box for _, box, _ in found], boxes, rtol=1e-5)
 
 
 def chooser(house, **settings) -> Chooser:

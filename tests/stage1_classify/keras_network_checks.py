@@ -86,6 +86,44 @@ def mirrored_view_counts_as_much() -> None:
     assert len(asked) == 2
 
 
+def answers_are_float32_where_training_is_not() -> None:
+    head = {"kind": "tap", "stride": 4, "width": 8, "dropout": (0, 0, 0)}
+    one = member(backbone="EfficientNetB0", head=head)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = keras_models.network(one)
+    keras.config.set_dtype_policy("float32")
+    plain = keras_models.network(one)
+    plain.set_weights(model.get_weights())
+    expected, reduced = plain(images(), training=False), model(images(), training=False)
+    assert not np.allclose(reduced["features"], expected["features"], atol=1e-6)
+    for few in (True, False):
+        logit, features = keras_steps.answers(model, few)(images())
+        assert np.allclose(features, expected["features"], rtol=0, atol=1e-6)
+        assert np.allclose(logit, expected["logit"][:, 0], rtol=0, atol=1e-6)
+    again = model(images(), training=False)
+    assert np.array_equal(again["features"], reduced["features"])  # training goes on as before
+
+
+def watching_asks_once_for_an_image() -> None:
+    one, asked = member(hflip_tta=True, tta_passes=3, training={"epochs": 1}), []
+    answers = keras_backend.answers
+
+    def counted(model, few):
+        answer = answers(model, few)
+        return lambda batch: asked.append(len(batch)) or answer(batch)
+
+    keras_backend.answers = counted
+    try:
+        to = folder()
+        fit(one, to)
+        assert asked == [4]
+        data = data_of(one)
+        keras_backend.infer(data, data.image_ids[:5], to)
+        assert sum(asked[1:]) == 5 * 3 * 2
+    finally:
+        keras_backend.answers = answers
+
+
 def loss_weighs_and_smooths() -> None:
     logit, label = np.array([0.3, -1.2, 2.0], np.float32), np.array([1, 0, 1], np.float32)
     found = keras_steps.losses(member(positive_weight=2, label_smoothing=0.25), label, logit)

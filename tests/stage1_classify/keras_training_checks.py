@@ -130,6 +130,19 @@ def scored(scores: list[float], **settings) -> tuple[Trainer, list[list[np.ndarr
     return trainer, shown, trainer.fit()
 
 
+def too_little_memory_is_said_with_what_to_set() -> None:
+    one = member(training={"batch": 6, "accumulate": 2})
+    data = data_of(one)
+    trainer = Trainer(keras_models.network(one), data, keras_loading.Loader(data, 0), folder(), "id", label="a member")
+
+    def fails(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[6,32,32,64]")
+
+    trainer.steps.gradients = fails
+    said = "a member: out of memory with training.batch: 6, training.accumulate: 2; set training.batch: 3,"
+    refused(said, trainer.fit)
+
+
 def best_weights_or_their_mean_are_kept() -> None:
     trainer, shown, metrics = scored([0.5, 0.9, 0.2])
     assert metrics["kept_epochs"] == [2]

@@ -19,6 +19,7 @@ from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, read
 from cxr.runs import digest, metrics
+from cxr.torchkit.checkpoint import save_weights
 from cxr.torchkit.weights import save
 from cxr.training import HeadConfig
 from cxr.views import View
@@ -27,6 +28,7 @@ from stage1_classify.check import check
 from stage1_classify.data import ClassifierData
 from stage1_classify.frameworks import own
 
+CPU = torch.device("cpu")
 RECIPE = Recipe(
     name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=["smoke"], stage2=[],
     stage3="smoke",
@@ -210,6 +212,52 @@ def test_features_give_the_probability(data, tmp_path):
     dense = model.head.dense[1]
     logits = features @ dense.weight.detach().numpy()[0] + dense.bias.item()
     assert np.allclose(1 / (1 + np.exp(-logits)), prob, atol=1e-5)
+
+
+def test_what_is_kept_is_float32_also_where_training_is_not(data, monkeypatch):
+    monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
+    ids, data = data.image_ids[:5], data.without_tta
+    model = timm_backend.build(data.member)
+    prob, features = timm_backend._infer(model, data, ids, CPU)
+    images = torch.from_numpy(np.stack([data.seen(image_id)["image"] for image_id in ids]))
+    with torch.inference_mode():
+        plain = model(images.contiguous(memory_format=torch.channels_last))
+        assert np.allclose(features, plain, rtol=0, atol=1e-6)
+        assert np.allclose(prob, torch.sigmoid(model.classify(plain)), rtol=0, atol=1e-6)
+
+
+def test_watching_passes_an_image_once_and_inference_as_often_as_asked(data):
+    member = data.member.model_copy(update={"hflip_tta": True, "tta_passes": 3})
+    data = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
+    model, passed = timm_backend.build(member), []
+    model.register_forward_pre_hook(lambda _model, images: passed.append(len(images[0])))
+    timm_backend._watch(data, data.image_ids[:4], CPU)(model)
+    assert passed == [4]
+    timm_backend._infer(model, data, data.image_ids[:4], CPU)
+    assert passed[1:] == [4] * 6
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_the_members_loaders_hold_in_recalibration_watching_and_inference(data, monkeypatch, workers):
+    training = data.member.training.model_copy(update={"workers": workers, "epochs": 1})
+    member = data.member.model_copy(update={"training": training, "recalibrate": True, "tta_passes": 2})
+    data, asked = ClassifierData(data.prepared, data.boxes, member, data.image_ids[:8], 1), []
+    monkeypatch.setattr("cxr.torchkit.loading.loaders", lambda count: asked.append(count) or 0)
+    folder = data.prepared.folder / "a unit"
+    timm_backend.fit(data, data.image_ids[:4], folder, "id", "a test", 0)
+    timm_backend.infer(data, data.image_ids, folder)
+    assert asked == [workers] * 5  # recalibration, training, watching, two passes
+
+
+def test_too_little_memory_at_inference_names_the_member_and_the_batch(data, tmp_path, monkeypatch):
+    def fails(*_arguments):
+        raise torch.OutOfMemoryError
+
+    folder = tmp_path / "one_member" / "fold3"
+    save_weights(folder / "weights.safetensors", timm_backend.build(data.member).state_dict())
+    monkeypatch.setattr(timm_backend.Classifier, "classify", fails)
+    with pytest.raises(UsageError, match=r"one_member, fold3: out of memory with training\.batch: 4, .*batch: 2, "):
+        timm_backend.infer(data, data.image_ids, folder)
 
 
 def test_local_weights_load_and_one_that_does_not_fit_is_refused(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from cxr.prepared import Prepared
 from cxr.sampling import Sampling
 from cxr.views import View
 from stage2_segment import config, infer, predict, train, watch
+from stage2_segment.models import build
 
 CPU = torch.device("cpu")
 
@@ -106,6 +107,34 @@ def test_label_probabilities_and_maps_are_the_mean_over_folds(data):
     assert (found[0][0][8:56, 4:60] == 128).all()
     assert [prob for _, prob in found] == pytest.approx([0.25, 0.25])
     assert np.isnan([prob for _, prob in infer.maps([Constant(0.0)], data, ids, CPU)]).all()
+
+
+def test_maps_are_float32_also_where_training_is_not(data, member, monkeypatch):
+    monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
+    ids = data.image_ids[:4]
+    data = with_member(data, **dict(member("m", hflip_tta=False, label_head={"head": {"kind": "pooled"}})))
+    torch.manual_seed(0)
+    model = build(data.member)
+    model.net.segmentation_head[0].weight.data *= 300  # from black to white
+    found = list(infer.maps([model], data, ids, CPU))
+    with torch.inference_mode():
+        logits, label = model(torch.from_numpy(np.stack([data.plain(image_id)["image"] for image_id in ids])))
+    assert np.abs(np.stack([each for each, _ in found]) - 255 * torch.sigmoid(logits[:, 0]).numpy()).max() < 0.501
+    assert np.allclose([prob for _, prob in found], torch.sigmoid(label), rtol=0, atol=1e-6)
+
+
+def test_watching_passes_an_image_once_by_the_members_loaders(data, monkeypatch):
+    training = data.member.training.model_copy(update={"workers": 3})
+    data, asked, passed = with_member(data, hflip_tta=True, training=training), [], []
+    monkeypatch.setattr("cxr.torchkit.loading.loaders", lambda count: asked.append(count) or 0)
+    model = Constant(0.0)
+    model.register_forward_pre_hook(lambda _model, images: passed.append(len(images[0])))
+    watch.watch(data, data.image_ids[:3], CPU)(model)
+    assert (passed, asked) == ([3], [3])
+    list(infer.maps([model], data, data.image_ids[:3], CPU))
+    assert (passed, asked) == ([3, 3, 3], [3, 3])
+    train._start(data.member.model_copy(update={"recalibrate": True}), data, None)
+    assert asked == [3, 3, 3]
 
 
 def scored(data, monkeypatch, found: list[np.ndarray], ids: list[str]) -> dict:

@@ -1,10 +1,12 @@
 """The mask stacker: its maps are of every image, by nets that did not see it; killed, it ends as if it had not been."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cxr import tables
 from cxr.errors import UsageError
@@ -15,6 +17,7 @@ from stage3_stack import mask_train, predict, table, train
 from stage3_stack.config import MaskStackerConfig, mask_unit
 from stage3_stack.maps import read_maps, read_stacked
 from stage3_stack.mask_data import MaskData
+from stage3_stack.mask_net import MaskNet, stacked
 from tests.stage3_stack.toy_world import QUICK, SIZE, World, command, make_world, small_config
 
 STACKER = MaskStackerConfig(width=8, layers=2, steps=60, batch=4, lr=3e-3)
@@ -75,6 +78,19 @@ def test_the_net_learns_what_the_mean_does_not_know(tiny):
 
 def _error(prepared: Prepared, name: str, found: np.ndarray) -> float:
     return float(((found / 255 - prepared.mask(name)) ** 2).mean())
+
+
+def test_its_maps_are_float32(monkeypatch):
+    monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
+    random, net = np.random.default_rng(0), MaskNet(2, STACKER)
+    maps, image = (random.integers(0, 255, (3, channels, 16, 16), np.uint8) for channels in (2, 1))
+    examples = {str(row): {"maps": maps[row], "image": image[row]} for row in range(3)}
+    data = SimpleNamespace(stacker=STACKER, training=SimpleNamespace(workers=0), plain=examples.get)
+    torch.nn.init.normal_(net.last.weight)
+    found = np.stack(list(stacked([net], data, list(examples), torch.device("cpu"))))
+    with torch.inference_mode():
+        plain = net(torch.from_numpy(maps), torch.from_numpy(image))
+    assert np.abs(found - 255 * torch.sigmoid(plain[:, 0]).numpy()).max() < 0.501
 
 
 @pytest.mark.parametrize(("folds", "by"), [(None, "fold"), ([1], "subfold")])
