@@ -56,6 +56,9 @@ def read(path: Path) -> Iterator[Row]:
     except UnicodeDecodeError:
         yield Row(path.name, "", fault="is not UTF-8 text")
         return
+    except OSError as error:
+        yield Row(path.name, "", fault=f"cannot be read ({error.strerror})")
+        return
     table = csv.DictReader(io.StringIO(text, newline=""))
     table.fieldnames = [name.strip().lstrip("#").lower() for name in table.fieldnames or []]
     if not any({"filename", *needed} <= set(table.fieldnames) for needed in (EDGES, [SHAPE])):
