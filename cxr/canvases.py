@@ -18,7 +18,12 @@ from cxr.geometry import Letterbox
 
 cv2.setNumThreads(0)
 AGE_UNITS = {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}
+LONGEST_AGE = 6  # digits; the standard has 3, damaged headers hundreds
 OLDEST = 120  # the NIH radiographs hold ages of up to 414: typing errors
+
+
+class RowError(ValueError):
+    """What is to be written is no row of the file: it would lie over its neighbours, other patients' images."""
 
 
 class Rows(NamedTuple):
@@ -47,9 +52,13 @@ class Rows(NamedTuple):
         npy.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)})
 
     def put(self, row: int, values: np.ndarray) -> None:
-        """Write one row, uint8 of `shape`."""
+        """Write one row, uint8 of `shape`. Raises RowError for any other type, shape or place, nothing written."""
+        if values.dtype != np.uint8 or values.shape != self.shape:
+            raise RowError(f"a row is uint8 of {self.shape}, not {values.dtype} of {values.shape}")
         with open(self.path, "r+b") as handle:
-            self._skip_header(handle)
+            count, *shape = self._skip_header(handle)
+            if tuple(shape) != self.shape or not 0 <= row < count:
+                raise RowError(f"there is no row {row} among {count} of {tuple(shape)}")
             handle.seek(row * self.bytes, os.SEEK_CUR)
             handle.write(np.ascontiguousarray(values).data)
 
@@ -71,9 +80,10 @@ class Rows(NamedTuple):
                 raise RuntimeError("numpy changed the length of an .npy header")
 
     @staticmethod
-    def _skip_header(handle) -> None:
+    def _skip_header(handle) -> tuple[int, ...]:
+        """Go to the first row; the array's shape."""
         npy.read_magic(handle)
-        npy.read_array_header_1_0(handle)
+        return npy.read_array_header_1_0(handle)[0]
 
 
 class Task(NamedTuple):
@@ -105,14 +115,22 @@ def prepare_image(task: Task) -> Facts | str:
 
     Raises DataError that names the row whose run-length code is bad.
     """
-    size = task.pixels.shape[0]
     try:
-        gray, header = images.read(task.path, least=size)
-    except dicom.ImageError as error:
+        box, patient = _prepare_pixels(task)
+    except (dicom.ImageError, RowError) as error:
         return str(error)
-    box = Letterbox(int(header.Rows), int(header.Columns), size)
-    task.pixels.put(task.row, box.apply(gray))
-    return Facts(box.height, box.width, *_patient(header), *_prepare_mask(task, box))
+    return Facts(box.height, box.width, *patient, *_prepare_mask(task, box))
+
+
+def _prepare_pixels(task: Task) -> tuple[Letterbox, tuple[float | None, str | None, str | None]]:
+    """Write the image's canvas; how it lies there, and what the header says of the patient."""
+    size = task.pixels.shape[0]
+    gray, header = images.read(task.path, least=size)
+    with dicom.explained("it cannot be brought to the canvas"):
+        box = Letterbox(header.Rows, header.Columns, size)
+        canvas = box.apply(gray)
+    task.pixels.put(task.row, canvas)
+    return box, _patient(header)
 
 
 def _prepare_mask(task: Task, box: Letterbox) -> tuple[str | None, int]:
@@ -165,15 +183,15 @@ def shrink_mask(mask: np.ndarray, box: Letterbox) -> np.ndarray:
 
 def _patient(header) -> tuple[float | None, str | None, str | None]:
     """Age in years, sex (M or F) and view of a header; None where it says nothing usable."""
-    sex, view = (str(header.get(name) or "").strip().upper() for name in ("PatientSex", "ViewPosition"))
-    return age_in_years(str(header.get("PatientAge") or "")), sex if sex in ("M", "F") else None, view or None
+    age, sex, view = (dicom.code(header, name) for name in ("PatientAge", "PatientSex", "ViewPosition"))
+    return age_in_years(age), sex if sex in ("M", "F") else None, None if view == dicom.HIDDEN else view or None
 
 
 def age_in_years(text: str) -> float | None:
     """'045Y', '018M' (months; W weeks, D days) or a plain '45'; None for anything else, or above 120."""
     text = text.strip().upper()
     number, unit = (text[:-1], text[-1]) if text[-1:] in AGE_UNITS else (text, "Y")
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > LONGEST_AGE:
         return None
     age = int(number) / AGE_UNITS[unit]
     return age if age <= OLDEST else None

@@ -1,27 +1,30 @@
 """One DICOM file: its header and stored pixel values, or in one line why it is refused.
 
-Decoders are pinned: Pillow for JPEG (faster than GDCM by four, and no GDCM with its open CVEs),
-pylibjpeg's OpenJPEG for JPEG 2000 and its RLE decoder. What they cannot do is refused by name.
+Decoders are pinned: Pillow for JPEG (faster than GDCM by four, and no GDCM with its open CVEs) and RLE,
+pylibjpeg's OpenJPEG for JPEG 2000. What they cannot do is refused by name.
 """
 
-import io
-import warnings
-from contextlib import contextmanager
+import logging
+import re
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from PIL import Image
 from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
+from pydicom.tag import BaseTag, Tag
 
-from cxr.errors import DataError
+from cxr import bounded, codestreams
+from cxr.bounded import MAX_PIXELS
+from cxr.refusal import HIDDEN, ImageError, cause, explained, quoted
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote header values
+logging.getLogger("pydicom").propagate = False  # so do its log lines
 
-MAX_PIXELS = 100_000_000
+MAX_JPEG_2000_PIXELS = 32_000_000  # .11 s a megapixel of 16 bits: 5 s a file
 RADIOGRAPHS = ("CR", "DX", "DR", "RG")  # DR is not in the standard, but in hospitals
 NATIVE = (
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
@@ -39,65 +42,69 @@ TAGS = [
     "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
     "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PresentationLUTShape", "PixelData",
 ]  # fmt: skip
+WHOLE_NUMBERS = (
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
 
 
-class ImageError(DataError):
-    """The file is refused; the text is the reason, in one line, without the file's name."""
+def read(path: Path, more: Sequence[str] = ()) -> pydicom.Dataset:
+    """The elements of TAGS and those named in `more`, defaults filled in, pixel data still coded.
 
-
-@contextmanager
-def explained(what: str):
-    """Turn whatever a reader raises on a damaged file into an ImageError '<what>: <reason>'."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ImageError:
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ImageError(f"{what}: {lines[0][:200]}") from error
-
-
-def read(path: Path) -> pydicom.Dataset:
-    """The elements of TAGS, defaults filled in, pixel data still coded; ImageError where it is no DICOM."""
+    Raises ImageError where it is no DICOM file, or where one of WHOLE_NUMBERS is none.
+    """
     with explained("cannot be read"):
-        _require_dicom(path)
-        header = pydicom.dcmread(path, specific_tags=TAGS, force=True, defer_size=64 << 20)
+        header = bounded.read_elements(path, _tags(*TAGS, *more))
     with explained("its header is damaged"):
         _fill_in(header)
     return header
 
 
-def _require_dicom(path: Path) -> None:
-    with open(path, "rb") as handle:
-        start = handle.read(132)
-    # Without a preamble, as older archives write: the file begins with group 0002 or 0008, in either byte order.
-    bare = start[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
-    if not start:
-        raise ImageError("the file is empty")
-    if start[128:] != b"DICM" and not bare:
-        raise ImageError("not a DICOM file (it has no DICM prefix)")
+@cache
+def _tags(*names: str) -> list[BaseTag]:
+    """To look them up takes as long as to read them."""
+    return [Tag(name) for name in names]
 
 
 def _fill_in(header: pydicom.Dataset) -> None:
     """Set what follows from the rest where a writer left it out."""
-    if "TransferSyntaxUID" not in getattr(header, "file_meta", {}):
+    numbers = {name: _whole_number(header, name) for name in WHOLE_NUMBERS}
+    if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
         guess = NATIVE[0] if implicit else NATIVE[1] if little else NATIVE[2]
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = guess
-    if header.get("BitsAllocated") is None:
+    if numbers["BitsAllocated"] is None:
         return
-    header.BitsStored = header.get("BitsStored") or header.BitsAllocated
-    header.HighBit = header.BitsStored - 1 if header.get("HighBit") is None else header.HighBit
-    header.PixelRepresentation = header.get("PixelRepresentation") or 0
-    header.SamplesPerPixel = header.get("SamplesPerPixel") or 1
+    coded = header.file_meta.TransferSyntaxUID in (*JPEG, *JPEG_2000)  # their streams have no unused bits
+    bits = numbers["BitsAllocated"] if numbers["BitsStored"] is None else numbers["BitsStored"]
+    meant = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0, "SamplesPerPixel": 1}
+    for name, value in meant.items():
+        if numbers[name] is None or (coded and name == "HighBit" and numbers[name] != value):
+            setattr(header, name, value)
+
+
+def _whole_number(header: pydicom.Dataset, name: str) -> int | None:
+    try:
+        value = header.get(name)
+    except Exception as error:  # whatever pydicom raises on a damaged element
+        raise ImageError(f"its header is damaged: {name}: {cause(error)}") from None
+    if not (value is None or isinstance(value, int)):
+        raise ImageError(f"its header is damaged: {name} is no whole number")
+    return value
+
+
+def code(header: pydicom.Dataset, name: str) -> str:
+    """A code string of the header in capitals, '' where there is none, HIDDEN where it is damaged or too long."""
+    try:
+        return quoted(header.get(name))
+    except Exception:  # whatever pydicom raises on a damaged element
+        return HIDDEN
 
 
 def require_radiograph(header: pydicom.Dataset) -> None:
     """ImageError unless the modality is a radiograph's, or unnamed (a plain gray image passes)."""
-    modality = str(header.get("Modality") or "").strip()
+    modality = code(header, "Modality")
     if modality and modality not in RADIOGRAPHS:
         raise ImageError(f"not a radiograph: modality {modality} (accepted: {', '.join(RADIOGRAPHS)})")
 
@@ -110,6 +117,7 @@ def require_decodable(header: pydicom.Dataset) -> None:
         _require_gray(header)
         _require_size(header)
         _require_syntax(header)
+        _require_bits(header)
 
 
 def _require_gray(header: pydicom.Dataset) -> None:
@@ -119,65 +127,91 @@ def _require_gray(header: pydicom.Dataset) -> None:
         raise ImageError(f"its header lacks {', '.join(lacking)}")
     photometric = header.PhotometricInterpretation
     if header.SamplesPerPixel != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageError(f"a colour image ({photometric}), not a gray one")
+        kind = f"{quoted(photometric)}, {header.SamplesPerPixel} samples a pixel"
+        raise ImageError(f"a colour image ({kind}), not a gray one")
     if header.BitsAllocated not in (8, 16) or not 0 < header.BitsStored <= header.BitsAllocated:
         raise ImageError(f"{header.BitsStored} of {header.BitsAllocated} bits a pixel are not supported (8, 16 are)")
 
 
 def _require_size(header: pydicom.Dataset) -> None:
-    frames, height, width = int(header.get("NumberOfFrames") or 1), header.Rows, header.Columns
+    frames, pixels = header.get("NumberOfFrames") or 1, header.Rows * header.Columns
+    most = MAX_JPEG_2000_PIXELS if header.file_meta.TransferSyntaxUID in JPEG_2000 else MAX_PIXELS
     if frames != 1:
         raise ImageError(f"holds {frames} frames; a radiograph has one")
-    if height * width > MAX_PIXELS:
-        raise ImageError(f"too large: {width} x {height} is over {MAX_PIXELS // 1_000_000} megapixels")
+    if pixels > most:
+        size = f"{header.Columns} x {header.Rows}"
+        raise ImageError(f"too large: {size} is over {most // 1_000_000} megapixels")
 
 
 def _require_syntax(header: pydicom.Dataset) -> None:
     syntax = header.file_meta.TransferSyntaxUID
     if syntax not in DECODED:
-        raise ImageError(f"{syntax.name} ({syntax}) {CONVERT}")
+        raise ImageError(f"{_name(syntax)} {CONVERT}")
     if syntax in JPEG and header.BitsAllocated != 8:
-        raise ImageError(f"{syntax.name} ({syntax}) of {header.BitsStored} bits {CONVERT}")
+        raise ImageError(f"{_name(syntax)} of {header.BitsStored} bits {CONVERT}")
+
+
+def _name(syntax: uid.UID) -> str:
+    """A transfer syntax in words; an unknown one by its UID, where that is short and nothing but a UID."""
+    if isinstance(syntax, uid.UID) and syntax.name != str(syntax):
+        return f"{syntax.name} ({syntax})"
+    return "its transfer syntax " + (f"({syntax})" if re.fullmatch(r"[0-9.]{1,16}", str(syntax)) else HIDDEN)
+
+
+def _require_bits(header: pydicom.Dataset) -> None:
+    """PS3.5 8.1.1 (the bits in use lie within those allocated) and 8.2.1 (a lossy JPEG has 8 bits, unsigned)."""
+    stored, high, allocated = header.BitsStored, header.HighBit, header.BitsAllocated
+    if not stored - 1 <= high < allocated:
+        raise ImageError(f"its {stored} bits cannot end at bit {high} of {allocated}")
+    if header.PixelRepresentation not in (0, 1):
+        raise ImageError("its PixelRepresentation is neither 0 nor 1")
+    if header.file_meta.TransferSyntaxUID in JPEG and (stored != 8 or header.PixelRepresentation):
+        raise ImageError("its header says other than 8 bits, unsigned, of a JPEG")
 
 
 def stored_values(header: pydicom.Dataset, least: int | None = None) -> np.ndarray:
     """Pixels as stored, uint8 or uint16 [height, width], neither sign nor unused bits seen to.
 
     With `least`, a JPEG may come out smaller by 2, 4 or 8, its longer side still >= `least`.
+    Of JPEG 2000, BitsStored becomes what the code stream has. Raises ImageError.
     """
-    syntax = header.file_meta.TransferSyntaxUID
+    syntax, shape = header.file_meta.TransferSyntaxUID, (header.Rows, header.Columns)
     with explained("its pixel data cannot be decoded"):
+        if not isinstance(header.PixelData, bytes):
+            raise ImageError("its pixel data is damaged")
         if syntax in JPEG:
-            return _decode_jpeg(header, least)
-        if syntax in NATIVE:
-            _require_whole(header)
-        plugin = "" if syntax in NATIVE else "pylibjpeg"
-        options = {"raw": True, "view_only": True, "correct_unused_bits": False, "decoding_plugin": plugin}
-        values, _ = get_decoder(syntax).as_array(header, index=0, **options)
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        return native.view(f"u{native.dtype.itemsize}")
+            return codestreams.decode_jpeg(_frame(header), *shape, least)
+        if syntax in JPEG_2000:
+            values, bits = codestreams.decode_jpeg_2000(_frame(header), *shape, header.BitsAllocated)
+            header.BitsStored, header.HighBit = bits, bits - 1
+            return values
+        if syntax == uid.RLELossless:
+            return codestreams.decode_rle(_frame(header), *shape, header.BitsAllocated)
+        return _native(header).reshape(shape)
 
 
-def _require_whole(header: pydicom.Dataset) -> None:
-    needed, found = header.Rows * header.Columns * header.BitsAllocated // 8, len(header.PixelData)
-    if found < needed:
-        raise ImageError(f"its pixel data is cut short: {found} of {needed} bytes")
+def _native(header: pydicom.Dataset) -> np.ndarray:
+    """Uncompressed pixels, uint8 or uint16 [pixels]; big-endian words of 8-bit pixels hold two, the second first."""
+    if header["PixelData"].is_undefined_length:
+        raise ImageError("its pixel data is coded, but its transfer syntax says it is not")
+    needed, size = _size(header), len(header.PixelData)
+    if size < needed:
+        raise ImageError(f"its pixel data is cut short: {size} of {needed} bytes")
+    is_big, width = header.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian, header.BitsAllocated // 8
+    if is_big and width == 1 and header["PixelData"].VR == "OW":
+        return np.frombuffer(header.PixelData, ">u2").astype("<u2").view("u1")[:needed]
+    values = np.frombuffer(header.PixelData, f"{'>' if is_big else '<'}u{width}", count=needed // width)
+    return values.astype(f"u{width}", copy=False)
 
 
-def _decode_jpeg(header: pydicom.Dataset, least: int | None) -> np.ndarray:
-    """Where less is wanted, the inverse DCT averages: .2 gray levels from a full decode's area average."""
-    height, width = header.Rows, header.Columns
-    image = Image.open(io.BytesIO(get_frame(header.PixelData, 0, number_of_frames=1)))
-    if image.format != "JPEG" or image.mode != "L" or image.size != (width, height):
-        found = f"{image.format} {image.mode} of {image.size[0]} x {image.size[1]}"
-        raise ImageError(f"its frame is {found}, but the header says JPEG, gray, {width} x {height}")
-    shrink = _shrinkage(height, width, least)
-    if shrink > 1:
-        image.draft("L", (width // shrink, height // shrink))
-    return np.asarray(image)
+def _size(header: pydicom.Dataset) -> int:
+    """Bytes of the pixels as they are stored natively."""
+    return header.Rows * header.Columns * header.BitsAllocated // 8
 
 
-def _shrinkage(height: int, width: int, least: int | None) -> int:
-    """The largest of 8, 4, 2, 1 that divides both sides and leaves `least` pixels along the longer one."""
-    fits = (n for n in (8, 4, 2) if least and height % n == width % n == 0 and max(height, width) // n >= least)
-    return next(fits, 1)
+def _frame(header: pydicom.Dataset) -> bytes:
+    """The coded frame; ImageError where it is larger than any coder makes it."""
+    frame = get_frame(header.PixelData, 0, number_of_frames=1)
+    if len(frame) > 2 * _size(header) + (1 << 20):
+        raise ImageError("its frame takes more bytes than its pixels do")
+    return frame

@@ -1,7 +1,10 @@
 """From a DICOM file to an 8-bit gray image with dark air, as a reader sees it on the screen.
 
 Every step (modality, window, inversion) acts on each pixel alone, so it is worked out once for
-each value that 8 or 16 stored bits can hold, and the image is looked up in that table.
+each stored value that occurs, and the image is looked up in that table. Where the standard leaves
+it open: padding is as dark as air, a VOI LUT goes before a window and the first window before the
+others, and 8 plain bits are shown as they are, all else from minimum to maximum. What the header
+says and nobody could see (no number, no contrast) is refused, not guessed.
 """
 
 from collections.abc import Iterator
@@ -9,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian
 
-from cxr import dicom
+from cxr import dicom, luts
+from cxr.refusal import ImageError, explained, limited_memory
 
 STRIP = 1 << 18
+CHANGING = frozenset(map(Tag, (
+    "ModalityLUTSequence", "VOILUTSequence", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "WindowCenter",
+    "WindowWidth",
+)))  # fmt: skip
 
 
 def read_gray(path: Path, least: int | None = None) -> np.ndarray:
@@ -22,33 +32,42 @@ def read_gray(path: Path, least: int | None = None) -> np.ndarray:
     With `least`, an image may come out smaller by 2, 4 or 8, its longer side still >= `least`.
     Raises ImageError (a DataError) with the reason, in one line, for what cannot be shown rightly.
     """
-    header = dicom.read(path)
-    dicom.require_decodable(header)
-    return gray(header, least)
+    with limited_memory():
+        header = dicom.read(path)
+        dicom.require_decodable(header)
+        return gray(header, least)
 
 
 def read(path: Path, least: int | None = None) -> tuple[np.ndarray, pydicom.Dataset]:
     """Gray image of a radiograph (see `read_gray`), and its header; any other modality is an ImageError."""
-    header = dicom.read(path)
-    dicom.require_radiograph(header)
-    dicom.require_decodable(header)
-    return gray(header, least), header
+    with limited_memory():
+        header = dicom.read(path)
+        dicom.require_radiograph(header)
+        dicom.require_decodable(header)
+        return gray(header, least), header
 
 
 def gray(header: pydicom.Dataset, least: int | None = None) -> np.ndarray:
-    """Gray image of a header that passed the checks of `dicom`."""
-    if _is_plain(header):
-        values = dicom.stored_values(header, least)
-        return 255 - values if _is_inverted(header) else values
-    stored = dicom.stored_values(header)
-    with dicom.explained("its gray scale cannot be worked out"):
+    """Gray image of a header that passed the checks of `dicom`; see `read_gray`."""
+    with explained("its gray scale cannot be worked out"):
+        plain = _is_plain(header)
+        stored = dicom.stored_values(header, least if plain else None)
+        if plain and stored.dtype == np.uint8 and header.BitsStored == 8:
+            return 255 - stored if _is_inverted(header) else stored
         return _look_up(_levels(header, stored), stored)
 
 
 def _is_plain(header: pydicom.Dataset) -> bool:
-    """Whether the stored 8 bits are the picture itself, but for an inversion: shrinking may come first."""
-    transforms = ("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "PixelPaddingValue")
-    return header.BitsStored == 8 and _rescale(header) == (1, 0) and not any(header.get(name) for name in transforms)
+    """Whether the stored bytes are the picture itself, but for an inversion: shrinking may come first."""
+    bits = (header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation)
+    return bits == (8, 8, 7, 0) and (header.keys().isdisjoint(CHANGING) or not _is_changed(header))
+
+
+def _is_changed(header: pydicom.Dataset) -> bool:
+    """Whether padding, a table, rescaling or a window is there: a 0 is one, an empty element is none."""
+    has_table = any(header.get(name) for name in ("ModalityLUTSequence", "VOILUTSequence"))
+    has_padding = header.get("PixelPaddingValue") is not None
+    return has_table or has_padding or _rescale(header) != (1, 0) or _first_window(header) is not None
 
 
 def _is_inverted(header: pydicom.Dataset) -> bool:
@@ -57,17 +76,30 @@ def _is_inverted(header: pydicom.Dataset) -> bool:
 
 
 def _levels(header: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
-    """Gray level of each stored value, uint8 [2 ** bits allocated]."""
-    numbers = _numbers(header, np.arange(1 << stored.dtype.itemsize * 8))
-    shown = np.zeros(len(numbers), bool)
+    """Gray level of each stored value, uint8 [2 ** bits of `stored`]; 0 of those that do not occur."""
+    occurs = np.zeros(1 << stored.dtype.itemsize * 8, bool)
     for rows in _strips(stored):
-        shown[stored[rows]] = True
-    padding = _is_padding(header, numbers)
-    shown &= ~padding
-    levels = _display(header, _modality(header, numbers), shown)
-    if _is_inverted(header):
-        levels = 255 - levels
-    return np.where(padding, 0, np.rint(levels)).astype(np.uint8)  # padding is no tissue: as dark as air
+        occurs[stored[rows]] = True
+    codes = np.flatnonzero(occurs)
+    numbers = _numbers(header, codes)
+    tissue = ~_is_padding(header, numbers)
+    if not tissue.any():
+        raise ImageError("every pixel is padding")
+    levels = np.zeros(len(occurs), np.uint8)  # padding is no tissue: as dark as air
+    levels[codes[tissue]] = np.rint(_shown(header, numbers[tissue]))
+    return levels
+
+
+def _shown(header: pydicom.Dataset, numbers: np.ndarray) -> np.ndarray:
+    """Gray level 0..255 of pixel values, inversion seen to."""
+    values = _modality(header, numbers)
+    spread = np.ptp(values)
+    if not np.isfinite(spread):
+        raise ImageError("its rescale slope and intercept lead to no finite numbers")
+    if spread == 0 < np.ptp(numbers):
+        raise ImageError("all its pixels become equal by its rescale slope and intercept, or modality LUT")
+    levels = _display(header, values)
+    return 255 - levels if _is_inverted(header) else levels
 
 
 def _look_up(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
@@ -85,80 +117,115 @@ def _strips(image: np.ndarray) -> Iterator[slice]:
 
 def _numbers(header: pydicom.Dataset, codes: np.ndarray) -> np.ndarray:
     """What stored codes mean: the bits in use, with their sign; old writers keep overlays in the others."""
-    syntax = header.file_meta.TransferSyntaxUID
-    bits = header.BitsAllocated if syntax in dicom.JPEG_2000 else header.BitsStored  # JPEG 2000 has no unused bits
-    if syntax in dicom.NATIVE:
-        codes = codes >> max(header.HighBit + 1 - bits, 0)
-    codes = codes & ((1 << bits) - 1)
+    bits = header.BitsStored
+    codes = (codes >> (header.HighBit + 1 - bits)) & ((1 << bits) - 1)
     return codes - ((codes >> (bits - 1)) << bits) if header.PixelRepresentation else codes
 
 
 def _is_padding(header: pydicom.Dataset, numbers: np.ndarray) -> np.ndarray:
-    value = header.get("PixelPaddingValue")
+    value = _pixel_value(header, "PixelPaddingValue")
     if value is None:
         return np.zeros(len(numbers), bool)
-    limit = header.get("PixelPaddingRangeLimit")
-    ends = sorted(_signed(header, end) for end in (value, value if limit is None else limit))
+    limit = _pixel_value(header, "PixelPaddingRangeLimit")
+    ends = sorted((value, value if limit is None else limit))
     return (numbers >= ends[0]) & (numbers <= ends[1])
 
 
-def _signed(header: pydicom.Dataset, value: int | bytes) -> int:
+def _pixel_value(header: pydicom.Dataset, name: str) -> int | None:
     """A value of the pixels' own kind: implicit files leave it as two bytes, and some write -2000 as 63536."""
-    number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(value)
-    return number - 65536 if header.PixelRepresentation and number > 32767 else number
+    value = header.get(name)
+    if isinstance(value, bytes) and len(value) == 2:
+        value = int.from_bytes(value, "big" if _is_big(header) else "little")
+    if not (value is None or isinstance(value, int)):
+        raise ImageError(f"its {name} is no whole number")
+    if value is None:
+        return None
+    return (value + 32768) % 65536 - 32768 if header.PixelRepresentation else value % 65536
+
+
+def _is_big(header: pydicom.Dataset) -> bool:
+    return header.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
 
 
 def _modality(header: pydicom.Dataset, numbers: np.ndarray) -> np.ndarray:
     """Modality LUT, or rescale slope and intercept."""
     if header.get("ModalityLUTSequence"):
-        return apply_modality_lut(numbers, header).astype(float)
+        lut = luts.read(header.ModalityLUTSequence[0], bool(header.PixelRepresentation), _is_big(header))
+        return lut.look_up(numbers)
     slope, intercept = _rescale(header)
     return numbers * slope + intercept
 
 
 def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
-    return float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
+    slope, intercept = (_numbers_of(header, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    for name, values in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if len(values) > 1:
+            raise ImageError(f"its {name} has {len(values)} values")
+    return next(iter(slope), 1.0), next(iter(intercept), 0.0)
 
 
-def _display(header: pydicom.Dataset, values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def _numbers_of(header: pydicom.Dataset, name: str) -> list[float]:
+    """The numbers of an element, none where it is absent or empty; ImageError where one is no finite number."""
+    try:
+        value = header.get(name)
+        values = list(value) if isinstance(value, MultiValue | list) else [] if value in (None, "") else [value]
+        numbers = [float(each) for each in values]
+    except Exception:  # pydicom's own kinds among them; their texts quote the value
+        raise ImageError(f"its {name} is no number") from None
+    if not np.isfinite(numbers).all():
+        raise ImageError(f"its {name} is no finite number")
+    return numbers
+
+
+def _display(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     """Gray 0..255 of modality values: the VOI LUT, else the first window, else as stored or min to max.
 
-    shown: which of the values occur in the image, padding apart. A window that leaves a single level
+    values: those that occur in the image, padding apart. A window that leaves a single level
     of an image that has more (a wrong centre, a width of 0) is passed over.
     """
     for display in (_voi_lut, _window, _as_stored):
         levels = display(header, values)
-        if levels is not None and (np.ptp(levels[shown]) >= 1 or np.ptp(values[shown]) == 0):
+        if levels is not None and (np.ptp(levels) >= 1 or np.ptp(values) == 0):
             return levels
-    low, high = values[shown].min(), values[shown].max()
-    return np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255
+    return (values - values.min()) / (np.ptp(values) or 1) * 255
 
 
 def _voi_lut(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:
     if not header.get("VOILUTSequence"):
         return None
-    bits = header.VOILUTSequence[0].LUTDescriptor[2]
-    return np.clip(apply_voi(np.rint(values).astype(np.int64), header) / ((1 << bits) - 1), 0, 1) * 255
+    lut = luts.read(header.VOILUTSequence[0], _can_be_negative(header), _is_big(header))
+    return lut.look_up(values) / lut.white * 255
+
+
+def _can_be_negative(header: pydicom.Dataset) -> bool:
+    """Whether modality values below 0 are possible: the first value of a VOI LUT is then signed (PS3.3 C.11.2.1.1)."""
+    codes = np.array([0, (1 << header.BitsStored) - 1, 1 << (header.BitsStored - 1)])
+    ends = _numbers(header, codes << (header.HighBit + 1 - header.BitsStored))
+    return bool(_modality(header, ends).min() < 0)
 
 
 def _window(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:
     """The first window, PS3.3 C.11.2.1.2 and C.11.2.1.3."""
-    center, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if center is None or width is None or width <= 0:
+    window = _first_window(header)
+    if window is None or window[1] <= 0:
         return None
+    center, width = window
     function = header.get("VOILUTFunction") or "LINEAR"
     if function == "SIGMOID":
         return 255 / (1 + np.exp(np.clip(-4 * (values - center) / width, -500, 500)))
-    if function != "LINEAR_EXACT":  # LINEAR: the standard's window is half a unit and one unit smaller
-        center, width = center - 0.5, max(width - 1, 1e-9)
+    if function not in ("LINEAR", "LINEAR_EXACT"):
+        raise ImageError("its VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID")
+    if function == "LINEAR":  # the standard's window is half a unit and one unit smaller
+        center, width = center - 0.5, width - 1
+    if width <= 0:
+        return np.where(values <= center, 0.0, 255.0)
     return np.clip((values - center) / width + 0.5, 0, 1) * 255
 
 
-def _first(value: object) -> float | None:
-    """The first of one or several numbers; None where there is none."""
-    if value is None or value == "":
-        return None
-    return float(value[0] if isinstance(value, list | tuple | pydicom.multival.MultiValue) else value)
+def _first_window(header: pydicom.Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window; None where there is none."""
+    centers, widths = (_numbers_of(header, name) for name in ("WindowCenter", "WindowWidth"))
+    return (centers[0], widths[0]) if centers and widths else None
 
 
 def _as_stored(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:

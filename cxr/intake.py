@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +48,8 @@ class Plan:
     warnings: list[str]
     form: Sample | None = None
     """What the submission must look like; None: the data has no sample of it."""
+    unreadable: list[kaggle.PassedOver] = field(default_factory=list)
+    """DICOM files that cannot be opened: rejected without a look."""
 
 
 def plan(layout: kaggle.Layout) -> Plan:
@@ -57,8 +59,10 @@ def plan(layout: kaggle.Layout) -> Plan:
     """
     rows, form, patients = layout.rows(), layout.sample(), layout.patients()
     files, samples = layout.images, form.ids if form else []
+    unreadable = [each for each in layout.passed_over if each.is_dicom]
     if not files:
-        raise DataError(f"{layout.data} holds no DICOM file (*.dcm)")
+        why = f" that can be opened; {unreadable[0].path}: {unreadable[0].reason}" if unreadable else ""
+        raise DataError(f"{layout.data} holds no DICOM file (*.dcm){why}")
     in_test = set(samples)
     images = [_image(name, file, layout, rows, in_test, patients) for name, file in sorted(files.items())]
     if not any(image.split == "train" for image in images):
@@ -66,7 +70,8 @@ def plan(layout: kaggle.Layout) -> Plan:
             f"{layout.data}: none of {len(images)} DICOM files is named by one of the {len(rows)} images "
             f"of {layout.rows_csv.name}: no labelled training image"
         )
-    return Plan(layout.data, images, [*_warnings(layout, files, rows, samples), *_left_out(layout, form)], form)
+    warnings = [*_warnings(layout, files, rows, samples), *_left_out(layout, form)]
+    return Plan(layout.data, images, warnings, form, unreadable)
 
 
 def _image(
@@ -78,7 +83,7 @@ def _image(
 
 
 def _warnings(layout: kaggle.Layout, files: dict, rows: dict, samples: list[str]) -> list[str]:
-    found = []
+    found = _passed_over([each for each in layout.passed_over if not each.is_dicom])
     for table, names in ((layout.rows_csv, rows), (layout.sample_csv, samples)):
         missing = [name for name in names if name not in files]
         if missing:
@@ -95,6 +100,13 @@ def _left_out(layout: kaggle.Layout, form: Sample | None) -> Iterator[str]:
         yield f"{sum(placeholders.values())} rows of {layout.patients_csv.name} name no patient ({examples}): unknown"
     if form and form.others:
         yield f"{layout.sample_csv.name} has columns that submission.csv will not have: {', '.join(form.others)}"
+
+
+def _passed_over(entries: list[kaggle.PassedOver]) -> list[str]:
+    """A line for each folder, table and link that is passed over; of many, the first ones."""
+    lines = [f"passed over: {path} ({reason})" for path, reason in entries[:EXAMPLES]]
+    more = len(entries) - EXAMPLES
+    return lines + ([f"passed over: {more} more folders, tables and links"] if more > 0 else [])
 
 
 def run(plan: Plan, folder: Path, size: int, workers: int | None) -> dict[str, int]:
@@ -155,6 +167,7 @@ def _shown(items: Iterable, total: int) -> Iterator:
 def _rejected(plan: Plan, results: dict[str, Facts | str]) -> pd.DataFrame:
     refused = [(image.path, results[image.image_id]) for image in plan.images
                if isinstance(results[image.image_id], str)]  # fmt: skip
+    refused += plan.unreadable
     return pd.DataFrame(refused, columns=["path", "reason"])
 
 

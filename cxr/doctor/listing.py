@@ -1,6 +1,7 @@
 """Do tables and files fit together?"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from cxr import user_tables
 from cxr.doctor.findings import Finding, found
@@ -14,8 +15,9 @@ def check(material: Material) -> Iterator[Finding]:
     yield from found("no-rows", [str(material.data)] if layout.rows_csv is None else [])
     if files and rows:
         yield from found("no-labelled-image", [str(layout.rows_csv)] if not material.labels else [])
-    if layout.rows_csv and rows:
-        yield from found("csv-dialect", [layout.rows_csv.name], dialect=dialect(layout.rows_csv.read_bytes()[:4096]))
+    if layout.rows_csv:
+        examples = [layout.rows_csv.name] if rows else []
+        yield from found("csv-dialect", examples, dialect=dialect(_start(layout.rows_csv)))
         lost = [name for name in rows if name not in files]
         yield from found("rows-without-image", lost, len(rows), table=layout.rows_csv.name)
     if layout.sample_csv:
@@ -25,6 +27,15 @@ def check(material: Material) -> Iterator[Finding]:
     yield from found("images-in-both", sorted(files.keys() & rows.keys() & set(material.samples)))
     yield from found("several-rows", [(name, f"{len(each)} rows") for name, each in rows.items() if len(each) > 1])
     yield from _namesakes(material)
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be opened."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(4096)
+    except OSError:
+        return b""
 
 
 def dialect(start: bytes) -> str:

@@ -15,6 +15,7 @@ from cxr import dicom, duplicates, images, rle
 from cxr.canvases import age_in_years
 from cxr.geometry import Letterbox
 from cxr.kaggle import Row
+from cxr.refusal import limited_memory
 
 SIDE = 128
 EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them
@@ -63,11 +64,12 @@ def look(task: Task) -> Look:
     """Look at one image; never raises for what the file holds."""
     facts: dict = {}
     try:
-        header = dicom.read(task.path)
-        facts |= _header(header) | _extra(task.path)
-        dicom.require_radiograph(header)
-        dicom.require_decodable(header)
-        facts |= _picture(header)
+        with limited_memory():
+            header = dicom.read(task.path, EXTRA)
+            facts |= _header(header)
+            dicom.require_radiograph(header)
+            dicom.require_decodable(header)
+            facts |= _picture(header)
     except dicom.ImageError as error:
         facts["refused"] = str(error)
     pixels = facts.get("height", 0) * facts.get("width", 0)
@@ -75,30 +77,20 @@ def look(task: Task) -> Look:
 
 
 def _header(header: pydicom.Dataset) -> dict:
-    with dicom.explained("its header is damaged"):
-        age = _text(header, "PatientAge")
-        return {
-            "height": int(header.get("Rows") or 0), "width": int(header.get("Columns") or 0),
-            "bits": int(header.get("BitsStored") or 0), "photometric": _text(header, "PhotometricInterpretation"),
-            "modality": _text(header, "Modality"), "view": _text(header, "ViewPosition"),
-            "sex": _text(header, "PatientSex"), "age": age, "years": age_in_years(age),
-        }  # fmt: skip
-
-
-def _extra(path: Path) -> dict:
-    with dicom.explained("its header is damaged"):
-        header = pydicom.dcmread(path, specific_tags=EXTRA, force=True, stop_before_pixels=True)
-        burned_in = _text(header, "BurnedInAnnotation") == "YES"
-        return {"burned_in": burned_in, "body_part": _text(header, "BodyPartExamined")}
-
-
-def _text(header: pydicom.Dataset, name: str) -> str:
-    return str(header.get(name) or "").strip().upper()
+    age = dicom.code(header, "PatientAge")
+    return {
+        "height": header.get("Rows") or 0, "width": header.get("Columns") or 0, "bits": header.get("BitsStored") or 0,
+        "photometric": dicom.code(header, "PhotometricInterpretation"), "modality": dicom.code(header, "Modality"),
+        "view": dicom.code(header, "ViewPosition"), "sex": dicom.code(header, "PatientSex"), "age": age,
+        "years": age_in_years(age), "burned_in": dicom.code(header, "BurnedInAnnotation") == "YES",
+        "body_part": dicom.code(header, "BodyPartExamined"),
+    }  # fmt: skip
 
 
 def _picture(header: pydicom.Dataset) -> dict:
     gray = images.gray(header, SIDE)
-    canvas = Letterbox(int(header.Rows), int(header.Columns), SIDE).apply(gray)
+    with dicom.explained("it cannot be brought to the canvas"):
+        canvas = Letterbox(header.Rows, header.Columns, SIDE).apply(gray)
     digest = hashlib.blake2b(header.PixelData, digest_size=16).digest()
     return {"digest": digest, "signature": duplicates.signature(canvas), "thumbnail": duplicates.thumbnail(canvas)}
 

@@ -58,7 +58,10 @@ class Material:
     def differ(self, name: str) -> bool:
         """Whether the files of an image id are not all equal."""
         one, *others = (self.data / file.path for file in self.namesakes[name])
-        return any(not filecmp.cmp(one, other, shallow=False) for other in others)
+        try:
+            return any(not filecmp.cmp(one, other, shallow=False) for other in others)
+        except OSError:  # one of them cannot be read to its end
+            return True
 
 
 def by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
@@ -89,7 +92,9 @@ def _tried(read: Callable[[], Any], otherwise: Any, kind: str, problems: list[Fi
         return read()
     except DataError as error:
         problems += found(kind, [str(error)])
-        return otherwise
+    except OSError as error:
+        problems += found(kind, [f"{error.filename}: {error.strerror}"])
+    return otherwise
 
 
 def _looks(layout: kaggle.Layout, rows: dict[str, list[kaggle.Row]], workers: int | None) -> dict[str, Look]:

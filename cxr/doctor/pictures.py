@@ -14,6 +14,7 @@ from cxr.doctor.findings import Finding, found
 from cxr.doctor.look import Look
 from cxr.doctor.material import Material
 from cxr.duplicates import is_blank
+from cxr.walk import SEEN
 
 FRONTAL = ("PA", "AP", "")
 CHEST = ("CHEST", "THORAX", "LUNG", "")
@@ -40,7 +41,9 @@ def check(material: Material) -> Iterator[Finding]:
 def _files(material: Material) -> Iterator[Finding]:
     refused = {name: one for name, one in material.looks.items() if one.refused}
     accepted = ("", *dicom.RADIOGRAPHS)
-    yield from found("unreadable", [(name, one.refused) for name, one in refused.items() if one.modality in accepted])
+    lost = [each for each in material.layout.passed_over if each.reason != SEEN]
+    lost += [(name, one.refused) for name, one in refused.items() if one.modality in accepted]
+    yield from found("unreadable", lost)
     foreign = [(name, one.modality) for name, one in refused.items() if one.modality not in accepted]
     yield from found("not-a-radiograph", foreign)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import re
 import subprocess
 import sys
@@ -69,6 +70,7 @@ np.savez(out / "images.npz", **arrays)
 def tensorflow(exported, prepared_paths, recipe, tmp_path):
     """What TensorFlow and Keras read."""
     classes, out = exported("jpeg-classes"), tmp_path / "some records"
+    shutil.copytree(prepared_paths.folds.parent, prepared_paths.artifacts / "small" / "folds")
     command = [sys.executable, "-c", READ_TENSORFLOW, str(classes / "train"), str(out)]
     here = os.environ | {"DATA": str(prepared_paths.data), "RECIPE": str(tmp_path / "small.yaml")}
     done = subprocess.run(command, env=here, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
