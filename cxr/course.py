@@ -100,6 +100,13 @@ def goes_on(line: Line, state: State) -> None:
     line.end(f"goes on from epoch {state.epoch + 1}, batch {state.batch + 1}")
 
 
+def same_framework(line: Line, name: str, then: str | None, now: str) -> bool:
+    """Whether an interrupted training goes on; says so where it starts anew, as another version began it."""
+    if then != now:
+        line.end(f"starts anew: its checkpoint is of {name} {then or '(unknown)'}, here is {now}")
+    return then == now
+
+
 def metrics(line: Line, state: State, kept: list[int], watched: bool) -> dict:
     """Say how a training ended, and return it for run.json; kept: epochs from 0 whose weights are kept, best first."""
     epochs = [epoch + 1 for epoch in kept] or [state.epoch]

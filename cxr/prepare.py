@@ -16,8 +16,12 @@ from cxr import kaggle, runs
 from cxr.config import Strict, validate
 from cxr.errors import run_main
 from cxr.paths import Paths
+from cxr.source_code import reached_modules
 
-MADE = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "folds.csv", "sample.json")
+PIXELS = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "sample.json")
+FOLDS_CODE = ("cxr.prepare",)
+PIXELS_CODE = ("cxr.prepare", (), ("cxr.folds", "cxr.duplicates"))  # but not what folds alone are made by
+MADE = (*PIXELS, "folds.csv")
 LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds|sample)\.[0-9a-f]{8}\.\w+")
 
 
@@ -37,28 +41,33 @@ def prepare(paths: Paths, config: PrepareConfig, workers: int | None = None) -> 
     Raises DataError for a bad mask row, an image in both splits, no usable image, or too few for the folds.
     """
     layout = kaggle.find(paths.data)
-    pixels, folds = _identities(layout, config)
-    folder = paths.folds.parent
+    pixels, path = pixels_identity(layout, paths, config), paths.folds
     stale = not runs.is_current(paths.prepared, pixels)
-    if not stale and runs.is_current(folder, folds):
-        print("prepare: up to date")
-        return
     if stale:
-        with runs.recorded(paths.prepared, pixels) as metrics:
+        outputs = [paths.prepared / name for name in PIXELS]
+        with runs.recorded(paths.prepared, pixels, outputs=outputs) as metrics:
             clear(paths.prepared)
             _prepare_images(layout, paths.prepared, config.size, workers, metrics)
-    with runs.recorded(folder, folds, config.seed):
-        clear(folder)
-        _assign_folds(paths.prepared, paths.folds, config)
+    folds = folds_identity(paths, config)
+    if not runs.is_current(path.parent, folds):
+        with runs.recorded(path.parent, folds, config.seed, outputs=[path]):
+            clear(path.parent)
+            _assign_folds(paths.prepared, path, config)
+    elif not stale:
+        print("prepare: up to date")
 
 
-def _identities(layout: kaggle.Layout, config: PrepareConfig) -> tuple[runs.Identity, runs.Identity]:
-    """What the images, and then the folds, are made from."""
-    source = runs.source_digest("cxr")
-    inputs = {"dicoms": layout.digest} | {path.name: runs.digest(path) for path in layout.tables}
-    pixels = runs.Identity(config.model_dump(include={"size"}), inputs, source)
-    folds = runs.Identity(config.model_dump(exclude={"size"}), {"prepared": pixels.hash}, source)
-    return pixels, folds
+def pixels_identity(layout: kaggle.Layout, paths: Paths, config: PrepareConfig) -> runs.Identity:
+    """What pixels, masks and manifest are made from; another way to assign folds does not make them anew."""
+    inputs = {"dicoms": layout.digest} | runs.input_digests(layout.tables, paths.prepared)
+    return runs.Identity(config.model_dump(include={"size"}), inputs, reached_modules(*PIXELS_CODE))
+
+
+def folds_identity(paths: Paths, config: PrepareConfig) -> runs.Identity:
+    """What the folds are made from: the prepared data as it is, by whatever it was made."""
+    files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
+    inputs = runs.input_digests(files, paths.folds.parent)
+    return runs.Identity(config.model_dump(exclude={"size"}), inputs, reached_modules(*FOLDS_CODE))
 
 
 def clear(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Is a step up to date? Its run.json holds the hashes of all that it was made from."""
+"""Is a step up to date? Its run.json holds the digests of all that it was made from, and of what it wrote."""
 
 import fcntl
 import hashlib
@@ -6,23 +6,22 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from cxr.errors import UsageError
+from cxr.digests import digest
+from cxr.errors import DataError, UsageError
 from cxr.files import read_json, write_json
-from cxr.paths import ROOT
+from cxr.paths import ROOT, home
 
-NOTED = 1 << 20  # bytes from which on a file's digest is noted beside it
 PACKAGES = (
     "torch", "torchvision", "timm", "segmentation-models-pytorch", "tensorflow", "keras", "efficientnet",
     "numpy", "scikit-learn", "lightgbm",
@@ -35,7 +34,9 @@ class Identity:
 
     config: dict
     inputs: dict[str, str]
-    source: str
+    """Digest of each input file; see `input_digests`."""
+    source: dict[str, str]
+    """Digest of each module that it can reach; see `source_code.reached_modules`."""
 
     @property
     def hash(self) -> str:
@@ -43,32 +44,98 @@ class Identity:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def identity(config: BaseModel, inputs: Iterable[Path], room: str) -> Identity:
-    """Identity of a step of `room` (stage1_classify, say): its config, its input files, its source and cxr's."""
-    files = {path.name if path.is_dir() else str(Path(*path.parts[-3:])): digest(path) for path in inputs}
-    return Identity(config.model_dump(mode="json"), files, source_digest(room))
-
-
 def is_current(folder: Path, identity: Identity) -> bool:
-    """Whether the run in `folder` was made from just this; never, where FORCE=1 is set."""
+    """Whether the run in `folder` was made from just this and is whole; never, where FORCE=1 is set."""
+    return os.environ.get("FORCE") != "1" and is_made(folder, identity)
+
+
+def is_made(folder: Path, identity: Identity) -> bool:
+    """Whether the run in `folder` was made from just this, and all that it wrote is still as it was written."""
+    record = read_record(folder)
+    return record is not None and record["fingerprint"] == identity.hash and not altered(folder, record)
+
+
+def read_record(folder: Path) -> dict | None:
+    """The run.json of the finished run in `folder`; None where there is none, or it is cut or of an earlier kind."""
     record = read_json(folder / "run.json")
-    return os.environ.get("FORCE") != "1" and record is not None and record.get("fingerprint") == identity.hash
+    return record if record is not None and {"fingerprint", "outputs", "metrics"} <= record.keys() else None
+
+
+def altered(folder: Path, record: dict) -> list[str]:
+    """Files that the run in `folder` wrote and that are missing or changed since, as its record names them."""
+    return [name for name, noted in record["outputs"].items() if not _is_whole(folder / name, noted)]
+
+
+def _is_whole(path: Path, noted: dict | None) -> bool:
+    """Whether a file is as it was noted; of one that the user may edit (None), whether it is JSON."""
+    if noted is None:
+        return read_json(path) is not None
+    return path.is_file() and path.stat().st_size == noted["bytes"] and digest(path) == noted["sha256"]
+
+
+def require_whole(inputs: Iterable[Path]) -> None:
+    """UsageError where a file that another step wrote is missing or changed since; says how to make it again."""
+    for path in inputs:
+        record = read_record(path.parent)
+        if record and path.name in record["outputs"] and not _is_whole(path, record["outputs"][path.name]):
+            alone = f", or by its step alone: python -m {record['command']}" if record.get("command") else ""
+            raise UsageError(
+                f"{path} is missing, cut or changed since it was made; it is made again by: bash run_all.sh{alone}"
+            )
 
 
 @contextmanager
-def recorded(folder: Path, identity: Identity, seed: int | None = None) -> Iterator[dict]:
-    """Run a step in `folder`: one process at a time; run.json is written last, with the metrics put in the dict."""
+def damage_named(inputs: Iterable[Path]) -> Iterator[None]:
+    """Where work fails with a traceback, but a file that it reads is not as it was written: the error that names it."""
+    try:
+        yield
+    except (UsageError, DataError):
+        raise
+    except Exception:
+        require_whole(inputs)
+        raise
+
+
+@contextmanager
+def recorded(
+    folder: Path, identity: Identity, seed: int | None = None, outputs: Iterable[Path] = (),
+    editable: Iterable[Path] = (), command: Iterable[str] = (),
+) -> Iterator[dict]:  # fmt: skip
+    """Run a step in `folder`: one process at a time; run.json is written last, with the metrics put in the dict.
+
+    outputs: the files that it may write; editable: of JSON, which a user may change afterwards; command: what
+    `python -m` makes them by.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         (folder / "run.json").unlink(missing_ok=True)
         start, metrics = time.perf_counter(), {}
         yield metrics
         record = {
-            "fingerprint": identity.hash, "inputs": identity.inputs, "config": identity.config,
-            "source": identity.source, "commit": commit(), "versions": versions(), "seed": seed,
-            "seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes(), "metrics": metrics,
+            "fingerprint": identity.hash, "command": shlex.join(command), "inputs": identity.inputs,
+            "config": identity.config, "source": identity.source, "commit": commit(), "versions": versions(),
+            "seed": seed, "seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes(),
+            "metrics": metrics, "outputs": written(folder, outputs) | dict.fromkeys(_names(folder, editable)),
         }  # fmt: skip
         write_json(folder / "run.json", record)
+
+
+def written(folder: Path, outputs: Iterable[Path]) -> dict[str, dict]:
+    """Bytes and digest of the files of `outputs` that there are, by their names seen from `folder`."""
+    outputs = [path for path in outputs if path.is_file()]
+    facts = [{"bytes": path.stat().st_size, "sha256": digest(path)} for path in outputs]
+    return dict(zip(_names(folder, outputs), facts, strict=True))
+
+
+def renew_outputs(folder: Path, outputs: Iterable[Path]) -> None:
+    """Note anew what a later command has written in place of the finished run's `outputs`."""
+    record = read_record(folder)
+    if record is not None:
+        write_json(folder / "run.json", record | {"outputs": record["outputs"] | written(folder, outputs)})
+
+
+def _names(folder: Path, paths: Iterable[Path]) -> list[str]:
+    return [os.path.relpath(path, folder) for path in paths]
 
 
 @contextmanager
@@ -93,55 +160,28 @@ def locked(folder: Path) -> Iterator[None]:
 def metrics(folder: Path) -> dict | None:
     """The metrics of the finished run in `folder`, None where there is none."""
     record = read_json(folder / "run.json")
-    return record and record["metrics"]
+    return record and record.get("metrics")
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, of its files' names, sizes and times. 'absent' where there is none."""
-    if path.is_dir():
-        return _folder_digest(path)
-    if not path.is_file():
-        return "absent"
-    return _noted_digest(path) if path.stat().st_size >= NOTED else _content_digest(path)
+def input_digests(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Digest of each file that a step in `folder` reads.
+
+    Files of the same dataset are named as `folder` sees them, all others by their bare names: what folders are called,
+    and where they lie, changes no result. Of several of one name each has its own place.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        name = _name_of_input(path, folder)
+        while name in found:
+            name += " (another)"
+        found[name] = digest(path)
+    return found
 
 
-def _folder_digest(folder: Path) -> str:
-    found = hashlib.sha256()
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            stat = os.stat(os.path.join(root, name))
-            found.update(f"{os.path.relpath(root, folder)}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return found.hexdigest()
-
-
-def _noted_digest(path: Path) -> str:
-    """Hash a large file once, and again only when its size or time has changed."""
-    note_path = path.with_name(f".{path.name}.digest")
-    stat = path.stat()
-    seen = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    note = read_json(note_path)
-    if note is None or {key: note.get(key) for key in seen} != seen:
-        note = seen | {"sha256": _content_digest(path)}
-        with suppress(OSError):  # a read-only data folder: hash it anew each time
-            write_json(note_path, note)
-    return note["sha256"]
-
-
-def _content_digest(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@cache
-def source_digest(room: str) -> str:
-    """Hash of the Python files of `room` and of cxr, but for cxr's commands of their own, which no stage imports."""
-    found = hashlib.sha256()
-    for path in sorted([*(ROOT / "cxr").rglob("*.py"), *(ROOT / room).rglob("*.py")]):
-        if room != path.parent.name and (path.parent / "__main__.py").is_file():
-            continue
-        found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    return found.hexdigest()
+def _name_of_input(path: Path, folder: Path) -> str:
+    everything = home() / "artifacts"
+    dataset = everything / folder.relative_to(everything).parts[0] if everything in folder.parents else folder
+    return os.path.relpath(path, folder) if dataset in path.parents else path.name
 
 
 def peak_bytes() -> int:

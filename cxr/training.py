@@ -84,6 +84,8 @@ class Training(Strict):
         return self
 
 
+# Settings that change no result, so that another value makes no training stale.
+WITHOUT_EFFECT = ("workers", "checkpoint_minutes")
 # Settings that only some schedules read.
 ONLY_OF = {
     "plateau_factor": ["plateau"], "plateau_patience": ["plateau"], "cycles": ["cosine"],

@@ -129,13 +129,14 @@ def _rename_boxes(folder: Path, old: str, new: str) -> None:
 def claim(artifacts: Path, data: Path) -> None:
     """Hold artifacts/<dataset>/ for one data folder: two of the same name would write over each other."""
     note = artifacts / "source.json"
-    other = (read_json(note) or {}).get("data")
-    if other and Path(other) != data and Path(other).is_dir():
+    held = read_json(note) or {}
+    other, copied = held.get("data"), held.get("home", str(home())) != str(home())
+    if other and Path(other) != data and Path(other).is_dir() and not copied:
         raise UsageError(
             f"{artifacts} holds the results of {other}, a folder of the same name as {data}; "
             f"rename one of the two, or set CXR_HOME=<folder> to keep the results elsewhere"
         )
-    write_json(note, {"data": str(data)})
+    write_json(note, {"data": str(data), "home": str(home())})
 
 
 if __name__ == "__main__":

@@ -8,18 +8,19 @@ from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.progress import clock
 from cxr.recipe import Recipe
-from pipeline import jobs, report
+from pipeline import jobs
 from pipeline.choose import phantoms
+from pipeline.report.units import page_unit, picture_unit
 from pipeline.stages import every_unit
 
 
 def show(recipe: Recipe, paths: Paths) -> None:
     """Draw the run's pictures and its page, and print what to know about it."""
-    if report.current(paths) and (paths.run / "pictures").is_dir():  # both are made from the same files
+    due = [unit for unit in (picture_unit(recipe, paths), page_unit(recipe, paths)) if not unit.current]
+    for unit in due:
+        jobs.call(unit.name, unit.command)
+    if not due:
         print("pictures and report: up to date")
-    else:
-        jobs.call("pictures", ("pipeline.pictures",))
-        jobs.call("report", ("pipeline.report",))
     print()
     for label, path in files(paths).items():
         print(f"{label:<12} {path}")

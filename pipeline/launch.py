@@ -7,15 +7,17 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import stage0_bbox.config
 import stage2_segment.config
 import stage3_stack.config
 from cxr import runs
 from cxr.errors import DataError, UsageError, run_main
-from cxr.files import read_json
+from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe, chosen
+from cxr.source_code import reached_modules
 from phantom.config import SMOKE, default_config
 from pipeline import closing, jobs, plan, starts
 from pipeline.choose import phantoms
@@ -49,14 +51,16 @@ def main() -> None:
 def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
     """Run the units of a stage that are not up to date."""
     found = units(stage, recipe, paths)
+    if all(unit.current for unit in found):
+        print("\n".join(f"{unit.name}: up to date" for unit in found))
+        return
     if recipe.small:  # units of seconds: starting a process for each would take longer than all of them
         for module in dict.fromkeys(unit.command[0] for unit in found):
             jobs.call(stage, (module,))
         return
     names = list(ROOMS)
     later = [unit for name in names[names.index(stage) + 1 :] for unit in units(name, recipe, paths)]
-    devices = [] if all(unit.current for unit in found) else list(gpus())
-    jobs.Jobs(found, later, paths, devices).run()
+    jobs.Jobs(found, later, paths, list(gpus())).run()
 
 
 def make_phantoms(recipe: Recipe, paths: Paths) -> None:
@@ -69,12 +73,21 @@ def make_phantoms(recipe: Recipe, paths: Paths) -> None:
     with runs.locked(folder.parent):
         own = SMOKE if os.environ.get("SMOKE") == "1" else {}
         settings = default_config().model_dump(mode="json") | own
-        if (read_json(folder / "phantom.json") or {}).get("config") == settings:
+        note = folder.with_name(f"{folder.name}.files.json")
+        whole = read_json(note) == _sizes(folder)
+        if whole and (read_json(folder / "phantom.json") or {}).get("config") == settings:
             print(f"phantoms: up to date in {folder}")
             return
         shutil.rmtree(folder, ignore_errors=True)
         options = [part for key, value in own.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         jobs.call("phantoms", ("phantom.make", str(folder), *options))
+        write_json(note, _sizes(folder))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of all files of a folder, by their names as seen from it."""
+    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def make_plan(recipe: Recipe, paths: Paths) -> None:
@@ -119,7 +132,8 @@ def examine(recipe: Recipe, paths: Paths) -> None:
     if said and runs.is_current(folder, material):
         print(f"doctor: up to date; {said['summary']}")
         return
-    with runs.recorded(folder, material):
+    outputs = [paths.artifacts / name for name in ("doctor.json", "doctor.html")]
+    with runs.recorded(folder, material, outputs=outputs, command=("cxr.doctor",)):
         jobs.call("doctor", ("cxr.doctor", str(paths.data), "--brief"), fine=GOES_ON)
 
 
@@ -130,8 +144,8 @@ def _looked_at(recipe: Recipe, paths: Paths) -> runs.Identity:
     tables |= set(stage0_bbox.config.label_files(paths, stage0_bbox.config.read(recipe.stage0)))
     tables |= {ROOT / "cxr" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
     prepared = (read_json(paths.prepared / "run.json") or {}).get("inputs", {})
-    inputs = prepared | {str(path): runs.digest(path) for path in sorted(tables)}
-    return runs.Identity({"data": str(paths.data)}, inputs, runs.source_digest("doctor"))
+    inputs = {"prepared": prepared, "tables": runs.input_digests(sorted(tables), paths.artifacts / "doctor")}
+    return runs.Identity({}, inputs, reached_modules("cxr.doctor"))
 
 
 def _said(paths: Paths) -> dict | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxr import runs
 from cxr.errors import run_main
 from cxr.files import replacing
 from cxr.paths import Paths
@@ -16,12 +17,17 @@ from cxr.recipe import Recipe, chosen
 from pipeline.curves import curves
 from pipeline.figure import ORANGE, SKY, new_figure
 from pipeline.overlays import overlays
+from pipeline.report.units import PICTURES, picture_unit
+from pipeline.stages import every_output
 
 POSITIVE, NEGATIVE = ORANGE, SKY
 
 
 def main() -> None:
-    print("\n".join(map(str, draw(*chosen()))))
+    recipe, paths = chosen()
+    unit = picture_unit(recipe, paths)
+    with unit.recorded(unit.identity), runs.damage_named(every_output(recipe, paths)):
+        print("\n".join(map(str, draw(recipe, paths))))
 
 
 def draw(recipe: Recipe, paths: Paths) -> list[Path]:
@@ -30,9 +36,8 @@ def draw(recipe: Recipe, paths: Paths) -> list[Path]:
     What a run has nothing of yet is not drawn, and its old picture is removed. Raises UsageError where the data is
     not prepared.
     """
-    drawers = {"class_balance.png": class_balance, "overlays.png": overlays, "curves.png": curves}
     drawn = []
-    for name, drawer in drawers.items():
+    for name, drawer in zip(PICTURES, (class_balance, overlays, curves), strict=True):
         path, figure = paths.run / "pictures" / name, drawer(recipe, paths)
         if figure is None:
             path.unlink(missing_ok=True)

@@ -4,17 +4,20 @@ import os
 import shutil
 from pathlib import Path
 
+from cxr import runs
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.plan import Unit
 from cxr.recipe import Recipe
 from pipeline import devices
+from pipeline.adopt import Step, changes, obstacles, told
 from pipeline.stages import every_unit, to_run
 
 
 def show(recipe: Recipe, paths: Paths) -> list[str]:
     """Print the plan, and return the stages that have work to do; UsageError where it cannot fit on the disk."""
     stages = every_unit(recipe, paths)
+    say_what_else_made_it([unit for units in stages.values() for unit in units])
     stale = {id(unit) for unit in to_run([unit for units in stages.values() for unit in units], paths)}
     if not stale:
         print(f"plan: up to date ({sum(map(len, stages.values()))} units)")
@@ -27,6 +30,20 @@ def show(recipe: Recipe, paths: Paths) -> list[str]:
         print(warning)
     fits([unit for units in stages.values() for unit in units if id(unit) in stale], paths)
     return [stage for stage, units in stages.items() if any(id(unit) in stale for unit in units)]
+
+
+def say_what_else_made_it(units: list[Unit]) -> None:
+    """One line on other package versions, and one on other code, that finished work was made by."""
+    every = [each for unit in units for each in (*unit.parts, unit)]
+    records = [(unit, record) for unit in every if (record := runs.read_record(unit.folder))]
+    versions = {f"{name} {told(then)} -> {told(now)}" for _, record in records
+                for name, (then, now) in changes(record.get("versions"), runs.versions()).items()}  # fmt: skip
+    if versions:
+        print(f"plan: packages have other versions than in finished steps: {', '.join(sorted(versions))} "
+              "(FORCE=1 makes these anew)")  # fmt: skip
+    changed = [Step.of(unit) for unit, record in records if record["fingerprint"] != unit.identity.hash]
+    if count := sum(not obstacles(step) for step in changed):
+        print(f"plan: of {count} finished steps only the code has changed; to keep them: python -m pipeline.adopt")
 
 
 def line(stage: str, units: list[Unit], stale: set[int]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr import runs
 from cxr.errors import UsageError, run_main
 from cxr.files import replacing
 from cxr.geometry import resize, whole
@@ -17,6 +18,7 @@ from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, chosen
 from pipeline.known import Known, gather
+from pipeline.stages import every_output
 
 TRUTH, FOUND, BOX = "#35d07f", "#ff4f5e", "#ffc233"
 LINE = 1.2
@@ -29,9 +31,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture's file (.png); by default in the run's folder show/")
     asked = parser.parse_args()
     recipe, paths = chosen()
-    image_id = find(asked.image_id, Prepared(paths.prepared, paths.folds).manifest.index.tolist())
-    out = asked.out or paths.run / "show" / f"{image_id}.png"
-    draw(image_id, recipe, paths, out)
+    with runs.damage_named(every_output(recipe, paths)):
+        image_id = find(asked.image_id, Prepared(paths.prepared, paths.folds).manifest.index.tolist())
+        out = asked.out or paths.run / "show" / f"{image_id}.png"
+        draw(image_id, recipe, paths, out)
     print(out)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cxr.paths import Paths
 from cxr.plan import Unit
+from cxr.prepare import PIXELS
 from cxr.recipe import Recipe
 
 ROOMS = {"stage0": "stage0_bbox", "stage1": "stage1_classify", "stage2": "stage2_segment", "stage3": "stage3_stack"}
@@ -19,6 +20,13 @@ def units(stage: str, recipe: Recipe, paths: Paths) -> list[Unit]:
 def every_unit(recipe: Recipe, paths: Paths) -> dict[str, list[Unit]]:
     """The units of all stages, by stage."""
     return {stage: units(stage, recipe, paths) for stage in ROOMS}
+
+
+def every_output(recipe: Recipe, paths: Paths) -> list[Path]:
+    """What prepare and all stages leave."""
+    units = [each for some in every_unit(recipe, paths).values() for unit in some for each in (*unit.parts, unit)]
+    prepared = [paths.prepared / name for name in PIXELS]
+    return [*prepared, paths.folds, *(path for unit in units for path in unit.outputs)]
 
 
 def to_run(found: Iterable[Unit], paths: Paths) -> list[Unit]:

@@ -17,6 +17,8 @@ from stage0_bbox import edits
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
+AFTERWARDS = tuple(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores"))
+"""Modules that turn detections into boxes: no network depends on them."""
 # Milliseconds to train on one image of 256 x 256 (2 cores, float32): only their ratios are used.
 COST = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
 
@@ -115,7 +117,8 @@ class BoxUnit(Unit):
 
     @property
     def current(self) -> bool:
-        return super().current and edits.is_complete(self.editable_boxes, self.boxes)
+        whole = edits.is_picture(self.editable_boxes.with_suffix(".jpg"))
+        return super().current and whole and edits.is_complete(self.editable_boxes, self.boxes)
 
 
 def read(name: str) -> Config:
@@ -130,7 +133,9 @@ def units(recipe: Recipe, paths: Paths) -> list[Unit]:
 
 def unit(recipe: Recipe, paths: Paths, detector: Config) -> BoxUnit:
     """Training of the cross-validation's models, and the boxes of every image."""
+    edits.restore(paths.editable_boxes)
     edited = edits.digest(paths.editable_boxes)
+    models = [fit_unit(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
     return BoxUnit(
         name=f"stage 0 {recipe.stage0}",
         room=ROOM,
@@ -141,6 +146,8 @@ def unit(recipe: Recipe, paths: Paths, detector: Config) -> BoxUnit:
         work=work(detector),
         disk=detector.cross_validation * (170 << 20 if "resnet50" in detector.model else 20 << 20),
         gpu=True,
+        outputs=(paths.boxes,),
+        parts=(*models, detect_unit(recipe, paths, detector)),
         boxes=paths.boxes,
         editable_boxes=paths.editable_boxes,
     )
@@ -157,6 +164,8 @@ def fit_unit(recipe: Recipe, paths: Paths, detector: Config, fold: int) -> Unit:
         folder=paths.stage0 / f"fold{fold}",
         config=config,
         inputs=inputs(recipe, paths, detector),
+        outputs=tuple(paths.stage0 / f"fold{fold}" / name for name in ("weights.safetensors", "history.csv")),
+        but_not=(*AFTERWARDS, "stage0_bbox.detect"),
     )
 
 
@@ -171,6 +180,8 @@ def detect_unit(recipe: Recipe, paths: Paths, detector: Config) -> Unit:
         folder=paths.stage0 / "detections",
         config=DetectConfig(detector=detector.model_copy(update=plain), seed=recipe.seed, folds=recipe.folds),
         inputs=(*inputs(recipe, paths, detector), *weights),
+        outputs=(paths.stage0 / "detections" / "detections.csv",),
+        but_not=AFTERWARDS,
     )
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cxr import user_tables
 from cxr.boxes import written_copy
 from cxr.errors import DataError
+from cxr.files import replacing
 from cxr.geometry import Box
 from cxr.ids import image_id
 
@@ -85,3 +86,15 @@ def digest(path: Path) -> str:
 def is_complete(path: Path, boxes: Path) -> bool:
     """Whether the table to edit, `path`, has a row for each image of a run's own `boxes`."""
     return boxes.is_file() and written_copy(path).is_file() and read(boxes).keys() <= read(path).keys()
+def restore(path: Path) -> None:
+    """Write the table anew where it ends within a row of what was written last: it was cut, not edited."""
+    if path.is_file() and written_copy(path).is_file():
+        content, written = path.read_bytes(), written_copy(path).read_bytes()
+        if written.startswith(content) and not content.endswith(b"\n"):
+            with replacing(path) as temporary:
+                temporary.write_bytes(written)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a JPEG is there to its end; its digest tells nothing: all runs on a dataset draw this overview."""
+    return path.is_file() and path.read_bytes()[-2:] == b"\xff\xd9"

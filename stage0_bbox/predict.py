@@ -5,7 +5,6 @@ python -m stage0_bbox.predict [--margin 0.03 ...]
 
 from cxr import runs
 from cxr.errors import run_main
-from cxr.files import read_json
 from stage0_bbox import config
 from stage0_bbox.train import Stage, detect, open_stage, write_boxes
 
@@ -13,9 +12,10 @@ from stage0_bbox.train import Stage, detect, open_stage, write_boxes
 def main() -> None:
     stage = open_stage("stage0_bbox.predict")
     unit, detect_unit = config.unit(stage.recipe, stage.paths, stage.detector), stage.detect_unit
-    with runs.recorded(detect_unit.folder, detect_unit.identity):
+    runs.require_whole(detect_unit.inputs)
+    with detect_unit.recorded(detect_unit.identity):
         detect(stage, detect_unit)
-    with runs.recorded(unit.folder, unit.identity, stage.recipe.seed) as metrics:
+    with unit.recorded(unit.identity) as metrics:
         write_boxes(stage, unit, metrics)
     if not trained_alike(stage):
         (unit.folder / "run.json").unlink()
@@ -25,8 +25,7 @@ def main() -> None:
 def trained_alike(stage: Stage) -> bool:
     """Whether the stored weights are what a training would make now."""
     units = [stage.fit_unit(fold) for fold in stage.folds]
-    records = [read_json(unit.folder / "run.json") or {} for unit in units]
-    return all(r.get("fingerprint") == unit.identity.hash for r, unit in zip(records, units, strict=True))
+    return all(runs.is_made(unit.folder, unit.identity) for unit in units)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ CONFIGS = Path(__file__).parent / "configs"
 KERAS_BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "Xception", "VGG16")
 # What Keras's ImageNet weights want where it is not ImageNet's mean and deviation: 0..255 less the mean is VGG16's.
 KERAS_INPUT = {"Xception": (0.5, 0.5), "VGG16": (0.45, 1 / 255)}
+WEIGHTS = {"timm": "weights.safetensors", "keras": "weights.keras"}
+TABLES = ("history.csv", "predictions.parquet", "features.npz")
 # Milliseconds to train on one image of 256 x 256 (2 cores, bfloat16): only their ratios are used.
 COST = {
     "mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76,
@@ -144,6 +146,8 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierC
         work=work(member, images * (recipe.folds - 1) / recipe.folds),
         disk=int(images * 4 * (WIDEST if member.head.kind == "pooled" else member.head.width) + 80e6),
         gpu=True,
+        outputs=tuple(paths.unit(1, name, fold) / file for file in (WEIGHTS[member.framework], *TABLES)),
+        also=(f"stage1_classify.{member.framework}_backend",),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report
+from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report, same_framework
 from cxr.errors import UsageError
 from cxr.files import replacing
 from cxr.progress import Line
@@ -20,6 +20,7 @@ from stage1_classify.keras_optimizers import Plateau, set_rate
 from stage1_classify.keras_steps import FEW, Steps
 
 Watch = Callable[[], dict[str, float]]
+VERSION = f"{tf.__version__} with Keras {keras.__version__}"
 
 
 class Trainer:
@@ -145,11 +146,12 @@ class Trainer:
         arrays |= {f"kept{epoch}": weights for epoch, weights in self.kept.weights.items()}
         plateau = asdict(self.plateau) if self.plateau else None
         state = {"identity": self.identity, "loop": asdict(self.state), "kept": self.kept.epochs, "plateau": plateau}
+        state["tensorflow"] = VERSION
         save_state(self.folder / "checkpoint.npz", arrays, state)
 
     def _resume(self) -> None:
         found = load_state(self.folder / "checkpoint.npz", self.identity)
-        if found is None:
+        if found is None or not same_framework(self.line, "TensorFlow", found[1].get("tensorflow"), VERSION):
             return
         arrays, saved = found
         self.model.set_weights(arrays["model"])

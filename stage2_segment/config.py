@@ -28,6 +28,7 @@ COST = {
 }  # fmt: skip
 DEPTH = 5  # stages of an encoder: its last feature map is 1/32 of the image
 SQUEEZE = 16  # scSE's bottleneck is this part of the channels
+TRAINED, MAPS = ("weights.safetensors", "history.csv"), ("maps.npy", "index.parquet")  # what a unit leaves
 SAME_NETWORK = ("architecture", "encoder", "encoder_args", "decoder_channels", "attention")
 
 
@@ -212,6 +213,7 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: SegmenterCo
         work=work(member, images * (recipe.folds - 1) / recipe.folds),
         disk=int(maps * images / recipe.folds * member.view.largest**2 + 60e6),
         gpu=True,
+        outputs=tuple(paths.unit(2, name, fold) / file for file in (*TRAINED, *(MAPS if maps else ()))),
     )
 
 
@@ -227,6 +229,7 @@ def test_unit(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) 
         inputs=(*_inputs(recipe, paths, member), *weights),
         disk=paths.prepared_images // 4 * member.view.largest**2,
         gpu=True,
+        outputs=tuple(paths.run / "stage2" / name / "test" / file for file in MAPS),
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from cxr import runs, weights
 from cxr.config import from_command_line
 from cxr.errors import DataError, run_main
-from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.plan import Unit, run
 from cxr.prepared import Prepared
@@ -53,7 +52,7 @@ def _make(unit: Unit, recipe: Recipe, paths: Paths) -> None:
 
 def _once(former: Unit, recipe: Recipe, paths: Paths) -> None:
     """Train what another member starts from where that is not done; FORCE=1 is for the member that was asked for."""
-    if (read_json(former.folder / "run.json") or {}).get("fingerprint") != former.identity.hash:
+    if not runs.is_made(former.folder, former.identity):
         _make(former, recipe, paths)
 
 

@@ -14,6 +14,12 @@ from cxr.recipe import Recipe
 ROOM = "stage3_stack"
 STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 CONFIGS = Path(__file__).parent / "configs"
+MADE = (
+    "heads.npz", "search.npz", "stacked.parquet", "cases.parquet", "scores.parquet", "panel.json", "leaks.json",
+)  # fmt: skip
+"""What stage 3 leaves in its folder, beside decision.json."""
+STACK = ("cxr.panel", "stage3_stack.columns", "stage3_stack.data", "stage3_stack.stack")
+"""What the classifiers' stack is made and judged by: the mask stack, which asks it for the groups alone, is not."""
 MASK_COST = 0.15  # seconds that an image of 256 x 256 costs in the mask stacker's training, on two cores
 
 Stacker = Literal["dense", "mean", "logistic", "lightgbm", "auto"]
@@ -237,6 +243,7 @@ def unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
     return Unit(
         name="stage 3", room=ROOM, command=("stage3_stack.train",), folder=paths.stage3, config=settings,
         inputs=inputs, work=20.0 + 5.0 * len(recipe.trained), disk=20 << 20,
+        outputs=(*(paths.stage3 / name for name in MADE), paths.submission), editable=(paths.stage3 / "decision.json",),
     )  # fmt: skip
 
 
@@ -249,12 +256,15 @@ def mask_unit(recipe: Recipe, paths: Paths, config: Config) -> Unit:
     pictures = [paths.prepared / name for name in ("index.parquet", "pixels.npy", "masks.npy")]
     tables = [paths.prepared / "manifest.parquet", paths.folds]
     side = recipe.small.size if recipe.small else recipe.prepared_size // 2  # members often see half the size
-    nets = len(recipe.trained) if len(recipe.trained) > 1 else recipe.subfolds
+    nets = recipe.trained if len(recipe.trained) > 1 else range(recipe.subfolds)
+    files = [f"net{net}/{name}" for net in nets for name in ("weights.safetensors", "history.csv")]
     return Unit(
         name="stage 3 mask stack", room=ROOM, command=("stage3_stack.mask_train",), folder=stacked_maps(paths),
         config=settings, inputs=(*_stage2(recipe, paths), *pictures, *tables), gpu=True,
-        work=MASK_COST * nets * config.mask_stacker.steps * config.mask_stacker.batch * (side / 256) ** 2,
+        work=MASK_COST * len(nets) * config.mask_stacker.steps * config.mask_stacker.batch * (side / 256) ** 2,
         disk=paths.prepared_images * side**2,
+        outputs=tuple(stacked_maps(paths) / name for name in ("maps.npy", "index.parquet", *files)),
+        but_not=STACK,
     )  # fmt: skip
 
 

@@ -21,11 +21,12 @@ from stage3_stack.thresholds import Decision, cuts, drawn, passes
 def main() -> None:
     """Command: the submission of the chosen recipe, by the heads and the decision as they lie there."""
     chosen, paths = recipe.chosen()
-    config = unit(chosen, paths, read(chosen)).config
+    work = unit(chosen, paths, read(chosen))
     if not paths.stage3.is_dir():
         raise UsageError(f"{paths.stage3} is missing; it is made by: {STEP}")
-    with runs.locked(paths.stage3):
-        predict(paths, config)
+    with runs.locked(paths.stage3), runs.damage_named((*work.inputs, *work.outputs)):
+        predict(paths, work.config)
+        runs.renew_outputs(paths.stage3, (paths.stage3 / "stacked.parquet", paths.submission))
 
 
 def predict(paths: Paths, config: UnitConfig) -> None:

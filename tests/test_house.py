@@ -14,8 +14,9 @@ import yaml
 
 from cxr import recipe
 from cxr.paths import ROOT
+from cxr.source_code import reached_modules
 from pipeline.installed import PIN, pins
-from pipeline.stages import ROOMS
+from pipeline.stages import ROOMS, every_unit
 
 ROOMS_OF_CODE = ("cxr", "phantom", "pipeline", "bench", "weights", *ROOMS.values())
 TORCH = {"torch", "torchvision", "timm", "segmentation_models_pytorch"}
@@ -78,12 +79,22 @@ def test_cxr_has_frameworks_in_their_kits_only(path):
         assert not any(name.startswith("cxr.torchkit") for name in imported(path))
 
 
-@pytest.mark.parametrize("path", FILES, ids=identify)
-def test_no_stage_imports_a_command_of_cxr(path):
-    """So that a change in one does not make finished runs stale (cxr.runs.source_digest)."""
-    commands = {folder.parent.name for folder in (ROOT / "cxr").glob("*/__main__.py")}
-    if path.relative_to(ROOT).parts[0] in (*ROOMS.values(), "pipeline"):
-        assert not {f"cxr.{name}" for name in commands} & {".".join(n.split(".")[:2]) for n in imported(path)}
+@pytest.mark.parametrize("path", RECIPES, ids=identify)
+def test_modules_chosen_as_a_unit_runs_are_named_by_it(path, tmp_path):
+    """Import statements do not tell them: cxr.source_code would not know that the unit depends on them."""
+    found = recipe.read(path)
+    stages = every_unit(found, found.paths(tmp_path)).values()
+    units = [each for stage in stages for unit in stage for each in (*unit.parts, unit)]
+    for unit in units:
+        reached = reached_modules(unit.command[0], unit.also, unit.but_not)
+        choosing = [name for name in reached if chooses(ROOT.joinpath(*name.split(".")).with_suffix(".py"))]
+        assert choosing == (["stage1_classify.train"] if unit.room == "stage1_classify" else [])
+        assert bool(choosing) == bool(unit.also)
+
+
+def chooses(path: Path) -> bool:
+    """Whether a file imports a module by a name that is put together."""
+    return path.is_file() and any("{" in name for name in imported(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=identify)

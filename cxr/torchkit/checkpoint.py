@@ -12,7 +12,7 @@ def save_state(path: Path, state: dict) -> None:
     """Write a training's whole state in one step."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         try:
-            torch.save(state, file)
+            torch.save(state | {"torch": str(torch.__version__)}, file)
         except RuntimeError as error:  # of PyTorch's zip writer, where the file could not be written
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
@@ -20,7 +20,10 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def load_state(path: Path, identity: str) -> dict | None:
-    """The state of an interrupted training with this identity; None where there is none, or it is another's."""
+    """The state of an interrupted training with this identity; None where there is none, or it is another's.
+
+    'torch' in it is the version that saved it: another one trains otherwise, and starts anew.
+    """
     if not path.is_file():
         return None
     try:

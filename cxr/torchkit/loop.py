@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report
+from cxr.course import State, explain_memory, goes_on, metrics, not_finite, report, same_framework
 from cxr.errors import UsageError
 from cxr.files import replacing
 from cxr.progress import Line
@@ -152,7 +152,7 @@ class Trainer:
 
     def _resume(self) -> None:
         saved = checkpoint.load_state(self.folder / "checkpoint.pt", self.identity)
-        if saved is None:
+        if saved is None or not same_framework(self.line, "torch", saved.get("torch"), str(torch.__version__)):
             return
         for name, part in {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}.items():
             part.load_state_dict(saved[name])

@@ -2,36 +2,33 @@
 
 blocks.py    what a page is made of            page.py      the page, from page.html and style.css
 sources.py   the files that a run left         published.py what others report, as points of the ROC curve
+units.py     what page and pictures are made from
 compare.py   two runs in one page
 One module for each chapter: headline, ranking, stack, lesions, thresholds, chest_boxes, training, gallery (with
 thumbnails.py and cams.py), material, steps. A chapter that lacks a file is left out, and says so.
 """
 
-import os
 from pathlib import Path
 
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.report.sources import newest, place
+from pipeline.report.sources import place
+from pipeline.report.units import page_unit
 
 
 def write(recipe: Recipe, paths: Paths) -> Path:
-    """Write a run's report where one of its files is newer than the page; returns the page's path.
+    """Write a run's report, unless it is up to date; returns the page's path.
 
     Raises UsageError where the data is not prepared.
     """
-    path = place(paths)
-    if current(paths):
+    path, unit = place(paths), page_unit(recipe, paths)
+    identity = unit.identity  # from before it begins: what is written meanwhile makes the page old
+    if unit.current:
         print(f"report: up to date, {path}")
         return path
     from pipeline.report import page  # matplotlib and pandas take a second
 
-    page.write(recipe, paths, path)
+    with unit.recorded(identity):
+        page.write(recipe, paths, path)
     print(f"report: {path}")
     return path
-
-
-def current(paths: Paths) -> bool:
-    """Whether a run's page is as new as all that it is made from, and FORCE does not ask for it anew."""
-    path = place(paths)
-    return os.environ.get("FORCE") != "1" and path.is_file() and path.stat().st_mtime >= newest(paths)

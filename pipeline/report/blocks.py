@@ -84,8 +84,11 @@ class Chapter:
 
 def vector(figure, alt: str, wide: bool = False) -> Picture:
     """A matplotlib figure as SVG; what it marks as rasterized (clouds of points) is pixels."""
+    from matplotlib import rc_context
+
     stream = io.BytesIO()
-    figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": alt}):  # else the same figure has other ids each time
+        figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
     return Picture(_url("svg+xml", stream), alt, round(figure.get_figwidth() * PER_INCH), wide)
 
 

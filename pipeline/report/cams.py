@@ -1,11 +1,13 @@
 """Grad-CAM of the classifiers, asked of stage 1 in processes of its own: a framework never enters this one."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pipeline import jobs
 from pipeline.report.sources import Sources
+from pipeline.report.units import cam_unit
 
 Maps = dict[str, np.ndarray]
 
@@ -25,14 +27,18 @@ def maps(run: Sources, image_ids: list[str]) -> tuple[dict[str, Maps], list[str]
 
 
 def _of_member(run: Sources, member: str, image_ids: list[str]) -> Maps | None:
-    """As the last report left them, where they are of the same images and not older than the networks."""
-    path = run.paths.run / "cam" / f"{member}.npz"
-    kept = _read(path)
-    trained = [run.paths.unit(1, member, fold) / "run.json" for fold in run.recipe.trained]
-    changed = max((file.stat().st_mtime for file in trained if file.is_file()), default=0.0)
-    if kept is not None and set(image_ids) <= kept.keys() and path.stat().st_mtime > changed:
+    """As the last report left them, where they are of the same networks and of these images at least."""
+    unit = cam_unit(run.recipe, run.paths, member)
+    (path,) = unit.outputs
+    kept = _read(path) if unit.current else None
+    if kept is not None and set(image_ids) <= kept.keys():
         return kept
-    return _read(path) if _run(("stage1_classify.cam", member, *image_ids, "--out", str(path))) else None
+    unit.folder.mkdir(parents=True, exist_ok=True)
+    (unit.folder / "run.json").unlink(missing_ok=True)
+    if not _run(("stage1_classify.cam", member, *image_ids, "--out", str(path))):
+        return None
+    with unit.recorded(unit.identity):
+        return _read(path)
 
 
 def _run(command: tuple[str, ...]) -> bool:
@@ -47,5 +53,5 @@ def _read(path: Path) -> Maps | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(zip(file["image_id"].tolist(), file["cam"], strict=True))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

@@ -1,14 +1,14 @@
 """The page: chapter after chapter, each left out with a line where the run lacks what it shows."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from zipfile import BadZipFile
 
 from cxr import runs
 from cxr.errors import DataError, UsageError
-from cxr.files import replacing
+from cxr.files import write_text
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from pipeline.choose import phantoms
@@ -44,20 +44,19 @@ CHAPTERS: tuple[tuple[str, str, Callable[[Sources], list]], ...] = (
 
 
 Shown = TypeVar("Shown")
-ODD = (KeyError, TypeError, AttributeError, ValueError, IndexError)
-"""What a file of another shape raises: one that an older version wrote, or that was edited."""
+ODD = (KeyError, TypeError, AttributeError, ValueError, IndexError, OSError, EOFError, BadZipFile)
+"""What a file of another shape raises: one that an older version wrote, or that was edited or cut."""
 
 
 def write(recipe: Recipe, paths: Paths, path: Path) -> None:
     """Write a run's page. Raises UsageError where the data is not prepared."""
-    began = time.time()
     run = Sources(recipe, paths)
     described = f"{len(run.prepared.manifest):,} images"
     lines = [f"{described}; made {time.strftime('%Y-%m-%d %H:%M')}; commit {(runs.commit() or 'unknown')[:9]}"]
     if paths.data == phantoms():
         lines.append("A run on phantoms: its figures say nothing about patients.")
     title = f"{recipe.name} on {paths.dataset}"
-    save(rendered(title, [recipe.about, *lines], [chapter(run, *one) for one in CHAPTERS]), path, began)
+    write_text(path, rendered(title, [recipe.about, *lines], [chapter(run, *one) for one in CHAPTERS]))
 
 
 def chapter(run: Shown, name: str, title: str, make: Callable[[Shown], list]) -> Chapter:
@@ -78,10 +77,3 @@ def rendered(title: str, lines: list[str], chapters: list[Chapter]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                               loader=FileSystemLoader(Path(__file__).parent))  # fmt: skip
     return environment.get_template("page.html").render(title=title, lines=lines, chapters=chapters)
-
-
-def save(page: str, path: Path, began: float) -> None:
-    """Write a page in one step; its time is `began`, so that a file written meanwhile is newer."""
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-        os.utime(temporary, (began, began))

@@ -1,7 +1,5 @@
 """The files that a run left for its report, read when first asked for."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cxr.errors import DataError, UsageError
 from cxr.files import read_json
-from cxr.paths import ROOT, Paths
+from cxr.paths import Paths
 from cxr.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,19 +21,6 @@ STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 def place(paths: Paths) -> Path:
     """Where a run's report stands."""
     return paths.run / "report.html"
-
-
-def newest(paths: Paths) -> float:
-    """When the newest file was written that the report is made from, its own code included; seconds."""
-    return max((path.stat().st_mtime for path in _inputs(paths) if path.is_file()), default=0.0)
-
-
-def _inputs(paths: Paths) -> Iterator[Path]:
-    yield from (paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet", paths.boxes)
-    yield from (path for suffix in ("py", "html", "css") for path in (ROOT / "pipeline").rglob(f"*.{suffix}"))
-    for folder, _, names in os.walk(paths.run):
-        yield from (Path(folder, name) for name in names if name in ("run.json", "history.csv"))
-    yield from (path for suffix in ("json", "parquet", "npz") for path in paths.stage3.glob(f"*.{suffix}"))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def blocks(run: Sources) -> list:
 
 
 def _row(name: str, record: dict) -> list[str]:
-    return [name, clock(record["seconds"]), _memory(record), (record.get("commit") or "–")[:9]]
+    commit = (record.get("commit") or "–")[:9] + (" (adopted)" if record.get("adopted") else "")
+    return [name, clock(record["seconds"]), _memory(record), commit]
 
 
 def _records(run: Sources) -> dict[str, dict]:

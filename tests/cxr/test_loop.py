@@ -229,6 +229,19 @@ def test_another_identity_does_not_resume(tmp_path):
     assert other.state.step == 0
 
 
+def test_a_training_begun_under_another_torch_starts_anew_and_says_so(tmp_path, monkeypatch, capsys):
+    broken(tmp_path, 4)
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    resumed = trainer(tmp_path)
+    resumed._resume()
+    monkeypatch.undo()
+    assert resumed.state.step == 0
+    said = capsys.readouterr().err
+    assert f"toy: starts anew: its checkpoint is of torch {torch.__version__}, here is 1.0\n" in said
+    resumed._resume()
+    assert resumed.state.step == 4
+
+
 def test_a_damaged_checkpoint_starts_anew(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     other = trainer(tmp_path)

@@ -1,6 +1,7 @@
 """Which recipe and data a run takes, and how a wrong choice is answered."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,17 @@ def test_a_data_folder_that_moved_keeps_its_results(bare, home):
     (bare / "new" / "set").mkdir(parents=True)
     choose.claim(home / "artifacts" / "set", bare / "old" / "set")
     choose.claim(home / "artifacts" / "set", bare / "new" / "set")
+
+
+def test_a_copy_of_the_project_with_its_data_keeps_the_results(bare, home, monkeypatch):
+    for folder in ("old/set", "new/set"):
+        (bare / folder).mkdir(parents=True)
+    choose.claim(home / "artifacts" / "set", bare / "old" / "set")
+    shutil.copytree(home, bare / "copy")
+    monkeypatch.setenv("CXR_HOME", str(bare / "copy"))
+    choose.claim(bare / "copy" / "artifacts" / "set", bare / "new" / "set")
+    with pytest.raises(UsageError, match="holds the results of"):
+        choose.claim(bare / "copy" / "artifacts" / "set", bare / "old" / "set")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,23 @@ def test_phantoms_are_made_once_and_again_when_their_settings_change(monkeypatch
     assert len(made) == 2
 
 
+def test_phantoms_of_which_a_file_is_lost_or_cut_are_made_again(monkeypatch):
+    made = []
+
+    def make(_name, command):
+        made.append(command)
+        write_json(Path(command[1]) / "phantom.json", {"config": launch.default_config().model_dump(mode="json")})
+        (Path(command[1]) / "one.dcm").write_bytes(b"one")
+
+    monkeypatch.setattr(launch.jobs, "call", make)
+    paths = smoke().paths(choose.phantoms())
+    file = paths.data / "one.dcm"
+    for count, damage in enumerate((file.unlink, lambda: file.write_bytes(b"on"), lambda: None, lambda: None), 1):
+        launch.make_phantoms(smoke(), paths)
+        assert len(made) == min(count, 3)
+        damage()
+
+
 def test_given_data_need_no_phantoms(tmp_path, capsys):
     launch.make_phantoms(smoke(), smoke().paths(tmp_path))
     assert capsys.readouterr().out == "phantoms: not needed\n"
@@ -181,7 +198,7 @@ def test_the_doctor_looks_again_at_what_was_prepared_anew_and_when_forced(doctor
 def test_the_doctor_looks_again_when_he_has_learned(doctors, monkeypatch):
     paths, called = doctors
     launch.examine(smoke(), paths)
-    monkeypatch.setattr(launch.runs, "source_digest", {"doctor": "another"}.get)
+    monkeypatch.setattr(launch, "reached_modules", lambda command: {command: "another"})
     launch.examine(smoke(), paths)
     assert len(called) == 2
 

@@ -1,23 +1,22 @@
 """The report of a run: all its chapters, what it says where a run lacks something, and when it is made anew."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxr.errors import UsageError
-from cxr.files import write_json
+from cxr.files import read_json, write_json
 from cxr.geometry import Letterbox
 from cxr.paths import ROOT
 from pipeline.known import Known
 from pipeline.report import cams, gallery, page, stack, steps, write
 from pipeline.report.blocks import Gallery
 from pipeline.report.sources import Sources
+from pipeline.report.units import page_unit
 from tests.cxr.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
@@ -217,27 +216,33 @@ def test_images_of_one_class(world):
 
 def test_a_second_call_writes_only_what_changed(run, one_chapter, capsys):
     path = write(run.recipe, run.paths)
-    before = path.read_bytes()
-    path.write_text("kept")
+    before, first = path.read_bytes(), path.stat().st_mtime_ns
     write(run.recipe, run.paths)
-    assert path.read_text() == "kept"
+    assert path.stat().st_mtime_ns == first
     assert "up to date" in capsys.readouterr().out
-    later = time.time() + 5
-    os.utime(run.paths.stage3 / "panel.json", (later, later))
+    for damaged in (b"", before[:1000], before + b"edited"):
+        path.write_bytes(damaged)
+        write(run.recipe, run.paths)
+        assert len(path.read_bytes()) == pytest.approx(len(before), abs=100)
+    record = read_json(run.paths.stage3 / "panel.json")
+    write_json(run.paths.stage3 / "panel.json", record | {"another": 1})
+    first = path.stat().st_mtime_ns
     write(run.recipe, run.paths)
-    assert len(path.read_bytes()) == pytest.approx(len(before), rel=0.01)
+    assert path.stat().st_mtime_ns != first
 
 
 def test_a_file_written_while_the_page_is_made_makes_it_old(run, one_chapter, monkeypatch):
     made_page = page.rendered
 
     def slow(*arguments):
-        (run.paths.stage3 / "panel.json").touch()
+        write_json(run.paths.stage3 / "panel.json", {"another": 1})
         return made_page(*arguments)
 
     monkeypatch.setattr(page, "rendered", slow)
-    path = write(run.recipe, run.paths)
-    assert path.stat().st_mtime < (run.paths.stage3 / "panel.json").stat().st_mtime
+    write(run.recipe, run.paths)
+    assert not page_unit(run.recipe, run.paths).current
+    write(run.recipe, run.paths)
+    assert page_unit(run.recipe, run.paths).current
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_one(run, one_chapter, monkeypatch):

@@ -1,7 +1,6 @@
 """What the report's chapters work out: gates, galleries, boxes, Grad-CAM from another process, a browser's view."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,7 +14,8 @@ from sklearn.metrics import confusion_matrix
 from cxr import tables
 from cxr.errors import DataError
 from cxr.recipe import Small
-from pipeline.report import cams, chest_boxes, gallery, ranking, write
+from pipeline.figure import new_figure
+from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write
 from pipeline.report.blocks import with_interval
 from pipeline.report.sources import Sources
 from stage0_bbox.config import read
@@ -135,17 +135,20 @@ def test_cams_are_kept_until_a_network_or_the_images_change(run, monkeypatch):
     monkeypatch.setattr(cams, "_run", lambda command: commands.append(command) or written(command))
     for member in "ab":
         for fold in (0, 1):
-            (run.paths.unit(1, member, fold) / "run.json").write_text("{}")
+            (run.paths.unit(1, member, fold) / "weights.safetensors").write_text("trained")
     found, failed = cams.maps(run, ["im000", "im001"])
     assert (list(found), list(found["a"]), failed) == (["a", "b"], ["im000", "im001"], [])
     cams.maps(run, ["im001"])
     assert len(commands) == 2
     cams.maps(run, ["im002"])
     assert len(commands) == 4
-    later = (run.paths.run / "cam" / "a.npz").stat().st_mtime + 5
-    os.utime(run.paths.unit(1, "a", 1) / "run.json", (later, later))
+    (run.paths.unit(1, "a", 1) / "weights.safetensors").write_text("trained anew")
     cams.maps(run, ["im002"])
     assert [command[1] for command in commands[4:]] == ["a"]
+    path = run.paths.run / "cam" / "b.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+    cams.maps(run, ["im002"])
+    assert [command[1] for command in commands[4:]] == ["a", "b"]
 
 
 def test_a_failed_cam_is_said_and_the_report_goes_on(run, monkeypatch):
@@ -179,3 +182,14 @@ def test_a_browser_shows_it_without_an_error_and_within_the_width(run, monkeypat
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.findall(r"<title>(.*?)</title>", done.stdout)[0] == "390 390,1280 1280"
     assert "CONSOLE" not in done.stderr
+
+
+def test_the_same_figure_has_the_same_bytes():
+    first, second = (blocks.vector(_figure(), "a line") for _ in range(2))
+    assert first == second
+
+
+def _figure():
+    figure = new_figure(2, 2, "line")
+    figure.subplots().plot([0, 1], [0, 1])
+    return figure

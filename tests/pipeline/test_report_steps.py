@@ -31,7 +31,9 @@ def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
     for folder in (*before, *own, *old):
         write_json(folder / "run.json", RECORD)
     write_json(paths.artifacts / "doctor.json", {"data": str(paths.data), "seconds": 61})
+    write_json(paths.stage3 / "run.json", RECORD | {"commit": "0123456789", "adopted": [{"date": "2030-01-02"}]})
     table, *_ = steps.blocks(run)
+    assert table.rows[-1][-1] == "012345678 (adopted)"
     assert [row[0] for row in table.rows] == [
         "prepare", "folds", "doctor", "stage0/fold0", "stage0/detections", "stage0", f"stage1/{member}/fold{fold}",
         "stage3",

@@ -253,6 +253,22 @@ def test_missing_rows_are_refilled(house):
     pd.testing.assert_frame_equal(table(house), whole)
 
 
+def test_a_table_or_picture_that_is_cut_anywhere_is_written_again(house):
+    unit, path = run(house), house.paths.boxes
+    picture = path.with_suffix(".jpg")
+    whole = path.read_bytes(), picture.read_bytes()
+    for count in (0, 40, len(whole[0]) // 2, len(whole[0]) - 1):  # in the header, in the middle of a number
+        path.write_bytes(whole[0][:count])
+        assert run(house).current
+        assert path.read_bytes() == whole[0]
+    for damage in (lambda: picture.write_bytes(whole[1][:-100]), picture.unlink):
+        damage()
+        assert not unit.current
+        run(house)
+        assert picture.read_bytes() == whole[1]
+    assert unit.current
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -111,8 +111,12 @@ def checkpoint_of_another_or_damaged_is_not_taken_up() -> None:
     other = Trainer(keras_models.network(one), data, keras_loading.Loader(data, 0), to, "other")
     other._resume()
     assert other.state.step == 0
+    other.identity, loop = "id", sys.modules["stage1_classify.keras_loop"]
+    version, loop.VERSION = loop.VERSION, "another"
+    other._resume()
+    loop.VERSION = version
+    assert other.state.step == 0
     (to / "checkpoint.npz").write_bytes((to / "checkpoint.npz").read_bytes()[:1000])
-    other.identity = "id"
     other._resume()
     assert other.state.step == 0
 

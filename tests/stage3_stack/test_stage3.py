@@ -266,7 +266,7 @@ def test_the_figures_are_kept_with_the_settings_that_made_them(made: World):
         "asked": "dense", "used": "dense", "lightgbm_columns": [],
     }  # fmt: skip
     assert record["metrics"]["stacker"]["lightgbm_columns"] == ["pca", "header", "masks"]  # there is no box file
-    assert "u/test/maps.npy" in record["inputs"]
+    assert "../stage2/u/test/maps.npy" in record["inputs"]
     assert small_config().stacker == "dense"
 
 
@@ -280,6 +280,29 @@ def test_predict_waits_for_no_one_and_writes_nothing_beside_a_training(finished:
     assert done.returncode == 2
     assert "another process" in done.stderr
     assert finished.paths.submission.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["stage3/heads.npz", "stage3/stacked.parquet"])
+def test_predict_names_a_file_that_is_cut(finished: World, monkeypatch, name):
+    path = finished.paths.run / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match=rf"{path.name} is missing, cut or changed.*bash run_all\.sh"):
+        command(finished, predict.main, monkeypatch)
+
+
+def test_an_edited_decision_and_what_predict_makes_of_it_stay(finished: World, monkeypatch, capsys):
+    path = finished.paths.stage3 / "decision.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"test": record["test"] | {"gate": 1.0}}))
+    command(finished, predict.main, monkeypatch)
+    submission = finished.paths.submission.read_bytes()
+    capsys.readouterr()
+    command(finished, train.main, monkeypatch, *QUICK)
+    assert capsys.readouterr().out == "stage 3: up to date\n"
+    assert finished.paths.submission.read_bytes() == submission
+    finished.paths.submission.unlink()
+    command(finished, train.main, monkeypatch, *QUICK)
+    assert finished.paths.submission.is_file()
 
 
 def test_predictive_values_are_at_the_prevalence_that_is_stated(finished: World, monkeypatch):

@@ -1,0 +1,107 @@
+"""Finished work that is taken as made by today's code: what may differ, what may not, and what is noted."""
+
+import sys
+
+import pytest
+
+from cxr import plan, runs
+from cxr.config import Strict
+from cxr.files import read_json, write_json
+from cxr.paths import ROOT, Paths
+from cxr.plan import Unit
+from cxr.recipe import read
+from pipeline import adopt
+from pipeline.plan import say_what_else_made_it
+
+
+class Settings(Strict):
+    depth: int = 1
+
+
+@pytest.fixture
+def unit(tmp_path, monkeypatch) -> Unit:
+    """The only unit of a run, made by other code, another torch and at another commit."""
+    paths = Paths(tmp_path / "xray", "toy", 64)
+    folder = paths.unit(1, "a", 0)
+    files = {"inputs": (tmp_path / "in.csv",), "outputs": (folder / "out",)}
+    found = Unit("stage 1 a", "cxr", ("cxr.rle",), folder, Settings(), **files)
+    (tmp_path / "in.csv").write_text("1")
+    plan.run(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
+    record = read_json(folder / "run.json")
+    old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.rle": "x", "gone": "y"}}
+    write_json(folder / "run.json", record | old | {"versions": record["versions"] | {"torch": "1.0"}})
+    monkeypatch.setattr(adopt, "chosen", lambda: (read(ROOT / "recipes" / "smoke.yaml"), paths))
+    monkeypatch.setattr(adopt, "steps", lambda stage, *_: [adopt.Step.of(found)] if stage == "stage1" else [])
+    return found
+
+
+def called(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["adopt", *arguments])
+    adopt.main()
+    return capsys.readouterr().out
+
+
+def test_work_of_other_code_is_adopted_and_that_is_noted(unit, monkeypatch, capsys):
+    before = read_json(unit.folder / "run.json")
+    said = called(monkeypatch, capsys, "--dry-run")
+    assert said.startswith("stage 1 a: would be adopted: code of cxr.rle, gone; torch 1.0 -> ")
+    assert "commit 000000000 -> " in said
+    assert read_json(unit.folder / "run.json") == before
+    assert called(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.rle, gone")
+    assert unit.current
+    record = read_json(unit.folder / "run.json")
+    assert record["versions"] == runs.versions()
+    (note,) = record["adopted"]
+    assert note["from"] == {key: before[key] for key in ("fingerprint", "commit", "versions", "source")}
+    assert len(note["date"]) == 10
+    assert called(monkeypatch, capsys) == "stage 1 a: up to date\nnothing to adopt\n"
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda unit: (unit.inputs[0]).write_text("2"), "other input in.csv"),
+    (lambda unit: (unit.folder / "out").write_text("edited"), "out is missing or changed"),
+    (lambda unit: (unit.folder / "out").unlink(), "out is missing or changed"),
+    (lambda unit: rewrite(unit, config={"depth": 7}), "setting depth: 7 -> 1"),
+    (lambda unit: rewrite(unit, config={}), "setting depth: none -> 1"),
+])  # fmt: skip
+def test_other_settings_inputs_and_damage_are_not(unit, monkeypatch, capsys, change, words):
+    change(unit)
+    said = called(monkeypatch, capsys)
+    assert said.startswith("stage 1 a: stays to be made anew: ")
+    assert words in said
+    assert said.endswith("\nnothing to adopt\n")
+    assert read_json(unit.folder / "run.json")["fingerprint"] == "old"
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"fingerprint": "of an earlier kind", "source": "x"}'])
+def test_what_is_not_finished_is_not(unit, monkeypatch, capsys, content):
+    (unit.folder / "run.json").write_text(content)
+    said = "stage 1 a: its run.json is damaged or of an earlier version, so nothing to adopt\nnothing to adopt\n"
+    assert called(monkeypatch, capsys) == said
+    (unit.folder / "run.json").unlink()
+    assert called(monkeypatch, capsys) == "stage 1 a: not finished, so nothing to adopt\nnothing to adopt\n"
+
+
+def rewrite(unit: Unit, **changes) -> None:
+    write_json(unit.folder / "run.json", read_json(unit.folder / "run.json") | changes)
+
+
+def test_the_plan_says_once_what_else_made_it(unit, capsys):
+    say_what_else_made_it([unit, unit])
+    packages, code = capsys.readouterr().out.splitlines()
+    assert f"other versions than in finished steps: torch 1.0 -> {runs.versions()['torch']}" in packages
+    assert "of 2 finished steps only the code has changed; to keep them: python -m pipeline.adopt" in code
+    adopt.note(adopt.Step.of(unit))
+    say_what_else_made_it([unit])
+    assert capsys.readouterr().out == ""
+
+
+def test_every_step_of_a_run_can_be_adopted(tmp_path, prepared_paths):
+    recipe = read(ROOT / "recipes" / "smoke.yaml").model_copy(update={"prepared_size": 64})
+    paths = Paths(prepared_paths.data, recipe.name, 64)
+    every = [step for stage in adopt.STAGES for step in adopt.steps(stage, recipe, paths)]
+    assert [step.name for step in every][:5] == ["prepare", "folds", "stage 0 smoke model 1 of 2",
+                                                "stage 0 smoke model 2 of 2", "stage 0 smoke detections"]  # fmt: skip
+    assert [step.name for step in every][-3:] == ["stage 2 smoke fold 1", "stage 2 smoke test maps", "stage 3"]
+    assert [bool(step.record) for step in every[:3]] == [True, True, False]
+    assert runs.is_made(every[0].folder, every[0].identity)
