@@ -119,6 +119,9 @@ def crush(file: File, random: Random) -> File:
     pieces = b"\x01" + file.body[place + 5 : place + 10] + bytes([0, 0]) + file.body[place + 12 : place + 14]
     pieces += bytes([0x11] * (levels + 1))
     body = file.body[: place + 2] + struct.pack(">H", len(pieces) + 2) + pieces + file.body[place + 2 + length :]
+    item = body.index(b"\xff\x4f\xff\x51") - 4  # the length of the fragment
+    (size,) = struct.unpack_from("<L", body, item)
+    body = body[:item] + struct.pack("<L", size + len(body) - len(file.body)) + body[item + 4 :]
     side = struct.pack("<H", int(random.choice([SIDE, 5600])))
     file = replace(file, body=body).with_value(0x00280010, side).with_value(0x00280011, side)
     return _with_frame_size(file, *struct.unpack("<H", side) * 2)

@@ -18,7 +18,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from cxr.errors import DataError
 
 LONGEST = 200  # characters
-MEMORY = 600 << 20  # bytes that one file may take on top of what the process holds
+MEMORY = 500 << 20  # bytes that one file may take on top of what the process holds
 CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # the characters of a code string, PS3.5 6.2: no patient's name fits easily
 HIDDEN = "(not shown)"
 CAUSES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
