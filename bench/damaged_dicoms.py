@@ -64,11 +64,11 @@ def read(task: Task, kind: str, base: str) -> Outcome:
         signal.alarm(ENDLESS)
         os.close(ours)
         try:
-            found = prepare_image(task)
-            said = ("read", "") if isinstance(found, Facts) else ("refused", found)
+            result = prepare_image(task)
+            word, text = ("read", "") if isinstance(result, Facts) else ("refused", result)
         except BaseException:
-            said = ("traceback", traceback.format_exc())
-        os.write(theirs, json.dumps((said[0], said[1][:MOST_TEXT])).encode())
+            word, text = "traceback", traceback.format_exc()
+        os.write(theirs, json.dumps((word, text[:MOST_TEXT])).encode())
         os._exit(0)
     os.close(theirs)
     with open(ours, "rb") as pipe:

@@ -157,13 +157,13 @@ def _bomb(place: str, megabytes: int) -> bytes:
     parts = [packer.compress(starts[place]), *(packer.compress(bytes(1 << 20)) for _ in range(megabytes))]
     parts.append(packer.flush())
     return explicit.meta + b"".join(parts)
+
+
 def multiply(file: File, random: Random) -> File:
     """Millions of empty elements, or sequences within sequences."""
     if random.integers(2):
-        element = struct.pack(f"{file.order}2H", 0x0009, 0x0010) + (
-            bytes(4) if file.syntax.is_implicit_VR else b"LO\0\0"
-        )
-        return replace(file, body=element * 2_000_000 + file.body)
+        empty = bytes(4) if file.syntax.is_implicit_VR else b"LO\0\0"
+        return replace(file, body=(struct.pack(f"{file.order}2H", 0x0009, 0x0010) + empty) * 2_000_000 + file.body)
     vr = b"" if file.syntax.is_implicit_VR else b"SQ\0\0"
     tags = struct.pack(f"{file.order}2H", 0x0028, 0x3010) + vr + b"\xff" * 4
     item = struct.pack(f"{file.order}2HL", 0xFFFE, 0xE000, 0xFFFFFFFF)
@@ -181,5 +181,5 @@ def damaged(count: int, seed: int, damages: Sequence[Damage] = DAMAGES) -> Itera
     pairs = [(damage, file) for file in files() for damage in damages]
     for number in range(count):
         damage, file = pairs[number % len(pairs)]
-        found = damage(file, np.random.default_rng([seed, number]))
-        yield damage.__name__.replace("_", " "), file.name, found if isinstance(found, bytes) else found.content
+        result = damage(file, np.random.default_rng([seed, number]))
+        yield damage.__name__.replace("_", " "), file.name, result if isinstance(result, bytes) else result.content

@@ -39,14 +39,14 @@ class File:
     @cached_property
     def places(self) -> dict[int, int]:
         """Where each element of an undamaged body stands, at its tag."""
-        found, place = {}, 0
+        starts, place = {}, 0
         while place < len(self.body):
             group, element = struct.unpack_from(f"{self.order}HH", self.body, place)
-            found[group << 16 | element] = place
+            starts[group << 16 | element] = place
             start, form = self._length_field(place)
             (length,) = struct.unpack_from(self.order + form, self.body, start)
             place = start + struct.calcsize(self.order + form) + length
-        return found
+        return starts
 
     def place(self, tag: int) -> int:
         """Where an element of an undamaged body stands, at its tag."""

@@ -68,8 +68,8 @@ def _file(entry: os.DirEntry, below: str) -> File | PassedOver | None:
             return _passed_over(path, "its path is not UTF-8 text: rename the file or its folder")
         if path[-4:].lower() == ".dcm" and not os.access(entry.path, os.R_OK):
             return _passed_over(path, os.strerror(errno.EACCES))
-        found = entry.stat()
-        return File(path, found.st_size, found.st_mtime_ns)
+        stat = entry.stat()
+        return File(path, stat.st_size, stat.st_mtime_ns)
     if entry.is_dir() or not (wanted or entry.is_symlink()):
         return None
     if entry.is_symlink() and not os.path.exists(entry.path):

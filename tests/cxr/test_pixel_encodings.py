@@ -98,28 +98,28 @@ class Headers:
 
     def __call__(self, image: Radiograph, packed=False, syntax=uid.ExplicitVRLittleEndian, **elements: object):
         plain = replace(image, padding=None, window=None, modality=None, voi=None, rescale=(1, 0))
-        found = self.bare(plain, syntax)
+        header = self.bare(plain, syntax)
         for name in OPTIONAL:
-            found.pop(tag_for_keyword(name), None)
+            header.pop(tag_for_keyword(name), None)
         for name, value in (described(image) | elements).items():
-            setattr(found, name, value)
+            setattr(header, name, value)
         for name, lut in (("ModalityLUTSequence", image.modality), ("VOILUTSequence", image.voi)):
             if lut:
-                setattr(found, name, Sequence([table(lut, packed, syntax == uid.ExplicitVRBigEndian)]))
-        return found
+                setattr(header, name, Sequence([table(lut, packed, syntax == uid.ExplicitVRBigEndian)]))
+        return header
 
 
 def described(image: Radiograph) -> dict[str, object]:
     """The elements of a radiograph's padding and window."""
-    found = {}
+    elements = {}
     if image.padding:
-        found["PixelPaddingValue"] = image.padding[0]
+        elements["PixelPaddingValue"] = image.padding[0]
         if image.padding[1] != image.padding[0]:
-            found["PixelPaddingRangeLimit"] = image.padding[1]
+            elements["PixelPaddingRangeLimit"] = image.padding[1]
     if image.window:
-        found["WindowCenter"], found["WindowWidth"] = (f"{value:.10g}" for value in image.window[:2])
-        found["VOILUTFunction"] = image.window[2]
-    return found
+        elements["WindowCenter"], elements["WindowWidth"] = (f"{value:.10g}" for value in image.window[:2])
+        elements["VOILUTFunction"] = image.window[2]
+    return elements
 
 
 @pytest.fixture
