@@ -12,8 +12,8 @@ What it told on two cores (AMD EPYC, bfloat16), while seven other works had what
 images a second alone and 10 beside, on 1.2 cores, 8 images a CPU second; ours 27 and 12, on 1.0, of which it makes 12;
 one thread 18 and 18. On a load of ten: libgomp's own .4 to 2.4, ours 2.5, spin 1,000 3.6, one thread 4 to 8. Threads
 that are bound, shorter time slices, SCHED_BATCH and loaders that are nice gained nothing beside that can be told from
-chance; OMP_DYNAMIC hung in oneDNN. With the cores to itself (a real-time priority) ten starts of each made 29.7 images a
-second by libgomp's own wait, 28.7 by ours, 28.5 by 1,000 and 26.9 passive, each +- .6: cores that sleep have to wake.
+chance; OMP_DYNAMIC hung in oneDNN. With the cores to itself (a real-time priority) ten starts of each made 29.7 images
+a second by libgomp's own wait, 28.7 by ours, 28.5 by 1,000 and 26.9 passive, each +- .6: cores that sleep have to wake.
 What is left is the lock step: two threads beside one process advance only while both have a core. Fewer threads than
 cores do not wait; this changes the sums' last bits and costs a third alone, so a run does not choose it but says so.
 """
