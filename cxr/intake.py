@@ -67,7 +67,8 @@ def plan(layout: kaggle.Layout) -> Plan:
             f"{layout.data}: none of {len(images)} DICOM files is named by one of the {len(rows)} images "
             f"of {layout.rows_csv.name}: no labelled training image"
         )
-    return Plan(layout.data, images, _warnings(layout, files, rows, samples), unreadable)
+    there = {*files, *(kaggle.image_id(each.path.rpartition("/")[2]) for each in unreadable)}
+    return Plan(layout.data, images, _warnings(layout, there, rows, samples), unreadable)
 
 
 def _image(
@@ -78,7 +79,7 @@ def _image(
     return Image(name, file.path, split, patients.get(name), codes)
 
 
-def _warnings(layout: kaggle.Layout, files: dict, rows: dict, samples: list[str]) -> list[str]:
+def _warnings(layout: kaggle.Layout, files: set[str], rows: dict, samples: list[str]) -> list[str]:
     found = _passed_over([each for each in layout.passed_over if not each.is_dicom])
     for table, names in ((layout.rows_csv, rows), (layout.sample_csv, samples)):
         missing = [name for name in names if name not in files]
