@@ -17,6 +17,7 @@ from cxr.canvases import Facts, Rows, Task, prepare_image
 from cxr.errors import DataError
 from cxr.files import replacing
 from cxr.geometry import Letterbox
+from cxr.ids import image_id
 from cxr.progress import Line, clock
 from cxr.sample import Sample
 
@@ -70,7 +71,8 @@ def plan(layout: kaggle.Layout) -> Plan:
             f"{layout.data}: none of {len(images)} DICOM files is named by one of the {len(rows)} images "
             f"of {layout.rows_csv.name}: no labelled training image"
         )
-    warnings = [*_warnings(layout, files, rows, samples), *_left_out(layout, form)]
+    there = {*files, *(image_id(each.path.rpartition("/")[2]) for each in unreadable)}
+    warnings = [*_warnings(layout, there, rows, samples), *_left_out(layout, form)]
     return Plan(layout.data, images, warnings, form, unreadable)
 
 
@@ -82,7 +84,7 @@ def _image(
     return Image(name, file.path, split, patients.get(name), codes)
 
 
-def _warnings(layout: kaggle.Layout, files: dict, rows: dict, samples: list[str]) -> list[str]:
+def _warnings(layout: kaggle.Layout, files: set[str], rows: dict, samples: list[str]) -> list[str]:
     found = _passed_over([each for each in layout.passed_over if not each.is_dicom])
     for table, names in ((layout.rows_csv, rows), (layout.sample_csv, samples)):
         missing = [name for name in names if name not in files]

@@ -136,7 +136,9 @@ def test_what_may_not_be_read_is_named(kaggle_folder, monkeypatch, capsys):
     monkeypatch.setattr(walk.os, "scandir", scan)
     monkeypatch.setattr(walk.os, "access", lambda path, mode: "1.2.3" not in str(path) and access(path, mode))
     assert rejected(data) == {"dicom-images-train/3/3/1.2.3.dcm": "Permission denied"}
-    assert "passed over: lost+found/ (Permission denied)\n" in capsys.readouterr().out
+    message = capsys.readouterr().out
+    assert "passed over: lost+found/ (Permission denied)\n" in message
+    assert "have no DICOM file" not in message
     with pytest.raises(UsageError, match="cannot be read: Permission denied"):
         kaggle.find(data / "lost+found")
 
