@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cxr.contention import Cores
 from cxr.errors import DataError, UsageError
 from cxr.progress import Line, clock
 from cxr.schedule import Place
 from cxr.training import Training
 
+CORES = Cores()  # of this process, whichever training is under way
 TIMED = 5  # steps after which a rate can be told
 # What PyTorch, CUDA, cuBLAS, TensorFlow, OpenCV and the system say where memory is too small, by class and by message.
 TOO_LITTLE = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
@@ -79,7 +81,9 @@ class State:
 
 
 def report(line: Line, state: State, training: Training, total: int) -> None:
-    """Say how the training goes, in an epoch of `total` batches, and how long it and the whole run will take."""
+    """Say how the training goes, in an epoch of `total` batches, and how long it and the whole run will take; and once
+    in a process that its cores are shared."""
+    CORES.watch(line)
     if state.step < TIMED:
         return
     done = state.spent(training) if training.minutes else (state.epoch + state.batch / total) / training.epochs
