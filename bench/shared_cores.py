@@ -8,12 +8,12 @@ the rounds. 'cores' is the CPU time that the training got, 'images a CPU second'
 while they wait for one that has lost its core, they burn the first and the second falls. 'got' is the share of the time
 in which its threads could have run that they had a core, which cxr.contention goes by.
 
-What it told on two cores (AMD EPYC, bfloat16), while seven other works had what these left: libgomp's own wait makes 27
-images a second alone and 10 beside, on 1.2 cores, 8 images a CPU second; ours 27 and 12, on 1.0, of which it makes 12;
-one thread 18 and 18. On a load of ten: libgomp's own .4 to 2.4, ours 2.5, spin 1,000 3.6, one thread 4 to 8. Threads
-that are bound, shorter time slices, SCHED_BATCH and loaders that are nice gained nothing beside that can be told from
-chance; OMP_DYNAMIC hung in oneDNN. With the cores to itself (a real-time priority) ten starts of each made 29.7 images
-a second by libgomp's own wait, 28.7 by ours, 28.5 by 1,000 and 26.9 passive, each +- .6: cores that sleep have to wake.
+What it told on two cores (AMD EPYC, bfloat16), with seven other works kept off by a high priority: libgomp's own wait
+makes 27 images a second alone and 10 beside, on 1.2 cores, 8 images a CPU second; ours 27 and 12, on 1.0, of which it
+makes 12; one thread 18 and 18. At a load of ten: libgomp's own .4 to 2.4, ours 2.5, spin 1,000 3.6, one thread 4 to 8.
+With the cores to itself (a real-time priority) 18 starts of each made 27.9 by libgomp's own wait, 27.9 by ours and 27.0
+by spin 1,000, each +- .6, and five of passive 26.8: a core that sleeps has to wake. Bound threads lost; short time
+slices, SCHED_BATCH and nice loaders gained nothing that can be told from chance; OMP_DYNAMIC hung in oneDNN.
 What is left is the lock step: two threads beside one process advance only while both have a core. Fewer threads than
 cores do not wait; this changes the sums' last bits and costs a third alone, so a run does not choose it but says so.
 """
