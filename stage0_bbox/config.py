@@ -17,7 +17,9 @@ from stage0_bbox import edits
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
-AFTERWARDS = tuple(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores"))
+CHECK = ("stage0_bbox.check",)
+"""What is asked before any unit: its answer, the start weights' file, is an input."""
+AFTERWARDS = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores")))
 """Modules that turn detections into boxes: no network depends on them."""
 # Milliseconds to train on one image of 256 x 256 (2 cores, float32): only their ratios are used.
 COST = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
@@ -147,6 +149,7 @@ def unit(recipe: Recipe, paths: Paths, detector: Config) -> BoxUnit:
         disk=detector.cross_validation * (170 << 20 if "resnet50" in detector.model else 20 << 20),
         gpu=True,
         outputs=(paths.boxes,),
+        but_not=CHECK,
         parts=(*models, detect_unit(recipe, paths, detector)),
         boxes=paths.boxes,
         editable_boxes=paths.editable_boxes,

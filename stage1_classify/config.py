@@ -148,6 +148,7 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierC
         gpu=True,
         outputs=tuple(paths.unit(1, name, fold) / file for file in (WEIGHTS[member.framework], *TABLES)),
         also=(f"stage1_classify.{member.framework}_backend",),
+        but_not=("stage1_classify.check",),  # asked before any unit: its answer, the start weights' file, is an input
     )
 
 

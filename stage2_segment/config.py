@@ -26,6 +26,7 @@ COST = {
     "unet:efficientnet_b4": 174, "unetplusplus:mobilenetv2_100": 71, "unetplusplus:tf_efficientnet_b1": 115,
     "unetplusplus:tf_efficientnet_b4": 220, "unetplusplus:efficientnet_b4": 220, "unetplusplus:xception": 360,
 }  # fmt: skip
+CHECK = ("stage2_segment.check",)  # asked before any unit: its answers are settings and the start weights' file
 DEPTH = 5  # stages of an encoder: its last feature map is 1/32 of the image
 SQUEEZE = 16  # scSE's bottleneck is this part of the channels
 TRAINED, MAPS = ("weights.safetensors", "history.csv"), ("maps.npy", "index.parquet")  # what a unit leaves
@@ -214,6 +215,7 @@ def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: SegmenterCo
         disk=int(maps * images / recipe.folds * member.view.largest**2 + 60e6),
         gpu=True,
         outputs=tuple(paths.unit(2, name, fold) / file for file in (*TRAINED, *(MAPS if maps else ()))),
+        but_not=CHECK,
     )
 
 
@@ -230,6 +232,7 @@ def test_unit(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) 
         disk=paths.prepared_images // 4 * member.view.largest**2,
         gpu=True,
         outputs=tuple(paths.run / "stage2" / name / "test" / file for file in MAPS),
+        but_not=CHECK,
     )
 
 

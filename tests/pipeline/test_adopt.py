@@ -97,8 +97,8 @@ def test_the_plan_says_once_what_else_made_it(unit, capsys):
 
 
 def test_every_step_of_a_run_can_be_adopted(tmp_path, prepared_paths):
-    recipe = read(ROOT / "recipes" / "smoke.yaml").model_copy(update={"prepared_size": 64})
-    paths = Paths(prepared_paths.data, recipe.name, 64)
+    paths = prepared_paths
+    recipe = read(ROOT / "recipes" / "smoke.yaml").model_copy(update={"prepared_size": 64, "name": paths.recipe})
     every = [step for stage in adopt.STAGES for step in adopt.steps(stage, recipe, paths)]
     assert [step.name for step in every][:5] == ["prepare", "folds", "stage 0 smoke model 1 of 2",
                                                 "stage 0 smoke model 2 of 2", "stage 0 smoke detections"]  # fmt: skip

@@ -170,7 +170,7 @@ def test_two_recipes_of_one_name_do_not_share_a_folder(bare, monkeypatch):
 
 
 def test_a_renamed_data_folder_keeps_its_results(kaggle_folder, monkeypatch, capsys):
-    data = kaggle_folder(patients=4, tests=0)
+    data = kaggle_folder(patients=4, tests=1)
     monkeypatch.setenv("DATA", str(data))
     choose.choose("smoke")
     paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(data)

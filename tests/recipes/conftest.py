@@ -35,8 +35,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def take_boxes(paths: Paths) -> None:
     """Give a run the folds and the boxes that were made for all."""
-    for folder in ("folds", "stage0"):
-        shutil.copytree(paths.artifacts / "dw_hwang-smoke" / folder, paths.run / folder, dirs_exist_ok=True)
+    made = paths.artifacts / "dw_hwang-smoke"
+    for folder in ("folds", "stage0") if made != paths.run else ():
+        shutil.copytree(made / folder, paths.run / folder, dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_missing_rows_are_refilled(house):
 
 
 def test_a_table_or_picture_that_is_cut_anywhere_is_written_again(house):
-    unit, path = run(house), house.paths.boxes
+    unit, path = run(house), house.paths.editable_boxes
     picture = path.with_suffix(".jpg")
     whole = path.read_bytes(), picture.read_bytes()
     for count in (0, 40, len(whole[0]) // 2, len(whole[0]) - 1):  # in the header, in the middle of a number
@@ -374,7 +374,7 @@ def test_moving_augmentations_belong_to_moves():
 
 
 def test_on_real_radiographs_labels_are_found(real):
-    paths = type("P", (), {"data": real, "boxes": real / "none.csv"})()
+    paths = type("P", (), {"data": real, "editable_boxes": real / "none.csv"})()
     files = config.label_files(paths, config.read("fasterrcnn_small"))
     assert len(files) == 2
     hand = list(box_files.read(files[0]))
