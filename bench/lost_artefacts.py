@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="one file of each folder at a time: quicker")
     asked = parser.parse_args()
     _, paths = chosen()
-    folders = (paths.prepared, paths.run, paths.artifacts, paths.boxes.parent)
+    folders = (paths.prepared, paths.run, paths.artifacts, paths.editable_boxes.parent)
     files = sorted({path for folder in folders for path in artefacts(folder, paths.dataset)})
     rounds = in_turn([path for path in files if asked.only in str(path)], asked.together)
     if run():

@@ -67,7 +67,7 @@ def _of_cams(paths: Paths, member: str) -> tuple[Path, Path]:
 def _shown(paths: Paths) -> Iterator[Path]:
     """The files that tell whether a run is as it was shown."""
     yield from (paths.artifacts / "doctor.json", paths.prepared / "manifest.parquet", paths.boxes)
-    yield from sorted(paths.prepared.rglob("run.json"))
+    yield from (paths.prepared / "run.json", paths.folds.parent / "run.json")
     for stage in ROOMS:
         for folder, _, names in os.walk(paths.run / stage):
             yield from (Path(folder, name) for name in names if name in ("run.json", "history.csv"))
