@@ -33,7 +33,8 @@ class Small(Strict):
         training = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
         training |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
         view, training = member.view.scaled(self.size / largest), member.training.model_copy(update=training)
-        return member.model_copy(update={"view": view, "training": training, "weights": "random"})
+        passes = {"tta_passes": 1} if getattr(member, "tta_passes", 0) else {}  # one shows that they work
+        return member.model_copy(update=passes | {"view": view, "training": training, "weights": "random"})
 
 
 class Recipe(Strict):

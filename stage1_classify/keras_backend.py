@@ -63,7 +63,6 @@ def check(member: ClassifierConfig) -> None:
     start(member)
 
 
-
 def parameters(member: ClassifierConfig) -> int:
     """Numbers in all of the network's tensors, batch norm's statistics among them."""
     _begin(member)
