@@ -85,7 +85,7 @@ def of_images(path: Path, sizes: dict[str, tuple[int, int]], skipped: Counter) -
     """
     found: dict[str, Box] = {}
     for row in read(path):
-        if row.fault:
+        if row.fault and row.is_chest:
             raise DataError(f"{row.place}: {row.fault}")
         key = meant(row.name, sizes)
         why = _left_out(row, sizes.get(key))
@@ -98,10 +98,10 @@ def of_images(path: Path, sizes: dict[str, tuple[int, int]], skipped: Counter) -
 
 
 def _left_out(row: Labelled, size: tuple[int, int] | None) -> str:
-    if row.box is None:
-        return "without a region"
     if not row.is_chest:
         return f"of category {row.category[:40]!r}, which is no chest,"
+    if row.box is None:
+        return "without a region"
     if size is None:
         return "without their training image"
     whole = row.detected and row.in_original(*size).area >= WHOLE * size[0] * size[1]
@@ -137,8 +137,9 @@ def _of_json(path: Path, text: str) -> list[Labelled]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error})") from None
     entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else None
-    if entries and all(isinstance(one, dict) and "regions" in one for one in entries.values()):
-        return _judged([row for entry in entries.values() for row in _via_regions(path, entry)])
+    images = entries.values() if isinstance(entries, dict) else ()
+    if images and all(isinstance(one, dict) and "regions" in one for one in images):
+        return _judged([row for entry in images for row in _via_regions(path, entry)])
     try:
         images = {image["id"]: image for image in content["images"]}
         annotations = list(content["annotations"])
@@ -234,10 +235,14 @@ def _size(facts: dict) -> tuple[float, float] | tuple[()] | None:
 def _coco(place: str, annotation: dict, images: dict, categories: dict) -> Labelled:
     """COCO: an annotation with image_id and bbox [x, y, width, height], in pixels of the picture in `images`."""
     try:
-        image, edges = images[annotation["image_id"]], _from_corner(annotation["bbox"])
+        image = images[annotation["image_id"]]
         empty = Labelled(str(image["file_name"]), place, category=categories.get(annotation.get("category_id"), ""))
     except (KeyError, TypeError) as error:
         return Labelled("", place, fault=f"{error} is missing")
+    try:
+        edges = _from_corner(annotation["bbox"])
+    except (KeyError, TypeError):
+        return replace(empty, fault="it has no bbox [x, y, width, height]")
     size, ours = _size(image), image.get("letterbox")
     if size == ():
         return replace(empty, fault="width or height of its image is no size")

@@ -1,5 +1,6 @@
 """The table of chest boxes that a run's stage 0 writes and every later stage of the run reads."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -36,10 +37,24 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {STEP}")
     kinds = {name.lower(): (name, kind) for name, kind in tables.BOXES.items()}
-    rows = [{kinds[name][0]: _value(cell, kinds[name][1], f"{path}, row {line}")
-             for name, cell in row.items() if name in kinds} for line, row in user_tables.records(path)]  # fmt: skip
+    rows = []
+    for line, row in user_tables.records(path):
+        place, cells = f"{path}, row {line}", {name: cell for name, cell in row.items() if name in kinds}
+        rows.append({kinds[name][0]: _value(cell, kinds[name][1], place) for name, cell in cells.items()})
+        _require_box(rows[-1], place)
     header = {kinds[name][0] for name in user_tables.columns(user_tables.header(path)) if name in kinds}
-    return tables.checked(pd.DataFrame(rows, columns=sorted(header)), tables.BOXES, str(path))
+    table = tables.checked(pd.DataFrame(rows, columns=sorted(header)), tables.BOXES, str(path))
+    if (empty := table[["xmin", "xmax", "ymin", "ymax"]].isna().any(axis=1)).any():
+        raise DataError(f"{path}: {table['Filename'][empty].iloc[0]} has an edge without a number")
+    return table
+
+
+def _require_box(row: dict[str, str | float | None], place: str) -> None:
+    edges = [row.get(name) for name in ("xmin", "xmax", "ymin", "ymax")]
+    if None in edges:
+        return  # a column or a cell is missing, which the table's own check says
+    if not all(map(math.isfinite, edges)) or edges[0] >= edges[1] or edges[2] >= edges[3]:
+        raise DataError(f"{place}: needs numbers xmin < xmax and ymin < ymax")
 
 
 def _value(cell: str, kind: str, place: str) -> str | float | None:

@@ -43,8 +43,8 @@ def _shrinkage(height: int, width: int, least: int | None) -> int:
     return next(fits, 1)
 
 
-def decode_jpeg_2000(frame: bytes, height: int, width: int, most_bits: int) -> tuple[np.ndarray, int]:
-    """A gray JPEG 2000, uint8 or uint16 [height, width], and its bits a pixel, `most_bits` at most."""
+def decode_jpeg_2000(frame: bytes, height: int, width: int, most_bits: int) -> tuple[np.ndarray, int, bool]:
+    """A gray JPEG 2000, uint8 or uint16 [height, width], its bits a pixel, `most_bits` at most, and whether signed."""
     stream = _bare(frame)
     xsiz, ysiz, left, top = struct.unpack_from(">4L", stream, 8)  # ISO/IEC 15444-1 A.5.1
     components, depth = struct.unpack_from(">HB", stream, 40)
@@ -53,7 +53,7 @@ def decode_jpeg_2000(frame: bytes, height: int, width: int, most_bits: int) -> t
         kind = f"JPEG 2000 of {xsiz - left} x {ysiz - top}, {components} components, {bits} bits"
         raise ImageError(f"its frame is {kind}, but the header says {width} x {height}, gray, {most_bits} bits")
     values = np.frombuffer(_openjpeg()(stream, version=2), "u1" if bits <= 8 else "<u2")
-    return values.reshape(height, width), bits
+    return values.reshape(height, width), bits, bool(depth & 0x80)
 
 
 def _bare(frame: bytes) -> bytes:

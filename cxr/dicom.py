@@ -69,6 +69,9 @@ def _tags(*names: str) -> list[BaseTag]:
 def _fill_in(header: pydicom.Dataset) -> None:
     """Set what follows from the rest where a writer left it out."""
     numbers = {name: _whole_number(header, name) for name in WHOLE_NUMBERS}
+    for name in ("PhotometricInterpretation", "PresentationLUTShape", "VOILUTFunction"):
+        if code(header, name):  # some writers spell them in small letters
+            setattr(header, name, code(header, name))
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
         guess = NATIVE[0] if implicit else NATIVE[1] if little else NATIVE[2]
@@ -89,7 +92,9 @@ def _whole_number(header: pydicom.Dataset, name: str) -> int | None:
         value = header.get(name)
     except Exception as error:  # whatever pydicom raises on a damaged element
         raise ImageError(f"its header is damaged: {name}: {cause(error)}") from None
-    if not (value is None or isinstance(value, int)):
+    if value is None or value == "":  # of blanks alone
+        return None
+    if not isinstance(value, int):
         raise ImageError(f"its header is damaged: {name} is no whole number")
     return value
 
@@ -182,8 +187,9 @@ def stored_values(header: pydicom.Dataset, least: int | None = None) -> np.ndarr
         if syntax in JPEG:
             return codestreams.decode_jpeg(_frame(header), *shape, least)
         if syntax in JPEG_2000:
-            values, bits = codestreams.decode_jpeg_2000(_frame(header), *shape, header.BitsAllocated)
+            values, bits, signed = codestreams.decode_jpeg_2000(_frame(header), *shape, header.BitsAllocated)
             header.BitsStored, header.HighBit = bits, bits - 1
+            header.PixelRepresentation = int(signed or header.PixelRepresentation)
             return values
         if syntax == uid.RLELossless:
             return codestreams.decode_rle(_frame(header), *shape, header.BitsAllocated)

@@ -169,7 +169,7 @@ def _numbers_of(header: pydicom.Dataset, name: str) -> list[float]:
     try:
         value = header.get(name)
         values = list(value) if isinstance(value, MultiValue | list) else [] if value in (None, "") else [value]
-        numbers = [float(each) for each in values]
+        numbers = [float(each) for each in values if each not in ("", None)]
     except Exception:  # pydicom's own kinds among them; their texts quote the value
         raise ImageError(f"its {name} is no number") from None
     if not np.isfinite(numbers).all():

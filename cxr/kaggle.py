@@ -25,10 +25,11 @@ SPREADSHEET_CELL = 32_767  # characters that Excel and LibreOffice keep of a cel
 # What stands for 'no patient' in tables of pandas, R, spreadsheets and anonymisers; zeros, dashes and the like, too.
 NOBODY = re.compile(
     r"|-1(\.0)?|nan|none|null|nil|nat|na|n/a|n\.a\.|#n/a|<na>|missing|undefined|not available|unk|unknown|anon(ym\w*)?"
-    r"|[0.\-–—_?*#\s]+",
+    r"|\(null\)|\[null\]|'nan'|#(ref|value|name|num|div/0|null)[!?]|empty|missing value|not known"
+    r"|-\d+|x{3,}|[0.\-–—_?*#\s]+",
     re.IGNORECASE,
 )
-LAYOUT_WORDS = {"dicom", "dicoms", "dcm", "image", "images", "set", "data", "stage", "1", "2"}
+LAYOUT_WORDS = {"", "dicom", "dicoms", "dcm", "image", "images", "set", "data", "stage"}  # numbers apart
 
 
 class Row(NamedTuple):
@@ -195,7 +196,7 @@ def is_test_folder(path: str) -> bool:
     Called so is a folder of that name alone, or with the layout's own words: dicom-images-test, stage_2_test_images.
     """
     for folder in reversed(path.lower().split("/")[:-1]):
-        words = set(re.split(r"[\W_]+", folder)) - LAYOUT_WORDS
+        words = set(re.split(r"[\W_\d]+", folder)) - LAYOUT_WORDS
         if words in ({"test"}, {"train"}):
             return words == {"test"}
     return False

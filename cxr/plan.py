@@ -78,5 +78,7 @@ def run(unit: Unit, make) -> None:
     if lost := record and runs.altered(unit.folder, record):
         print(f"{unit.name}: missing or changed since it was made, so made again: {', '.join(lost)}")
     runs.require_whole(unit.inputs)
+    for copy in runs.keep_edited(unit.folder, unit.editable):
+        print(f"{unit.name}: makes anew what was edited; your version is kept as {copy}")
     with unit.recorded(identity) as metrics:
         make(identity.hash, metrics)

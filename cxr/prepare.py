@@ -31,7 +31,7 @@ class PrepareConfig(Strict):
     size: int = Field(ge=8, multiple_of=8)
     folds: int = Field(ge=2)
     subfolds: int = Field(ge=1)
-    val_share: float = Field(default=0.1, gt=0, lt=0.5)
+    val_share: float = Field(default=0.1, gt=0, le=0.25)
     seed: int = 1
 
 

@@ -49,7 +49,7 @@ class Recipe(Strict):
     prepared_size: int = Field(ge=8, multiple_of=8)
     folds: int = Field(ge=2)
     subfolds: int = Field(default=4, ge=2)
-    val_share: float = Field(default=0.1, gt=0, lt=0.5)
+    val_share: float = Field(default=0.1, gt=0, le=0.25)
     """Share of the training folds' patients that members which choose by a validation score validate on."""
     train_folds: list[int] | None = None
     """Folds to train, all by default; [0] of 5 is a plain 80/20 split."""

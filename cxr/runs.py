@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from cxr.digests import digest
 from cxr.errors import DataError, UsageError
-from cxr.files import read_json, write_json
+from cxr.files import read_json, replacing, write_json
 from cxr.paths import ROOT, home
 
 PACKAGES = (
@@ -116,6 +117,7 @@ def recorded(
             "config": identity.config, "source": identity.source, "commit": commit(), "versions": versions(),
             "seed": seed, "seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes(),
             "metrics": metrics, "outputs": written(folder, outputs) | dict.fromkeys(_names(folder, editable)),
+            "as_made": written(folder, editable),
         }  # fmt: skip
         write_json(folder / "run.json", record)
 
@@ -125,6 +127,17 @@ def written(folder: Path, outputs: Iterable[Path]) -> dict[str, dict]:
     outputs = [path for path in outputs if path.is_file()]
     facts = [{"bytes": path.stat().st_size, "sha256": digest(path)} for path in outputs]
     return dict(zip(_names(folder, outputs), facts, strict=True))
+
+
+def keep_edited(folder: Path, editable: Iterable[Path]) -> list[Path]:
+    """Copies, beside them, of those `editable` files that are not as the run in `folder` made them; their paths."""
+    made, copies = (read_record(folder) or {}).get("as_made", {}), []
+    for path in editable:
+        if path.is_file() and digest(path) != (made.get(os.path.relpath(path, folder)) or {}).get("sha256"):
+            copies.append(path.with_name(f"{path.stem}.before{path.suffix}"))
+            with replacing(copies[-1]) as temporary:
+                shutil.copyfile(path, temporary)
+    return copies
 
 
 def renew_outputs(folder: Path, outputs: Iterable[Path]) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cxr import runs
 from cxr.errors import UsageError
-from cxr.files import replacing
+from cxr.files import read_json, replacing, write_json
 from cxr.paths import ROOT, as_meant, home
 
 RANDOM = "random"
@@ -79,13 +79,23 @@ class Start:
         """The file to load; None where there is none, or none is wanted."""
         if self.random:
             return None
-        return look_up(self.name, self.kinds) or (self.fetched if self.fetched and self.fetched.is_file() else None)
+        return look_up(self.name, self.kinds) or (self.fetched if self.fetched and _is_whole(self.fetched) else None)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """Of the unit that starts so: the file, or the one that is missing."""
         missing = self.fetched or ROOT / "weights" / f"{self.name}{self.kinds[0]}"
         return () if self.random else (self.file or missing,)
+
+
+def _is_whole(fetched: Path) -> bool:
+    """Whether a file that a hub gave is there, and as long as it was noted; one that a user put there has no note."""
+    noted = read_json(_note(fetched))
+    return fetched.is_file() and (noted is None or noted.get("bytes") == fetched.stat().st_size)
+
+
+def _note(fetched: Path) -> Path:
+    return fetched.with_name(f"{fetched.name}.json")
 
 
 def look_up(name: str, kinds: tuple[str, ...] = TORCH) -> Path | None:
@@ -105,7 +115,8 @@ def find(start: Start) -> Path:
 def lacking(inputs: Iterable[Path]) -> list[Path]:
     """The start weights among a unit's inputs that are on this machine in no folder."""
     folders = {ROOT / "weights", *(home() / "artifacts" / "weights" / hub for hub in HUBS)}
-    return [path for path in inputs if path.parent in folders and not path.is_file()]
+    return [path for path in inputs if path.parent in folders
+            and not (path.is_file() if path.parent == ROOT / "weights" else _is_whole(path))]  # fmt: skip
 
 
 class Unfetched(UsageError):
@@ -130,6 +141,7 @@ def fetch(start: Start, download: Callable[[Start, Path], None]) -> None:
     try:
         with replacing(start.fetched) as temporary, _patience():
             download(start, temporary)
+            write_json(_note(start.fetched), {"bytes": temporary.stat().st_size})
     except UsageError:
         raise
     except Exception as error:  # the hubs' clients raise many kinds

@@ -4,8 +4,11 @@ Edited is a row marked so, or one whose box differs from what the last run wrote
 kept beside the file, hidden. Reads without pandas: this runs whenever a step asks whether it is up to date.
 """
 
+import fcntl
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,8 +62,14 @@ def _row(values: dict[str, str], path: Path, line: int) -> Row:
 
 def find(path: Path) -> dict[str, Row]:
     """The edited rows of the table, by image_id."""
-    versions = [read(written_copy(path)), read(pending(path))]
+    writing = {key: row for key, row in _version(pending(path)).items() if row.source != EDITED}  # those are the user's
+    versions = [_version(written_copy(path)), writing]
     return {key: row for key, row in read(path).items() if row.source == EDITED or _changed(key, row, versions)}
+
+
+def _version(copy: Path) -> dict[str, Row]:
+    """What a run wrote; nothing where the copy was cut since."""
+    return read(copy) if copy.is_file() and copy.read_bytes().endswith(b"\n") else {}
 
 
 def _changed(key: str, row: Row, versions: list[dict[str, Row]]) -> bool:
@@ -85,12 +94,27 @@ def digest(path: Path) -> str:
 
 def is_complete(path: Path, boxes: Path) -> bool:
     """Whether the table to edit, `path`, has a row for each image of a run's own `boxes`."""
-    return boxes.is_file() and written_copy(path).is_file() and read(boxes).keys() <= read(path).keys()
+    if not boxes.is_file():
+        return False
+    return read(boxes).keys() <= read(path).keys() and bool(_version(written_copy(path)))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the table that all recipes of a dataset write; waits for another run that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.stem}.lock"), "a+") as handle:
+        fcntl.lockf(handle, fcntl.LOCK_EX)
+        yield
+
+
 def restore(path: Path) -> None:
     """Write the table anew where it ends within a row of what was written last: it was cut, not edited."""
     if path.is_file() and written_copy(path).is_file():
         content, written = path.read_bytes(), written_copy(path).read_bytes()
-        if written.startswith(content) and not content.endswith(b"\n"):
+        lost = written[len(content) :]  # from a row's end on: the user deleted the last rows
+        in_a_row = lost.strip() == b"" or not lost.startswith((b"\n", b"\r"))
+        if written.startswith(content) and not content.endswith(b"\n") and in_a_row:
             with replacing(path) as temporary:
                 temporary.write_bytes(written)
 

@@ -121,14 +121,15 @@ def write_boxes(stage: Stage, unit: Unit, metrics: dict) -> None:
     path = stage.paths.editable_boxes
     chooser = choose.Chooser(stage.prepared, stage.detector, stage.labels.boxes, stage.part)
     found = chooser.choose(detect.read(stage.detect_unit.folder / "detections.csv"))
-    edited = edits.find(path)
-    table = chooser.table(found, edited, path)
+    with edits.locked(path):
+        edited = edits.find(path)
+        table = chooser.table(found, edited, path)
+        choose.write(table, path, stage.paths.boxes)
     for key in choose.dropped(edited, table):
         print(f"stage 0: the edited box of {key} is left out: the data does not hold this image")
     metrics |= scores.measure(chooser, found, stage.labels.hand)
     metrics |= {"edited": int((table["source"] == edits.EDITED).sum()), "margin": stage.detector.margin}
     overview.draw(stage.prepared, found, stage.labels.hand, edited, path.with_suffix(".jpg"))
-    choose.write(table, path, stage.paths.boxes)
     print(f"{unit.name}: {path}\n{scores.table(metrics)}", flush=True)
 
 

@@ -93,6 +93,8 @@ def _problem(member: ClassifierConfig) -> str | None:
     asked = [key for key, value in in_vain.items() if value and member.freeze_backbone]
     if asked:
         return f"{asked[0]}: freeze_backbone leaves it nothing to do"
+    if member.weights == "coco":
+        return "weights: coco's are a detector's; take imagenet, random or the name of a file"
     return MISSING if member.weights is None else None
 
 

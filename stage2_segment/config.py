@@ -130,6 +130,8 @@ def _unet_problems(member: SegmenterConfig) -> list[str]:
 def _start_problems(member: SegmenterConfig) -> list[str]:
     """Where the weights come from, what of them stays, and whether they learn."""
     found = []
+    if member.weights == "coco":
+        found.append("weights: coco's are a detector's; take imagenet, random or the name of a file")
     if member.start_from and member.weights:
         found.append("weights: start_from brings the weights; leave one of them out")
     if not any((member.loss.bce, member.loss.dice, member.loss.log_dice, member.loss.focal)):

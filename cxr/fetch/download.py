@@ -85,8 +85,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Goes where a server points to, by http and https alone, and never from the latter to the former."""
 
     def http_error_302(self, request, response, code, message, headers):
-        target = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
-        scheme = urlsplit(target).scheme
+        try:
+            target = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            scheme = "a malformed address"
         if scheme not in ("http", "https") or (request.type == "https" and scheme == "http"):
             response.close()
             raise UsageError(

@@ -31,13 +31,21 @@ def bring(source: Path, into: Path, link: bool) -> None:
 def _files(source: Path) -> Iterator[str]:
     """What the project reads, seen from `source`; linked folders are followed once, as they can run in circles."""
     seen = set()
-    for root, folders, files in os.walk(source, followlinks=True):
+    for root, folders, files in os.walk(source, followlinks=True, onerror=_tell):
         if os.path.realpath(root) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(root))
         below = Path(root).relative_to(source)
-        yield from (path for name in files if is_wanted(path := (below / name).as_posix()))
+        for path in ((below / name).as_posix() for name in files):
+            if is_wanted(path) and (source / path).is_file():
+                yield path
+            elif is_wanted(path):
+                print(f"passed over: {path} (not a regular file, or a link to nothing)")
+
+
+def _tell(error: OSError) -> None:
+    print(f"passed over: {error.filename} ({error.strerror})")
 
 
 def _item(source: Path, path: str) -> Item:

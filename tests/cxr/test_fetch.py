@@ -128,6 +128,15 @@ def test_a_file_of_the_users_is_never_written_over(kaggle_folder, into):
     assert lying(into) == {"train-rle.csv": b"mine"}
 
 
+def test_pipes_and_links_to_nothing_are_passed_over(kaggle_folder, into, capfd):
+    data = kaggle_folder()
+    os.mkfifo(data / "pipe.dcm")
+    (data / "lost.dcm").symlink_to(data / "nowhere")
+    command.fetch(str(data), into)
+    assert capfd.readouterr().out.count("passed over: ") == 2
+    assert not (into / "pipe.dcm").exists()
+
+
 def test_folders_in_one_another_are_refused(kaggle_folder):
     source = kaggle_folder()
     with pytest.raises(UsageError, match="lie in one another"):

@@ -212,6 +212,12 @@ def test_nor_one_that_gives_up_encryption(code):
     assert SECRET not in str(caught.value)
 
 
+def test_nor_one_to_no_address():
+    request = download.urllib.request.Request("https://h/f.zip")
+    with pytest.raises(UsageError, match="h answers with a redirect from https to a malformed address"):
+        download._Redirects().http_error_302(request, io.BytesIO(), 302, "", {"location": "http://[bad"})
+
+
 def test_no_connection_ends_with_words(into, monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0.001)
     with pytest.raises(UsageError, match=r"siim\.zip from 127\.0\.0\.1: no connection .* 6 times in a row"):

@@ -169,6 +169,25 @@ def test_lossless_syntaxes_give_the_same_picture(dicom, tmp_path, syntax, top, d
     np.testing.assert_array_equal(found, gray(dicom, tmp_path, pixels))
 
 
+def test_a_signed_jpeg_2000_whose_header_says_unsigned_is_the_same_picture(dicom, tmp_path):
+    pixels = smooth(top=1000, dtype=np.int16) - np.int16(500)
+    header = dicom.dataset(pixels)
+    header.compress(uid.JPEG2000Lossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    header.PixelRepresentation = 0
+    found = images.read_gray(dicom.save(header, tmp_path / "image.dcm"))
+    np.testing.assert_array_equal(found, gray(dicom, tmp_path, pixels))
+
+
+@pytest.mark.parametrize("elements", [
+    {"PhotometricInterpretation": "monochrome2"}, {"NumberOfFrames": "  "}, {"VOILUTFunction": "linear"},
+    {"WindowCenter": "2048\\", "WindowWidth": "4096\\"},
+])  # fmt: skip
+def test_what_writers_do_to_headers_changes_no_picture(dicom, tmp_path, elements):
+    window = {"WindowCenter": "2048", "WindowWidth": "4096"}
+    expected = gray(dicom, tmp_path, smooth(), **window)
+    np.testing.assert_array_equal(gray(dicom, tmp_path, smooth(), **window | elements), expected)
+
+
 def test_jpeg_2000_lossy(dicom, tmp_path):
     pixels = smooth(256, 256)
     header = dicom.dataset(pixels, BitsStored=12, HighBit=11)

@@ -165,7 +165,8 @@ def test_the_same_image_twice(write):
     ("siim-train-test/a.dcm", set(), set(), "unlabelled"), ("latest/contest/a.dcm", set(), set(), "unlabelled"),
     ("retest of 2019/a.dcm", set(), set(), "unlabelled"), ("test-hospital/a.dcm", set(), set(), "unlabelled"),
     ("Test/a.dcm", set(), set(), "test"), ("x/stage_2_test_images/a.dcm", set(), set(), "test"),
-    ("test/dicom-images-train/1/a.dcm", set(), set(), "unlabelled"),
+    ("test/dicom-images-train/1/a.dcm", set(), set(), "unlabelled"), ("stage2_test/a.dcm", set(), set(), "test"),
+    ("dicom_images_test_1024/a.dcm", set(), set(), "test"), ("test3d hospital/a.dcm", set(), set(), "unlabelled"),
 ])  # fmt: skip
 def test_rows_decide_the_split_and_not_the_folder(path, rows, samples, expected):
     rows = {name: [kaggle.Row(2, "-1")] for name in rows}

@@ -241,3 +241,16 @@ def test_nowhere_to_note_a_digest(tmp_path, home):
     (home / "artifacts").write_text("a file in the way")
     write(tmp_path / "large", LARGE)
     assert digests.digest(tmp_path / "large") == digests.digest(tmp_path / "large") != "absent"
+
+
+def test_what_a_user_edited_is_kept_beside_when_it_is_made_anew(tmp_path):
+    made, edited = tmp_path / "made.json", tmp_path / "decision.json"
+    identity = runs.Identity({}, {}, {})
+    for text in ("1", "2"):
+        assert runs.keep_edited(tmp_path, [edited]) == ([] if text == "1" else [tmp_path / "decision.before.json"])
+        with runs.recorded(tmp_path, identity, outputs=[made], editable=[edited]):
+            made.write_text("{}")
+            edited.write_text('{"gate": 1}')
+        assert runs.keep_edited(tmp_path, [edited]) == []
+        edited.write_text('{"gate": 2}')
+    assert (tmp_path / "decision.before.json").read_text() == '{"gate": 2}'

@@ -177,3 +177,11 @@ def test_what_is_loaded_is_what_timm_itself_loads(hub, name, how):
 
 def test_the_projects_own_file_is_whole():
     assert Start("phantom_mnv2", "mobilenetv2_100", "timm").file == ROOT / "weights" / "phantom_mnv2.safetensors"
+
+
+def test_a_fetched_file_that_was_cut_is_missing(home):
+    weights.fetch(START, lambda _start, path: path.write_bytes(b"12345678"))
+    assert START.file == START.fetched
+    START.fetched.write_bytes(b"1234")
+    assert START.file is None
+    assert weights.lacking(START.inputs) == [START.fetched]

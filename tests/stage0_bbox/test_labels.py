@@ -73,6 +73,7 @@ def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
         (json.dumps(COCO | {"annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}), "annotation 1: 3 is missing"),
         (json.dumps(COCO | {"annotations": [{"image_id": 7, "bbox": [1, 2, 0, 4]}]}), "annotation 1.*empty"),
         ("{}", "no COCO JSON"), ("{", "is no JSON"), ("[1]", "no COCO JSON"), ('{"images": 1}', "no COCO JSON"),
+        ('{"_via_img_metadata": [1]}', "no COCO JSON"),
         ('{"a": {"filename": "a.png", "regions": [7]}}', r"a\.png, region 1.*rectangle"),
         (coco([{"id": 7, "file_name": "a"}], (7, 1, None)), "annotation 1"), ("[" * 100_000, "is no JSON"),
         (coco([{"id": 7, "file_name": "a", "width": 9, "height": 9, "letterbox": {"size": 0}}]), "1: the letterbox"),
@@ -136,6 +137,17 @@ def test_only_boxes_of_a_chest_are_learnt_from(tmp_path, categories, chest):
     found = collect([path, tmp_path / "rest.csv"], manifest(z=(9, 9), **{str(key): (100, 100) for key in categories}))
     assert found.hand == {str(key): A for key in chest}
     assert found.skipped.total() == len(categories) - len(chest)
+
+
+@pytest.mark.parametrize("box", [{"segmentation": [[1, 2, 3]]}, {"bbox": []}, {"bbox": None}, {"bbox": [1, 1, 0, 5]}])
+def test_what_is_no_chest_may_have_no_box(tmp_path, box):
+    path = tmp_path / "boxes.json"
+    chest = {"image_id": 7, "category_id": 2, "bbox": [10, 10, 60, 70]}
+    other = {"image_id": 7, "category_id": 1} | box
+    content = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [other, chest]}
+    content["categories"] = [{"id": 1, "name": "pneumothorax"}, {"id": 2, "name": "chest"}]
+    path.write_text(json.dumps(content))
+    assert collect([path], manifest(a=(100, 100))).boxes == {"a": (10, 10, 70, 80)}
 
 
 def test_the_lungs_of_an_image_are_one_chest(tmp_path):

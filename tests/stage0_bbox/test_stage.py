@@ -303,6 +303,43 @@ def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
     assert {key: row.box.xmin for key, row in edits.find(path).items()} == {"1.4": 12.5}
 
 
+@pytest.mark.parametrize("edges", ["90,20,1,9", "nan,20,1,9", "1,inf,1,9", ",20,1,9", "1,20,9,9"])
+def test_what_is_no_box_is_read_by_nobody(tmp_path, edges):
+    (tmp_path / "boxes.csv").write_text(f"{','.join(tables.BOXES)}\na.png,{edges},.9,model\n")
+    with pytest.raises((DataError, UsageError), match=r"boxes\.csv"):
+        boxes.read(tmp_path / "boxes.csv")
+
+
+def test_an_unmarked_edit_outlives_a_kill_before_the_table_is_renamed(house):
+    run(house)
+    path = house.paths.editable_boxes
+    change(path, "1.4", xmin="12.5")
+    shutil.copyfile(path, edits.pending(path))
+    change(edits.pending(path), "1.4", source="edited")  # what the run was writing when it was killed
+    assert list(edits.find(path)) == ["1.4"]
+
+
+def test_a_cut_copy_of_what_was_written_is_written_again(house):
+    unit, copy = run(house), boxes.written_copy(house.paths.editable_boxes)
+    whole = copy.read_bytes()
+    for content in (b"", whole[: len(whole) // 2]):
+        copy.write_bytes(content)
+        assert not unit.current
+        run(house)
+        assert copy.read_bytes() == whole
+
+
+def test_the_last_row_can_be_given_back_in_an_editor_without_a_last_line_end(house):
+    run(house)
+    path = house.paths.editable_boxes
+    last = path.read_text().splitlines()[-1].partition(".png")[0]
+    change(path, last, xmin="12.5")
+    run(house)
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    run(house)
+    assert table(house).loc[last, "source"] != "edited"
+
+
 def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
     run(house)
     monkeypatch.setattr("stage0_bbox.choose.os.replace", lambda *_: 1 / 0)
