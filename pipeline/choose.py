@@ -8,9 +8,10 @@ import os
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from cxr import kaggle
+from cxr import kaggle, runs
 from cxr import recipe as recipes
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
@@ -108,8 +109,11 @@ def take_over_renamed(paths: Paths) -> None:
         records = [read_json(file) or {} for file in artifacts.glob("prepared-*/run.json")]
         if digest in [record.get("inputs", {}).get("dicoms") for record in records]:
             print(f"{paths.data} was {_source(artifacts / 'source.json')}: its results are renamed", file=sys.stderr)
-            _rename_boxes(paths.editable_boxes.parent, artifacts.name, paths.dataset)
-            artifacts.rename(paths.artifacts)
+            with ExitStack() as held:  # a run that still works in there would lose what it writes
+                for lock in artifacts.rglob(".lock"):
+                    held.enter_context(runs.locked(lock.parent))
+                _rename_boxes(paths.editable_boxes.parent, artifacts.name, paths.dataset)
+                artifacts.rename(paths.artifacts)
             return
 
 

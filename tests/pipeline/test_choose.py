@@ -178,6 +178,13 @@ def test_a_renamed_data_folder_keeps_its_results(kaggle_folder, monkeypatch, cap
     tables.write(pd.DataFrame([["a.png", 0, 9, 0, 9, 1, "edited"]], columns=BOXES), paths.editable_boxes, tables.BOXES)
     renamed = data.rename(data.with_name("renamed"))
     monkeypatch.setenv("DATA", str(renamed))
+    hold = "import sys; from pathlib import Path; from cxr.runs import locked\nwith locked(Path(sys.argv[1])):"
+    command = [sys.executable, "-c", f"{hold} print('held', flush=True); sys.stdin.read()", str(paths.prepared)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holding:
+        assert holding.stdout.readline() == b"held\n"
+        with pytest.raises(UsageError, match="is working in"):
+            choose.choose("smoke")
+        holding.stdin.close()
     choose.choose("smoke")
     paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(renamed)
     assert paths.editable_boxes.is_file()
