@@ -23,85 +23,107 @@ from scipy.special import expit, ndtr
 from scipy.stats import binom, poisson
 
 from cxr.panel import calibration, measure, paired, resample
-from cxr.panel.intervals import percentile
-from cxr.processes import each
+from cxr.panel.intervals import compute_percentile_interval
+from cxr.processes import map_unordered
 
 FOLDS = 5
 PREVALENCE = 0.1
-MANY = 1_000_000
+TRUTH_IMAGES = 1_000_000
 """Images that give the true values."""
-REPORTED = {
+REPORTING_MODELS = {
     "calibrated": (1.0, 0.0, 0.0), "overconfident": (1.6, 0.3, 0.0), "underconfident": (0.6, -0.2, 0.0),
     "shifted": (1.0, 0.8, 0.0), "rival": (1.0, 0.0, 1.0),
 }  # fmt: skip
 """Slope and shift of the reported logit on the true one, and its noise."""
 
 
-def cases(random: np.random.Generator, patients: int, probabilities: str) -> pd.DataFrame:
+def sample_cases(rng: np.random.Generator, patients: int, probabilities: str) -> pd.DataFrame:
     """Cases of patients drawn from the known distribution, with the columns of tables.CASES that the panel reads."""
-    patient = np.repeat(np.arange(patients), random.geometric(0.5, patients))
-    count, fold = len(patient), random.integers(0, FOLDS, patients)[patient]
-    alike = random.standard_normal((2, patients))[:, patient]
-    logit = -1.9 + 1.5 * alike[0] + 1.5 * random.standard_normal(count)
-    slope, shift, noise = REPORTED[probabilities]
-    (apart,) = random.spawn(1)  # so that both models of a pair have the same patients
-    reported = slope * logit + shift + noise * apart.standard_normal(count)
+    patient = np.repeat(np.arange(patients), rng.geometric(0.5, patients))
+    count, fold = len(patient), rng.integers(0, FOLDS, patients)[patient]
+    patient_effects = rng.standard_normal((2, patients))[:, patient]
+    logit = -1.9 + 1.5 * patient_effects[0] + 1.5 * rng.standard_normal(count)
+    slope, shift, noise = REPORTING_MODELS[probabilities]
+    (noise_rng,) = rng.spawn(1)  # so that both models of a pair have the same patients
+    reported = slope * logit + shift + noise * noise_rng.standard_normal(count)
     table = {"image_id": np.arange(count).astype(str), "patient": patient.astype(str), "fold": fold, "head": fold}
-    table |= {"label": (random.random(count) < expit(logit)) * 1.0, "prob": expit(reported)}
+    table |= {"label": (rng.random(count) < expit(logit)) * 1.0, "prob": expit(reported)}
     table["positive"] = table["prob"] >= 0.4
-    return pd.DataFrame(table | masks(random, table["label"] > 0.5, table["positive"], alike[1]))
+    return pd.DataFrame(table | sample_mask_counts(rng, table["label"] > 0.5, table["positive"], patient_effects[1]))
 
 
-def masks(random: np.random.Generator, ill: np.ndarray, positive: np.ndarray, alike: np.ndarray) -> dict:
+def sample_mask_counts(
+    rng: np.random.Generator, has_lesion: np.ndarray, positive: np.ndarray, patient_effect: np.ndarray
+) -> dict:
     """Pixel counts and lesions: masks of quality 0..1, alike within a patient; a gate's no is an empty mask."""
-    quality = ndtr((alike + random.standard_normal(len(ill))) / 2**0.5)
-    truth = np.where(ill, np.exp(random.normal(9, 1, len(ill))), 0).astype(int)
-    drawn = positive & (random.random(len(ill)) < 0.9)
-    found = np.where(drawn, np.where(ill, truth * np.exp(random.normal(0, 0.4, len(ill))), 3000), 0).astype(int)
-    overlap = (np.minimum(truth, found) * quality).astype(int)
-    lesions = np.where(ill, 1 + poisson.ppf(random.random(len(ill)), 0.5), 0).astype(int)
-    hit = binom.rvs(lesions, np.where(drawn, 0.3 + 0.7 * quality, 0), random_state=random)
-    extra = np.where(drawn, poisson.rvs(0.3 + 0.4 * (1 - quality), random_state=random), 0) + (drawn & ~ill)
-    nsd = np.where(ill & drawn, quality**2, np.where(ill | drawn, 0.0, 1.0))
-    counts = {"truth": truth, "found": found, "overlap": overlap, "lesions": lesions, "hit": hit, "extra": extra}
+    quality = ndtr((patient_effect + rng.standard_normal(len(has_lesion))) / 2**0.5)
+    truth = np.where(has_lesion, np.exp(rng.normal(9, 1, len(has_lesion))), 0).astype(int)
+    has_predicted_mask = positive & (rng.random(len(has_lesion)) < 0.9)
+    predicted = np.where(
+        has_predicted_mask, np.where(has_lesion, truth * np.exp(rng.normal(0, 0.4, len(has_lesion))), 3000), 0
+    ).astype(int)
+    overlap = (np.minimum(truth, predicted) * quality).astype(int)
+    lesions = np.where(has_lesion, 1 + poisson.ppf(rng.random(len(has_lesion)), 0.5), 0).astype(int)
+    hits = binom.rvs(lesions, np.where(has_predicted_mask, 0.3 + 0.7 * quality, 0), random_state=rng)
+    false_lesions = np.where(has_predicted_mask, poisson.rvs(0.3 + 0.4 * (1 - quality), random_state=rng), 0) + (
+        has_predicted_mask & ~has_lesion
+    )
+    nsd = np.where(has_lesion & has_predicted_mask, quality**2, np.where(has_lesion | has_predicted_mask, 0.0, 1.0))
+    counts = {
+        "truth": truth,
+        "found": predicted,
+        "overlap": overlap,
+        "lesions": lesions,
+        "hit": hits,
+        "extra": false_lesions,
+    }
     return counts | {"nsd": nsd}
 
 
-def true_values(probabilities: str) -> dict[str, float]:
+def compute_true_values(probabilities: str) -> dict[str, float]:
     """Each metric's value of a sample so large that chance is far below an interval's width."""
-    table = cases(np.random.default_rng(0), MANY // 2, probabilities)
-    patient, ones = np.zeros(len(table), int), np.ones((1, 1), np.uint8)
-    found = {name: float(row[0]) for name, row in measure.sampled(table, patient, ones, PREVALENCE).items()}
-    rows = calibration.differences(table["label"].to_numpy(), table["prob"].to_numpy(), patient, ones)
-    return found | {measure.CALIBRATION: float(np.abs(rows).sum())}
+    table = sample_cases(np.random.default_rng(0), TRUTH_IMAGES // 2, probabilities)
+    patient, single_count = np.zeros(len(table), int), np.ones((1, 1), np.uint8)
+    values = {
+        name: float(row[0]) for name, row in measure.resample_metrics(table, patient, single_count, PREVALENCE).items()
+    }
+    rows = calibration.compute_bin_differences(
+        table["label"].to_numpy(), table["prob"].to_numpy(), patient, single_count
+    )
+    return values | {measure.CALIBRATION_ERROR: float(np.abs(rows).sum())}
 
 
-def true_differences(probabilities: str) -> dict[str, float]:
+def compute_true_differences(probabilities: str) -> dict[str, float]:
     """The rival's true values, less those of the model."""
-    first, second = true_values(probabilities), true_values("rival")
+    first, second = compute_true_values(probabilities), compute_true_values("rival")
     return {name: second[name] - first[name] for name in first if name != "floor"}
 
 
-def paired_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
+def compute_paired_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
     """name -> interval of the difference."""
-    pair = [cases(np.random.default_rng(seed), images // 2, name) for name in (probabilities, "rival")]
-    found = paired.differences(*pair, resamples, seed, PREVALENCE)
-    return {name: [(row["low"], row["high"])] for name, row in found.items()}
+    case_pair = [sample_cases(np.random.default_rng(seed), images // 2, name) for name in (probabilities, "rival")]
+    differences = paired.compare_models(*case_pair, resamples, seed, PREVALENCE)
+    return {name: [(row["low"], row["high"])] for name, row in differences.items()}
 
 
-def intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
+def compute_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
     """name -> our interval, and the plain percentiles."""
-    table = cases(np.random.default_rng(seed), images // 2, probabilities)
-    patient, _ = resample.patients(table)
-    counts = resample.draw(patient.max() + 1, resamples, seed)
-    resting, found = measure.bearers(table, patient), {}
-    for name, row in measure.sampled(table, patient, counts, PREVALENCE).items():
-        draws = measure.draws(name, row, resting)
-        ours = measure.figure(name, draws)
-        found[name] = [(ours["low"], ours["high"]), percentile(draws)]
-    rows = calibration.differences(table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts)
-    plain = np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5])
-    return found | {measure.CALIBRATION: [calibration.inverted(rows, patient.max() + 1)[1:], tuple(plain)]}
+    table = sample_cases(np.random.default_rng(seed), images // 2, probabilities)
+    patient, _ = resample.number_patients(table)
+    counts = resample.draw_resamples(patient.max() + 1, resamples, seed)
+    patients_by_metric, metric_intervals = measure.count_patients_by_metric(table, patient), {}
+    for name, row in measure.resample_metrics(table, patient, counts, PREVALENCE).items():
+        draws = measure.build_resampled_metric(name, row, patients_by_metric)
+        estimate = measure.estimate_metric(name, draws)
+        metric_intervals[name] = [(estimate["low"], estimate["high"]), compute_percentile_interval(draws)]
+    rows = calibration.compute_bin_differences(table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts)
+    percentile_interval = np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5])
+    return metric_intervals | {
+        measure.CALIBRATION_ERROR: [
+            calibration.estimate_unbiased_error(rows, patient.max() + 1)[1:],
+            tuple(percentile_interval),
+        ]
+    }
 
 
 def main(
@@ -113,26 +135,29 @@ def main(
 ) -> None:
     """Prints the coverage of every metric's interval."""
     start, misses = time.perf_counter(), defaultdict(list)
-    truth = (true_differences if paired else true_values)(probabilities)
-    once = partial(
-        paired_intervals if paired else intervals, images=images, probabilities=probabilities, resamples=resamples
+    truth = (compute_true_differences if paired else compute_true_values)(probabilities)
+    compute_once = partial(
+        compute_paired_intervals if paired else compute_intervals,
+        images=images,
+        probabilities=probabilities,
+        resamples=resamples,
     )
-    for _, found in each(once, range(1, 1 + repetitions)):
-        for name, own in found.items():
-            if own[0][0] is not None:
-                misses[name].append([(truth[name] < low, truth[name] > high) for low, high in own])
-    what = f"{probabilities}{' against rival' if paired else ''}"
-    print(f"{what}, about {images} images, {repetitions} repetitions, {resamples} resamples", end=", ")
+    for _, sample_intervals in map_unordered(compute_once, range(1, 1 + repetitions)):
+        for name, metric_intervals in sample_intervals.items():
+            if metric_intervals[0][0] is not None:
+                misses[name].append([(truth[name] < low, truth[name] > high) for low, high in metric_intervals])
+    title = f"{probabilities}{' against rival' if paired else ''}"
+    print(f"{title}, about {images} images, {repetitions} repetitions, {resamples} resamples", end=", ")
     print(f"{time.perf_counter() - start:.0f} s\n{'':34}true   held  true is below / above it   plain percentiles")
     for name, rows in misses.items():
-        print(row(name, truth[name], np.mean(rows, axis=0)))
+        print(format_coverage_row(name, truth[name], np.mean(rows, axis=0)))
 
 
-def row(name: str, truth: float, missed: np.ndarray) -> str:
-    """A line of the table; missed [intervals, 2]: shares with the truth below and above."""
-    held = [f"{1 - pair.sum():.1%}" for pair in missed]
-    sides = " / ".join(f"{share:.1%}" for share in missed[0])
-    return f"{name:32}{truth:6.3f}  {held[0]:>5}  {sides:>24}   {' '.join(held[1:]):>17}"
+def format_coverage_row(name: str, truth: float, miss_shares: np.ndarray) -> str:
+    """A line of the table; miss_shares [intervals, 2]: shares with the truth below and above."""
+    coverages = [f"{1 - pair.sum():.1%}" for pair in miss_shares]
+    sides = " / ".join(f"{share:.1%}" for share in miss_shares[0])
+    return f"{name:32}{truth:6.3f}  {coverages[0]:>5}  {sides:>24}   {' '.join(coverages[1:]):>17}"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 python -m bench.crop_and_paste [--images 12]
 
-A crescent along a chest wall, 6 to 60 pixels of 1024 wide, is drawn in the original. Letterbox.apply brings it to the
-canvas. A perfect segmenter answers what SegmenterData.plain shows it of that: how much of each pixel is lesion.
-SegmenterData.full_frame pastes the answer, stage 3 restores it, and what is above .5 is compared with the drawing.
+A crescent along a chest wall, 6 to 60 pixels of 1024 wide, is drawn in the original. Letterbox.image_to_canvas
+brings it to the canvas. A perfect segmenter answers what SegmenterData.load_inference_image shows it of that: how much
+of each pixel is lesion. SegmenterData.paste_into_frame pastes the answer, stage 3 restores it, and what is above .5 is
+compared with the drawing.
 'bits': the same of the prepared mask, which has one bit a pixel of canvas, so that what is lost to that is in it, too.
 Original, canvas and map are of different sizes, but for the first, whose original is as large as its canvas.
 """
@@ -18,12 +19,12 @@ import pandas as pd
 import tyro
 
 from cxr.geometry import Box, Letterbox
-from cxr.metrics import dice
+from cxr.metrics import dice_of_masks
 from cxr.prepared import Prepared
 from cxr.views import View
 from stage2_segment import config
 from stage2_segment.data import SegmenterData
-from stage3_stack.components import restored
+from stage3_stack.components import restore_map
 
 WIDTHS = (6, 8, 10, 14, 20, 30, 45, 60)
 
@@ -43,54 +44,61 @@ GRIDS = (
 )  # fmt: skip
 
 
-def crescent(grids: Grids, width: float, random: np.random.Generator) -> tuple[np.ndarray, Box]:
+def draw_crescent(grids: Grids, width: float, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
     """A band of even width along a part of an ellipse, bool [height, width] of the original, and the ellipse's box.
 
     width: of 1024 pixels of the original's longer side. The box is drawn with the margin of a hand.
     """
-    height, across = grids.height, grids.width
-    x, y = random.uniform(0.42, 0.58, 2) * (across, height)
-    a, b = random.uniform(0.2, 0.35, 2) * (across, height)
-    start, turn = random.uniform(0, 2 * np.pi), random.uniform(1, 2)
-    rows, columns = np.ogrid[0.5:height, 0.5:across]
+    height, image_width = grids.height, grids.width
+    x, y = rng.uniform(0.42, 0.58, 2) * (image_width, height)
+    a, b = rng.uniform(0.2, 0.35, 2) * (image_width, height)
+    start_angle, arc_angle = rng.uniform(0, 2 * np.pi), rng.uniform(1, 2)
+    rows, columns = np.ogrid[0.5:height, 0.5:image_width]
     radius = np.hypot((columns - x) / a, (rows - y) / b)
     slope = np.hypot((columns - x) / a**2, (rows - y) / b**2)  # |gradient| of radius is slope / radius
     depth = (1 - radius) * radius / slope  # pixels inside the ellipse, to first order
-    angle = (np.arctan2((rows - y) / b, (columns - x) / a) - start) % (2 * np.pi)
-    margins = random.uniform(0, 0.03, 4) * max(grids[:2])
-    box = Box(*(np.array([x - a, y - b, x + a, y + b]) + margins * (-1, -1, 1, 1))).clipped(across, height)
-    return (depth > 0) & (depth < width / 1024 * max(grids[:2])) & (angle < turn), box
+    angle = (np.arctan2((rows - y) / b, (columns - x) / a) - start_angle) % (2 * np.pi)
+    margins = rng.uniform(0, 0.03, 4) * max(grids[:2])
+    box = Box(*(np.array([x - a, y - b, x + a, y + b]) + margins * (-1, -1, 1, 1))).clip_to_frame(image_width, height)
+    return (depth > 0) & (depth < width / 1024 * max(grids[:2])) & (angle < arc_angle), box
 
 
-def shown(grids: Grids, mask: np.ndarray, box: Box, bits: bool) -> SegmenterData:
+def build_segmenter_data(grids: Grids, mask: np.ndarray, box: Box, as_bits: bool) -> SegmenterData:
     """One image whose gray value is the share of lesion or, as the prepared mask has it, the nearest bit."""
-    canvas = Letterbox(*grids[:3]).apply(mask * np.uint8(255))
+    canvas = Letterbox(*grids[:3]).image_to_canvas(mask * np.uint8(255))
     prepared = Prepared(Path("in memory"))
     vars(prepared).update(
-        pixels=np.where(canvas > 127, 255, 0).astype(np.uint8)[None] if bits else canvas[None],
+        pixels=np.where(canvas > 127, 255, 0).astype(np.uint8)[None] if as_bits else canvas[None],
         manifest=pd.DataFrame({"height": grids.height, "width": grids.width}, index=["one"]),
         index=pd.DataFrame({"row": 0, "mask_row": -1}, index=["one"]),
     )
-    member = config.read("smoke").model_copy(update={"view": View(size=grids.map, crop="box")})
+    member = config.read_member("smoke").model_copy(update={"view": View(size=grids.map, crop="box")})
     return SegmenterData(prepared, {"one": box}, member, ["one"], 0)
 
 
-def round_trip(grids: Grids, mask: np.ndarray, box: Box, bits: bool) -> float:
+def measure_round_trip(grids: Grids, mask: np.ndarray, box: Box, as_bits: bool) -> float:
     """Dice of a perfect answer, pasted and restored, with the mask that was drawn."""
-    data = shown(grids, mask, box, bits)
-    answer = data.plain("one")["image"][0]
-    return dice(mask, restored(data.full_frame("one", answer), data.prepared.letterbox("one")) > 127)
+    data = build_segmenter_data(grids, mask, box, as_bits)
+    prob_map = data.load_inference_image("one")["image"][0]
+    return dice_of_masks(
+        mask, restore_map(data.paste_into_frame("one", prob_map), data.prepared.get_letterbox("one")) > 127
+    )
 
 
 def main(images: int = 12) -> None:
     """Prints two lines for each set of grids."""
     cv2.setNumThreads(0)
     for grids in GRIDS:
-        drawn = {width: [crescent(grids, width, np.random.default_rng(k)) for k in range(images)] for width in WIDTHS}
-        for bits in (False, True):
-            dices = {w: np.mean([round_trip(grids, *one, bits) for one in pairs]) for w, pairs in drawn.items()}
+        crescents = {
+            width: [draw_crescent(grids, width, np.random.default_rng(k)) for k in range(images)] for width in WIDTHS
+        }
+        for as_bits in (False, True):
+            dices = {
+                w: np.mean([measure_round_trip(grids, *mask_and_box, as_bits) for mask_and_box in pairs])
+                for w, pairs in crescents.items()
+            }
             print(f"original {grids.height} x {grids.width}, canvas {grids.canvas}, map {grids.map}, "
-                  f"{'bits' if bits else 'shares'}: " + " ".join(f"{w}:{value:.4f}" for w, value in dices.items()),
+                  f"{'bits' if as_bits else 'shares'}: " + " ".join(f"{w}:{value:.4f}" for w, value in dices.items()),
                   flush=True)  # fmt: skip
 
 

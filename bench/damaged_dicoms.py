@@ -25,94 +25,99 @@ import numpy as np
 from bench import damages
 from bench.small_dicoms import NAME
 from cxr import intake, kaggle
-from cxr.canvases import Facts, Rows, Task, prepare_image
+from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
 
 SIZE = 64
-MOST_SECONDS, MOST_MB, LONGEST = 5, 1024, 200
-MOST_TEXT = 4000  # characters that a child hands over
-ENDLESS = 120  # seconds of a file before it is given up
+MAX_SECONDS, MAX_MEGABYTES, MAX_REASON_LENGTH = 5, 1024, 200
+MAX_CHILD_TEXT = 4000  # characters that a child hands over
+CHILD_TIMEOUT = 120  # seconds of a file before it is given up
 
 
 class Outcome(NamedTuple):
-    """What became of one file; word: read, refused, died or traceback."""
+    """What became of one file; verdict: read, refused, died or traceback."""
 
-    kind: str
-    base: str
-    word: str
-    text: str
+    damage: str
+    file_kind: str
+    verdict: str
+    reason: str
     seconds: float
     megabytes: float
 
     @property
-    def fault(self) -> str:
+    def fault_description(self) -> str:
         """What is not as it must be, '' for nothing."""
         faults = {
-            "a traceback": self.word == "traceback", f"over {MOST_SECONDS} s": self.seconds > MOST_SECONDS,
-            f"{MOST_MB} MB or more": self.megabytes >= MOST_MB, "a long reason": len(self.text) > LONGEST,
-            "a name in its reason": NAME.lower() in self.text.lower(), "several lines": "\n" in self.text,
+            "a traceback": self.verdict == "traceback", f"over {MAX_SECONDS} s": self.seconds > MAX_SECONDS,
+            f"{MAX_MEGABYTES} MB or more": self.megabytes >= MAX_MEGABYTES,
+            "a long reason": len(self.reason) > MAX_REASON_LENGTH,
+            "a name in its reason": NAME.lower() in self.reason.lower(), "several lines": "\n" in self.reason,
         }  # fmt: skip
-        if self.word == "traceback":
-            return f"a traceback: {self.text}"
-        return ", ".join(name for name, is_so in faults.items() if is_so)
+        if self.verdict == "traceback":
+            return f"a traceback: {self.reason}"
+        return ", ".join(name for name, is_broken in faults.items() if is_broken)
 
 
-def read(task: Task, kind: str, base: str) -> Outcome:
+def prepare_in_child(task: PrepareTask, damage: str, file_kind: str) -> Outcome:
     """Prepare one file in a process of its own."""
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
-        signal.alarm(ENDLESS)
-        os.close(ours)
+        signal.alarm(CHILD_TIMEOUT)
+        os.close(read_end)
         try:
             result = prepare_image(task)
-            word, text = ("read", "") if isinstance(result, Facts) else ("refused", result)
+            verdict, reason = ("read", "") if isinstance(result, ManifestEntry) else ("refused", result)
         except BaseException:
-            word, text = "traceback", traceback.format_exc()
-        os.write(theirs, json.dumps((word, text[:MOST_TEXT])).encode())
+            verdict, reason = "traceback", traceback.format_exc()
+        os.write(write_end, json.dumps((verdict, reason[:MAX_CHILD_TEXT])).encode())
         os._exit(0)
-    os.close(theirs)
-    with open(ours, "rb") as pipe:
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
         content = pipe.read()
     _, _, usage = os.wait4(child, 0)
-    word, text = json.loads(content) if content else ("died", "")
-    return Outcome(kind, base, word, text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    verdict, reason = json.loads(content) if content else ("died", "")
+    return Outcome(damage, file_kind, verdict, reason, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def trials(folder: Path, contents: Iterable[tuple[str, str, bytes]]) -> Iterator[Outcome]:
+def run_trials(folder: Path, contents: Iterable[tuple[str, str, bytes]]) -> Iterator[Outcome]:
     """Write and read files (damage, kind, content) in `folder`; the rows beside the one written stay as they are."""
     (folder / "dicom-images-train").mkdir(parents=True)
-    pixels, masks = Rows(folder / "pixels.npy", (SIZE, SIZE)), Rows(folder / "masks.npy", (SIZE, SIZE // 8))
-    pixels.create(3)
-    masks.create(1)
-    for number, (kind, base, content) in enumerate(contents):
+    pixels, masks = RowFile(folder / "pixels.npy", (SIZE, SIZE)), RowFile(folder / "masks.npy", (SIZE, SIZE // 8))
+    pixels.allocate_file(3)
+    masks.allocate_file(1)
+    for number, (damage, file_kind, content) in enumerate(contents):
         path = folder / "dicom-images-train" / f"{number:05d}.dcm"
         path.write_bytes(content)
-        yield read(Task(path.stem, path, None, pixels, 1, masks, -1), kind, base)._replace(base=f"{path.stem} {base}")
+        yield prepare_in_child(PrepareTask(path.stem, path, None, pixels, 1, masks, -1), damage, file_kind)._replace(
+            file_kind=f"{path.stem} {file_kind}"
+        )
     if np.load(pixels.path)[[0, 2]].any():
         raise SystemExit("a file was written over its neighbour's row")
 
 
-def prepared(folder: Path, files: int) -> int:
+def count_accounted_files(folder: Path, files: int) -> int:
     """How many of the files are in the manifest or in rejected.csv when all are prepared as one folder."""
     rows = "".join(f"{number:05d},-1\n" for number in range(files))
     (folder / "train-rle.csv").write_text("ImageId,EncodedPixels\n" + rows)
-    out = folder / "prepared"
-    out.mkdir()
-    counts = intake.run(intake.plan(kaggle.find(folder)), out, SIZE, None)
+    prepared_folder = folder / "prepared"
+    prepared_folder.mkdir()
+    counts = intake.write_dataset(intake.plan_dataset(kaggle.find_layout(folder)), prepared_folder, SIZE, None)
     return counts["images"] + counts["rejected"]
 
 
-def report(outcomes: list[Outcome]) -> str:
+def format_outcomes(outcomes: list[Outcome]) -> str:
     """A line for each kind of damage, and one for all."""
-    kinds = defaultdict(list)
-    for each in outcomes:
-        kinds[each.kind].append(each)
+    outcomes_by_damage = defaultdict(list)
+    for outcome in outcomes:
+        outcomes_by_damage[outcome.damage].append(outcome)
     lines = [f"{'damage':24s} files  read refused died tracebacks  slowest     most"]
-    for kind, group in [*sorted(kinds.items()), ("all", outcomes)]:
-        counts = [sum(each.word == word for each in group) for word in ("read", "refused", "died", "traceback")]
-        slowest, most = max(each.seconds for each in group), max(each.megabytes for each in group)
+    for damage, group in [*sorted(outcomes_by_damage.items()), ("all", outcomes)]:
+        counts = [
+            sum(outcome.verdict == verdict for outcome in group) for verdict in ("read", "refused", "died", "traceback")
+        ]
+        slowest, peak_megabytes = max(outcome.seconds for outcome in group), max(outcome.megabytes for outcome in group)
         columns = f"{counts[0]:5d} {counts[1]:7d} {counts[2]:4d} {counts[3]:10d}"
-        lines.append(f"{kind:24s} {len(group):5d} {columns} {slowest:6.2f} s {most:5.0f} MB")
+        lines.append(f"{damage:24s} {len(group):5d} {columns} {slowest:6.2f} s {peak_megabytes:5.0f} MB")
     return "\n".join(lines)
 
 
@@ -121,16 +126,22 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="an empty folder that keeps the files")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (given.keep or Path(temporary)) / "data"
-        outcomes = list(trials(folder, damages.damaged(given.files, given.seed)))
-        accounted = prepared(folder, given.files)
-    print(report(outcomes))
-    faults = [f"{each.base}, {each.kind}: {each.fault}" for each in outcomes if each.fault]
-    print(f"accounted for by prepare as a whole: {accounted} of {given.files}; against the rules: {len(faults)}")
+        folder = (arguments.keep or Path(temporary)) / "data"
+        outcomes = list(run_trials(folder, damages.generate_damaged_files(arguments.files, arguments.seed)))
+        accounted_count = count_accounted_files(folder, arguments.files)
+    print(format_outcomes(outcomes))
+    faults = [
+        f"{outcome.file_kind}, {outcome.damage}: {outcome.fault_description}"
+        for outcome in outcomes
+        if outcome.fault_description
+    ]
+    print(
+        f"accounted for by prepare as a whole: {accounted_count} of {arguments.files}; against the rules: {len(faults)}"
+    )
     print(*faults[:20], sep="\n")
-    sys.exit(int(bool(faults) or accounted != given.files))
+    sys.exit(int(bool(faults) or accounted_count != arguments.files))
 
 
 if __name__ == "__main__":

@@ -21,39 +21,41 @@ from pydicom.encaps import encapsulate
 
 from bench.prepare_speed import Usage
 from cxr import images, kaggle
-from cxr.doctor.examine import examine
-from cxr.doctor.report import summary
-from cxr.processes import each
+from cxr.doctor.examine import examine_dataset
+from cxr.doctor.report import summarise_findings
+from cxr.processes import map_unordered
 from phantom.config import default_config
-from phantom.make import make
+from phantom.make import make_phantoms
 
 
-def again(task: tuple[Path, Path, int]) -> None:
+def write_variant(task: tuple[Path, Path, int]) -> None:
     """Write a radiograph once more: other pixels, the same header but for the name of the file."""
     source, target, seed = task
-    random = np.random.default_rng(seed)
-    gray = np.roll(images.read_gray(source), random.integers(-40, 40, 2), (0, 1))
-    noise = random.standard_normal(gray.shape, np.float32) * 3  # a file's size is then that of a radiograph
-    pixels = np.clip(gray * random.uniform(0.85, 1) + random.uniform(0, 20) + noise, 0, 255).astype(np.uint8)
-    stream, header = io.BytesIO(), pydicom.dcmread(source)
-    Image.fromarray(pixels).save(stream, "JPEG", quality=int(random.integers(70, 90)))
-    header.PixelData = encapsulate([stream.getvalue()])
+    rng = np.random.default_rng(seed)
+    gray = np.roll(images.read_gray(source), rng.integers(-40, 40, 2), (0, 1))
+    noise = rng.standard_normal(gray.shape, np.float32) * 3  # a file's size is then that of a radiograph
+    pixels = np.clip(gray * rng.uniform(0.85, 1) + rng.uniform(0, 20) + noise, 0, 255).astype(np.uint8)
+    buffer, header = io.BytesIO(), pydicom.dcmread(source)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=int(rng.integers(70, 90)))
+    header.PixelData = encapsulate([buffer.getvalue()])
     target.parent.mkdir(parents=True, exist_ok=True)
     header.save_as(target)
 
 
-def fill(data: Path, phantoms: Path, count: int, workers: int) -> None:
+def write_data_folder(data: Path, phantoms: Path, count: int, workers: int) -> None:
     """`count` images in the Kaggle layout from those of `phantoms`, with their mask rows and a patient each."""
-    layout = kaggle.find(phantoms)
-    rows, tasks = layout.rows(), []
+    layout = kaggle.find_layout(phantoms)
+    rows, tasks = layout.read_mask_rows(), []
     lines, patients = ["ImageId, EncodedPixels"], ["ImageId,patient"]
-    sources = [name for name in layout.images if name in rows and _is_jpeg(phantoms / layout.images[name].path)]
+    sources = [
+        name for name in layout.files_by_id if name in rows and _is_jpeg(phantoms / layout.files_by_id[name].path)
+    ]
     for number in range(count):
         name, source = f"1.2.{number}", sources[number % len(sources)]
-        tasks.append((phantoms / layout.images[source].path, data / f"train/{number}/{name}.dcm", number))
+        tasks.append((phantoms / layout.files_by_id[source].path, data / f"train/{number}/{name}.dcm", number))
         lines += [f"{name}, {row.code}" for row in rows[source]]
         patients.append(f"{name},{number // 2}")
-    for _ in each(again, tasks, workers):
+    for _ in map_unordered(write_variant, tasks, workers):
         pass
     (data / "train-rle.csv").write_text("\n".join(lines) + "\n")
     (data / "patients.csv").write_text("\n".join(patients) + "\n")
@@ -62,8 +64,8 @@ def fill(data: Path, phantoms: Path, count: int, workers: int) -> None:
 
 def _is_jpeg(path: Path) -> bool:
     header = pydicom.dcmread(path, stop_before_pixels=True)
-    plain = header.file_meta.TransferSyntaxUID == pydicom.uid.JPEGBaseline8Bit
-    return plain and header.PhotometricInterpretation == "MONOCHROME2"
+    is_baseline = header.file_meta.TransferSyntaxUID == pydicom.uid.JPEGBaseline8Bit
+    return is_baseline and header.PhotometricInterpretation == "MONOCHROME2"
 
 
 def main() -> None:
@@ -71,23 +73,23 @@ def main() -> None:
     for name, default in (("images", 12_089), ("workers", 2), ("phantoms", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--keep", type=Path, help="where the files are made, and left for the next time")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        place = given.keep or Path(folder)
-        data = place / f"images-{given.images}"
+        work_folder = arguments.keep or Path(folder)
+        data = work_folder / f"images-{arguments.images}"
         if not data.exists():
-            config = default_config().model_copy(update={"train": given.phantoms, "test": 0})
-            make(place / "phantoms", config, given.workers)
-            fill(place / "partial", place / "phantoms", given.images, given.workers)
-            (place / "partial").rename(data)
-        size = sum(file.size for file in kaggle.find(data).dicoms) / 2**30
+            config = default_config().model_copy(update={"train": arguments.phantoms, "test": 0})
+            make_phantoms(work_folder / "phantoms", config, arguments.workers)
+            write_data_folder(work_folder / "partial", work_folder / "phantoms", arguments.images, arguments.workers)
+            (work_folder / "partial").rename(data)
+        gigabytes = sum(file.size for file in kaggle.find_layout(data).dicoms) / 2**30
         start = time.perf_counter()
         with Usage() as usage:
-            report = examine(data, given.workers)
+            report = examine_dataset(data, arguments.workers)
         seconds = time.perf_counter() - start
-    print(f"{given.images} images, {size:.2f} GB, {given.workers} processes: {seconds:.1f} s, "
-          f"{usage.spent:.1f} s of CPU, {usage.most_resident / 2**20:.0f} MB resident")  # fmt: skip
-    print(summary(report))
+    print(f"{arguments.images} images, {gigabytes:.2f} GB, {arguments.workers} processes: {seconds:.1f} s, "
+          f"{usage.spent_seconds:.1f} s of CPU, {usage.peak_resident_bytes / 2**20:.0f} MB resident")  # fmt: skip
+    print(summarise_findings(report))
 
 
 if __name__ == "__main__":

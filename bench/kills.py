@@ -35,58 +35,65 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="keep both runs there")
     arguments = parser.parse_args()
     if arguments.home:
-        compare(arguments.home.resolve(), arguments)
+        compare_runs(arguments.home.resolve(), arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), arguments)
+        compare_runs(Path(folder), arguments)
 
 
-def compare(home: Path, arguments: argparse.Namespace) -> None:
+def compare_runs(home: Path, arguments: argparse.Namespace) -> None:
     """Run once unbroken and once with kills; UsageError where the runs end differently."""
     data = home / "phantoms"
     if not data.is_dir():
         subprocess.run([sys.executable, "-m", "phantom.make", str(data), *PHANTOMS], cwd=ROOT, check=True)
     start = time.monotonic()
-    finish(start_run(home / "unbroken", data, arguments))
+    wait_for_run(start_run(home / "unbroken", data, arguments))
     seconds = time.monotonic() - start
     kills = run_with_kills(home / "killed", data, seconds, arguments)
-    unbroken, killed = (read_digests(home / name) for name in ("unbroken", "killed"))
-    differing = sorted(name for name in unbroken.keys() | killed.keys() if unbroken.get(name) != killed.get(name))
-    print(f"unbroken {seconds:.0f} s; {kills} kills; {len(unbroken)} files compared, {len(differing)} differ")
-    if differing:
-        raise UsageError(f"not as in the unbroken run: {', '.join(differing)}")
+    unbroken_digests, killed_digests = (read_digests(home / name) for name in ("unbroken", "killed"))
+    differing_files = sorted(
+        name
+        for name in unbroken_digests.keys() | killed_digests.keys()
+        if unbroken_digests.get(name) != killed_digests.get(name)
+    )
+    print(
+        f"unbroken {seconds:.0f} s; {kills} kills; {len(unbroken_digests)} files compared, "
+        f"{len(differing_files)} differ"
+    )
+    if differing_files:
+        raise UsageError(f"not as in the unbroken run: {', '.join(differing_files)}")
 
 
 def run_with_kills(home: Path, data: Path, seconds: float, arguments: argparse.Namespace) -> int:
     """Kill the run until it has been killed so often, or has ended, then let it end; returns the number of kills."""
-    moments = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     for kills in range(arguments.kills):
         process = start_run(home, data, arguments)
         # A run that goes on starts anew what was under way: moments of up to a quarter of a whole run get it further.
         try:
-            process.wait(moments.uniform(2, max(seconds / 4, 6)))
+            process.wait(rng.uniform(2, max(seconds / 4, 6)))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             continue
-        finish(process)
+        wait_for_run(process)
         return kills
-    finish(start_run(home, data, arguments))
+    wait_for_run(start_run(home, data, arguments))
     return arguments.kills
 
 
 def start_run(home: Path, data: Path, arguments: argparse.Namespace) -> subprocess.Popen:
     """run_all.sh in a process group of its own."""
-    settings = {"CXR_HOME": str(home), "DATA": str(data), "VIRTUAL_ENV": sys.prefix}
-    settings["CXR_WORKERS"] = str(arguments.workers)
+    run_variables = {"CXR_HOME": str(home), "DATA": str(data), "VIRTUAL_ENV": sys.prefix}
+    run_variables["CXR_WORKERS"] = str(arguments.workers)
     environment = {key: value for key, value in os.environ.items() if key not in ("RECIPE", "FORCE", "SMOKE")}
     return subprocess.Popen(
-        ["bash", str(ROOT / "run_all.sh"), arguments.recipe], env=environment | settings, start_new_session=True,
+        ["bash", str(ROOT / "run_all.sh"), arguments.recipe], env=environment | run_variables, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen) -> None:
+def wait_for_run(process: subprocess.Popen) -> None:
     """Wait for a run's end; UsageError where it ended badly."""
     if process.wait():
         raise UsageError(f"run_all.sh ended with exit code {process.returncode}; the same by hand shows why")

@@ -17,99 +17,108 @@ from pathlib import Path
 
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json
-from cxr.paths import ROOT, home
-from cxr.recipe import chosen
+from cxr.paths import ROOT, home_folder
+from cxr.recipe import load_recipe_and_paths
 
-TIMES = ("made", "seconds", "peak_bytes", "images_per_second", "loader_wait", "outputs", "inputs")
+TIME_KEYS = ("made", "seconds", "peak_bytes", "images_per_second", "loader_wait", "outputs", "inputs")
 """Of a record: how long it took. Of what it wrote and read, the files themselves are compared."""
-MADE = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:+]+|\d+:\d\d(:\d\d)?|\d+\.\d (GB|s|seconds)")
-NOTES = (".lock", "last.json", "source.json")
+TIME_TEXT = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:+]+|\d+:\d\d(:\d\d)?|\d+\.\d (GB|s|seconds)")
+IGNORED_FILES = (".lock", "last.json", "source.json")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.lost_artefacts")
     parser.add_argument("--only", default="", help="files with this in their path")
     parser.add_argument("--together", action="store_true", help="one file of each folder at a time: quicker")
-    asked = parser.parse_args()
-    _, paths = chosen()
-    folders = (paths.prepared, paths.run, paths.artifacts, paths.editable_boxes.parent)
-    files = sorted({path for folder in folders for path in artefacts(folder, paths.dataset)})
-    rounds = in_turn([path for path in files if asked.only in str(path)], asked.together)
-    if run():
+    arguments = parser.parse_args()
+    _, paths = load_recipe_and_paths()
+    folders = (paths.prepared_folder, paths.run_folder, paths.artifacts_folder, paths.editable_boxes_csv.parent)
+    files = sorted({path for folder in folders for path in find_artefacts(folder, paths.dataset_name)})
+    file_groups = group_files([path for path in files if arguments.only in str(path)], arguments.together)
+    if repeat_last_run():
         raise UsageError("the run does not come to its end undamaged")
-    failed = sum(lost_again(some, damage) for some in rounds for damage in (cut, remove))
-    print(f"{sum(map(len, rounds))} files, {failed} failures")
-    if failed:
+    failure_count = sum(count_losses(group, damage) for group in file_groups for damage in (halve_file, remove_file))
+    print(f"{sum(map(len, file_groups))} files, {failure_count} failures")
+    if failure_count:
         raise SystemExit(1)
 
 
-def in_turn(files: list[Path], together: bool) -> list[list[Path]]:
+def group_files(files: list[Path], together: bool) -> list[list[Path]]:
     """The files to damage at once: one alone, or one of each folder."""
     if not together:
         return [[path] for path in files]
     folders: dict[Path, list[Path]] = {}
     for path in files:
         folders.setdefault(path.parent, []).append(path)
-    return [[path for path in some if path] for some in zip_longest(*folders.values())]
+    return [[path for path in group if path] for group in zip_longest(*folders.values())]
 
 
-def artefacts(folder: Path, dataset: str) -> list[Path]:
+def find_artefacts(folder: Path, dataset: str) -> list[Path]:
     """What a run left in a folder, without notes for the next run and files of other datasets."""
-    found = folder.glob(f"{dataset}.*") if folder.name == "boundingbox_csv" else folder.rglob("*")
-    return [path for path in found if path.is_file() and path.name not in NOTES and ".digests" not in path.parts]
+    candidates = folder.glob(f"{dataset}.*") if folder.name == "boundingbox_csv" else folder.rglob("*")
+    return [
+        path
+        for path in candidates
+        if path.is_file() and path.name not in IGNORED_FILES and ".digests" not in path.parts
+    ]
 
 
-def cut(path: Path) -> None:
+def halve_file(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
     path.unlink()
 
 
-def lost_again(files: list[Path], damage: Callable[[Path], None]) -> int:
+def count_losses(files: list[Path], damage: Callable[[Path], None]) -> int:
     """How many damaged files are not as before after the same command; prints a line for each, and puts it back."""
-    bytes_before, before = [path.read_bytes() for path in files], [content(path) for path in files]
+    bytes_before, contents_before = (
+        [path.read_bytes() for path in files],
+        [read_comparable_content(path) for path in files],
+    )
     for path in files:
         damage(path)
-    code, failed = run(), 0
-    for path, whole, known in zip(files, bytes_before, before, strict=True):
-        same = path.is_file() and content(path) == known
-        words = "same" if same else f"NOT THE SAME, exit code {code}"
-        print(f"{damage.__name__:7} {path.relative_to(home())}: {words}", flush=True)
-        if not same:
-            failed += 1
-            path.write_bytes(whole)
-    if failed:
-        run()
-    return failed
+    exit_code, failure_count = repeat_last_run(), 0
+    for path, original_bytes, expected_content in zip(files, bytes_before, contents_before, strict=True):
+        is_same = path.is_file() and read_comparable_content(path) == expected_content
+        verdict = "same" if is_same else f"NOT THE SAME, exit code {exit_code}"
+        print(f"{damage.__name__:11} {path.relative_to(home_folder())}: {verdict}", flush=True)
+        if not is_same:
+            failure_count += 1
+            path.write_bytes(original_bytes)
+    if failure_count:
+        repeat_last_run()
+    return failure_count
 
 
-def content(path: Path) -> object:
+def read_comparable_content(path: Path) -> object:
     """What must be the same."""
     if path.suffix == ".json" and (record := read_json(path)) is not None:
-        of_records = any(name.endswith("run.json") for name in record.get("inputs", {}))  # so times are in its hash
-        return without_times({key: value for key, value in record.items() if key != "fingerprint" or not of_records})
-    return MADE.sub("", path.read_text(encoding="utf-8")) if path.suffix == ".html" else path.read_bytes()
+        hashes_records = any(name.endswith("run.json") for name in record.get("inputs", {}))  # so times are in its hash
+        return drop_times({key: value for key, value in record.items() if key != "fingerprint" or not hashes_records})
+    return TIME_TEXT.sub("", path.read_text(encoding="utf-8")) if path.suffix == ".html" else path.read_bytes()
 
 
-def without_times(values: object) -> object:
+def drop_times(values: object) -> object:
     if isinstance(values, dict):
-        return {key: without_times(value) for key, value in values.items() if key not in TIMES}
+        return {key: drop_times(value) for key, value in values.items() if key not in TIME_KEYS}
     return values
 
 
-def run() -> int:
+def repeat_last_run() -> int:
     """The last run's command again; its exit code."""
-    last = read_json(home() / "artifacts" / "last.json")
-    own = {"DATA": last["data"], "VIRTUAL_ENV": sys.prefix} | ({"WEIGHTS": last["weights"]} if last["weights"] else {})
-    done = subprocess.run(
-        ["bash", str(ROOT / "run_all.sh"), last["recipe"], *(["--smoke"] if last["smoke"] else [])], cwd=ROOT,
-        env=os.environ | own, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    last_run = read_json(home_folder() / "artifacts" / "last.json")
+    variables = {"DATA": last_run["data"], "VIRTUAL_ENV": sys.prefix} | (
+        {"WEIGHTS": last_run["weights"]} if last_run["weights"] else {}
+    )
+    process = subprocess.run(
+        ["bash", str(ROOT / "run_all.sh"), last_run["recipe"], *(["--smoke"] if last_run["smoke"] else [])], cwd=ROOT,
+        env=os.environ | variables, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    if done.returncode:
-        print(done.stderr.strip()[-1000:], file=sys.stderr)
-    return done.returncode
+    if process.returncode:
+        print(process.stderr.strip()[-1000:], file=sys.stderr)
+    return process.returncode
 
 
 if __name__ == "__main__":

@@ -11,27 +11,29 @@ import pandas as pd
 import tyro
 
 from bench import coverage
-from cxr.panel import panel
+from cxr.panel import compute_panel
 
 
-def cases(images: int) -> pd.DataFrame:
+def sample_grouped_cases(images: int) -> pd.DataFrame:
     """Held-out cases of about so many images, two a patient, with every group that the panel knows."""
-    random = np.random.default_rng(0)
-    table = coverage.cases(random, images // 2, "calibrated")
+    rng = np.random.default_rng(0)
+    table = coverage.sample_cases(rng, images // 2, "calibrated")
     count = len(table)
-    groups = {"view": random.choice(["AP", "PA"], count), "sex": random.choice(["F", "M"], count)}
-    groups |= {"age": random.uniform(5, 90, count), "chest_tube": random.random(count) < 0.3}
+    groups = {"view": rng.choice(["AP", "PA"], count), "sex": rng.choice(["F", "M"], count)}
+    groups |= {"age": rng.uniform(5, 90, count), "chest_tube": rng.random(count) < 0.3}
     return table.assign(split="train", share=table["truth"] / 1024**2, **groups)
 
 
 def main(images: int = 12_000, resamples: int = 2000) -> None:
     """Prints the time and the most memory held."""
-    table = cases(images)
+    table = sample_grouped_cases(images)
     start = time.perf_counter()
-    found = panel(table, resamples)["held_out"]
-    figures = len(found["all"]) + sum(len(part) - 2 for parts in found["by"].values() for part in parts.values())
+    held_out = compute_panel(table, resamples)["held_out"]
+    interval_count = len(held_out["all"]) + sum(
+        len(group_figures) - 2 for groups in held_out["by"].values() for group_figures in groups.values()
+    )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{len(table)} images, {resamples} resamples, {figures} intervals: ", end="")
+    print(f"{len(table)} images, {resamples} resamples, {interval_count} intervals: ", end="")
     print(f"{time.perf_counter() - start:.1f} s, {memory:.2f} GB")
 
 

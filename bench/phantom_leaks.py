@@ -27,52 +27,54 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cxr import rle
-from cxr.geometry import iou
+from cxr.geometry import box_iou
 from phantom.config import PhantomConfig, default_config
-from phantom.plan import Item, plan
-from phantom.render import render
+from phantom.plan import PlannedImage, plan_dataset
+from phantom.render import render_phantom
 
 SIDE = 512  # contrast is measured at this size, real and phantom alike
 RING = 20  # its width there: 40 of 1024 pixels
 
 
-def phantom_row(config: PhantomConfig, item: Item) -> dict:
+def describe_phantom(config: PhantomConfig, item: PlannedImage) -> dict:
     """One image of the planned data set, at a size that takes a third of the time."""
     cv2.setNumThreads(0)
-    one = render(config.seed, item.patient, item.view, 384, item.positive, config)
-    header = [one.age, one.sex == "M", one.view == "AP"]
-    return {"patient": item.patient, "box": one.box, **describe(one.image, one.mask, header)}
+    phantom = render_phantom(config.seed, item.patient, item.image_number, 384, item.positive, config)
+    header = [phantom.age, phantom.sex == "M", phantom.view_position == "AP"]
+    return {"patient": item.patient, "box": phantom.box, **describe_image(phantom.image, phantom.mask, header)}
 
 
-def describe(image: np.ndarray, mask: np.ndarray, header: list) -> dict:
+def describe_image(image: np.ndarray, mask: np.ndarray, header: list) -> dict:
     """Label, header, histogram, thumbnail and contrast of one image."""
     return {
         "label": bool(mask.any()),
         "header": np.array(header, float),
-        "contrast": contrast(image, mask),
+        "contrast": measure_contrast(image, mask),
         "histogram": np.histogram(image, 64, (0, 256))[0] / image.size,
         "area": mask.mean(),
         "thumbnail": cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).ravel().astype(float),
     }
 
 
-def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+def measure_contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     """Mask against the ring about it: in deviations of the image, and of the ring; nan without a mask."""
     gray = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     inside = cv2.resize(mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) > 0
     if not inside.any():
         return np.nan, np.nan
-    away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
-    ring = (away > 0) & (away <= RING)
-    step = gray[inside].mean() - gray[ring].mean()
-    return float(step / gray.std()), float(step / gray[ring].std())
+    distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
+    ring = (distance > 0) & (distance <= RING)
+    gray_step = gray[inside].mean() - gray[ring].mean()
+    return float(gray_step / gray.std()), float(gray_step / gray[ring].std())
 
 
-def auc(features: np.ndarray, label: np.ndarray, patient: np.ndarray) -> float:
+def cross_validate_auc(features: np.ndarray, label: np.ndarray, patient: np.ndarray) -> float:
     """The better of two models' cross-validated AUC; no patient in two folds."""
-    parts = min(24, features.shape[1])
+    n_components = min(24, features.shape[1])
     models = (
-        make_pipeline(StandardScaler(), PCA(parts), LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")),
+        make_pipeline(
+            StandardScaler(), PCA(n_components), LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")
+        ),
         HistGradientBoostingClassifier(
             max_iter=80, learning_rate=0.06, max_leaf_nodes=8, max_features=0.2, random_state=0
         ),
@@ -86,7 +88,7 @@ def auc(features: np.ndarray, label: np.ndarray, patient: np.ndarray) -> float:
     )
 
 
-def real_rows(folder: Path) -> list[dict]:
+def describe_radiographs(folder: Path) -> list[dict]:
     """The labelled radiographs of a folder in the Kaggle layout; only figures leave this function."""
     import pydicom
 
@@ -100,37 +102,37 @@ def real_rows(folder: Path) -> list[dict]:
         if path.stem in codes:
             image = pydicom.dcmread(path)
             header = [float(image.PatientAge.strip("Y") or 50), image.PatientSex == "M", image.ViewPosition == "AP"]
-            mask = rle.union(codes[path.stem], image.Rows, image.Columns)
+            mask = rle.decode_union(codes[path.stem], image.Rows, image.Columns)
             rows.append(
-                {"patient": int(patients.get(path.stem, len(rows))), **describe(image.pixel_array, mask, header)}
+                {"patient": int(patients.get(path.stem, len(rows))), **describe_image(image.pixel_array, mask, header)}
             )
     return rows
 
 
-def report(name: str, rows: list[dict]) -> None:
+def print_figures(name: str, rows: list[dict]) -> None:
     """One block of figures."""
-    column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    label = column["label"]
+    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    label = columns["label"]
     print(f"{name}: {len(rows)} images, {label.mean():.1%} positive")
     for key in ("header", "histogram", "thumbnail"):
-        print(f"  label AUC from {key:<9}  {auc(column[key], label, column['patient']):.3f}")
-    each = column["contrast"][label]
-    noise = each.std(0) / len(each) ** 0.5
-    for unit, mean, error in zip(("image", "ring"), each.mean(0), noise, strict=True):
+        print(f"  label AUC from {key:<9}  {cross_validate_auc(columns[key], label, columns['patient']):.3f}")
+    contrasts = columns["contrast"][label]
+    standard_errors = contrasts.std(0) / len(contrasts) ** 0.5
+    for unit, mean, error in zip(("image", "ring"), contrasts.mean(0), standard_errors, strict=True):
         print(f"  mask against its ring     {mean:+.3f} ± {error:.3f} SD of the {unit}")
-    shares = 100 * np.percentile(column["area"][label], [0, 10, 50, 90, 100])
+    shares = 100 * np.percentile(columns["area"][label], [0, 10, 50, 90, 100])
     print("  mask's share, %           " + " ".join(f"{share:.2f}" for share in shares))
-    if "box" in column:
-        print(f"  IoU of the mean box       {iou(column['box'], column['box'].mean(0)).mean():.3f}")
+    if "box" in columns:
+        print(f"  IoU of the mean box       {box_iou(columns['box'], columns['box'].mean(0)).mean():.3f}")
 
 
 def main(count: int = 1600, seed: int = 11) -> None:
     """Measures `count` phantoms, and the real set where CXR_REAL names one."""
     config = default_config().model_copy(update={"train": count, "test": 0, "seed": seed})
     with ProcessPoolExecutor() as pool:
-        report("phantoms", list(pool.map(partial(phantom_row, config), plan(config), chunksize=8)))
+        print_figures("phantoms", list(pool.map(partial(describe_phantom, config), plan_dataset(config), chunksize=8)))
     if os.environ.get("CXR_REAL"):
-        report("real", real_rows(Path(os.environ["CXR_REAL"])))
+        print_figures("real", describe_radiographs(Path(os.environ["CXR_REAL"])))
 
 
 if __name__ == "__main__":

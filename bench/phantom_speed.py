@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from phantom.config import default_config
-from phantom.make import make
+from phantom.make import make_phantoms
 
 
 def main(count: int = 120, size: int = 1024, processes: int = 0) -> None:
@@ -21,16 +21,17 @@ def main(count: int = 120, size: int = 1024, processes: int = 0) -> None:
     config = default_config().model_copy(update={"train": count, "test": 0, "size": size})
     processes = processes or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        start, before = time.perf_counter(), os.times()
-        make(Path(folder) / "phantoms", config, processes)
-        wall, after = time.perf_counter() - start, os.times()
-    busy = after.children_user + after.children_system + after.user + after.system
-    busy -= before.children_user + before.children_system + before.user + before.system
+        start, times_before = time.perf_counter(), os.times()
+        make_phantoms(Path(folder) / "phantoms", config, processes)
+        wall_seconds, times_after = time.perf_counter() - start, os.times()
+    cpu_seconds = times_after.children_user + times_after.children_system + times_after.user + times_after.system
+    cpu_seconds -= times_before.children_user + times_before.children_system + times_before.user + times_before.system
     print(
-        f"{count / wall:.1f} phantoms a second of {size} x {size} on {processes} processes (wanted at 1024: 8 on two)"
+        f"{count / wall_seconds:.1f} phantoms a second of {size} x {size} on {processes} processes "
+        "(wanted at 1024: 8 on two)"
     )
-    quiet = processes * count / busy
-    print(f"{1000 * busy / count:.0f} ms of processor time each; on a quiet machine {quiet:.1f} a second")
+    quiet_rate = processes * count / cpu_seconds
+    print(f"{1000 * cpu_seconds / count:.0f} ms of processor time each; on a quiet machine {quiet_rate:.1f} a second")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ from pydicom.encaps import encapsulate
 from cxr import intake, kaggle, processes
 
 SIDE = 1024
-MADE = 50  # different files; the rest are links to them
+DISTINCT_FILES = 50  # different files; the rest are links to them
 
 
-class Loop(NamedTuple):
+class PlainLoopImage(NamedTuple):
     """One image of the plain loop."""
 
     source: Path
@@ -41,36 +41,40 @@ class Loop(NamedTuple):
     size: int
 
 
-def plain(image: Loop) -> None:
+def convert_plainly(image: PlainLoopImage) -> None:
     """What the first-place code did to each image."""
     pixels = pydicom.dcmread(image.source).pixel_array
     cv2.imwrite(str(image.target), cv2.resize(pixels, (image.size, image.size)))
 
 
-def make(path: Path, seed: int) -> Path:
+def write_radiograph(path: Path, seed: int) -> Path:
     """A radiograph-like picture: broad shapes and film noise, about 120 KB as SIIM-ACR's files are."""
-    random = np.random.default_rng(seed)
-    broad = cv2.resize(random.uniform(0, 255, (9, 9)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    pixels = np.clip(broad + random.normal(0, 4, (SIDE, SIDE)), 0, 255).astype(np.uint8)
-    stream, meta = io.BytesIO(), FileMetaDataset()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=75)
+    rng = np.random.default_rng(seed)
+    broad_shapes = cv2.resize(rng.uniform(0, 255, (9, 9)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    pixels = np.clip(broad_shapes + rng.normal(0, 4, (SIDE, SIDE)), 0, 255).astype(np.uint8)
+    buffer, meta = io.BytesIO(), FileMetaDataset()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
     meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
     header = FileDataset(None, {}, b"\0" * 128, meta)
     header.Modality, header.Rows, header.Columns, header.SamplesPerPixel = "CR", SIDE, SIDE, 1
     header.PhotometricInterpretation, header.PixelRepresentation = "MONOCHROME2", 0
     header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
-    header.PixelData = encapsulate([stream.getvalue()])
+    header.PixelData = encapsulate([buffer.getvalue()])
     header["PixelData"].is_undefined_length = True
     header.save_as(path)
     return path
 
 
-def fill(data: Path, count: int) -> None:
+def link_data_folder(data: Path, count: int) -> None:
     """`count` images in the Kaggle layout: links to the real radiographs where there are some, else to made ones."""
-    made = data.parent / "made"
-    made.mkdir()
-    real = sorted(Path(os.environ["CXR_REAL"]).glob("dicom-images-*/**/*.dcm")) if "CXR_REAL" in os.environ else []
-    sources = [path.resolve() for path in real] or [make(made / f"{seed}.dcm", seed) for seed in range(MADE)]
+    radiograph_folder = data.parent / "made"
+    radiograph_folder.mkdir()
+    real_paths = (
+        sorted(Path(os.environ["CXR_REAL"]).glob("dicom-images-*/**/*.dcm")) if "CXR_REAL" in os.environ else []
+    )
+    sources = [path.resolve() for path in real_paths] or [
+        write_radiograph(radiograph_folder / f"{seed}.dcm", seed) for seed in range(DISTINCT_FILES)
+    ]
     (data / "dicom-images-train").mkdir(parents=True)
     rows = ["ImageId,EncodedPixels"]
     for number, source in zip(range(count), itertools.cycle(sources), strict=False):
@@ -83,52 +87,56 @@ class Usage:
     """Memory and processor time of this process and its children, sampled while it runs."""
 
     def __init__(self) -> None:
-        self.most_resident, self._seconds, self._stop = 0, {}, threading.Event()
-        self._watcher = threading.Thread(target=self._watch)
+        self.peak_resident_bytes, self._seconds_by_process, self._stop_event = 0, {}, threading.Event()
+        self._sampling_thread = threading.Thread(target=self._sample_until_stopped)
 
     def __enter__(self) -> "Usage":
-        self._sample()
-        self._before = self.seconds
-        self._watcher.start()
+        self._sample_usage()
+        self._seconds_before = self.cpu_seconds
+        self._sampling_thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._watcher.join()
-        self._sample()
+        self._stop_event.set()
+        self._sampling_thread.join()
+        self._sample_usage()
 
     @property
-    def seconds(self) -> float:
-        return sum(self._seconds.values())
+    def cpu_seconds(self) -> float:
+        return sum(self._seconds_by_process.values())
 
     @property
-    def spent(self) -> float:
-        return self.seconds - self._before
+    def spent_seconds(self) -> float:
+        return self.cpu_seconds - self._seconds_before
 
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self._sample()
+    def _sample_until_stopped(self) -> None:
+        while not self._stop_event.wait(0.05):
+            self._sample_usage()
 
-    def _sample(self) -> None:
-        held, me = 0, psutil.Process()
-        for process in [me, *me.children(recursive=True)]:
+    def _sample_usage(self) -> None:
+        resident_bytes, this_process = 0, psutil.Process()
+        for process in [this_process, *this_process.children(recursive=True)]:
             try:
                 times = process.cpu_times()
-                held += process.memory_info().rss
+                resident_bytes += process.memory_info().rss
             except psutil.Error:  # it has just ended
                 continue
-            self._seconds[process.pid] = times.user + times.system
-        self.most_resident = max(self.most_resident, held)
+            self._seconds_by_process[process.pid] = times.user + times.system
+        self.peak_resident_bytes = max(self.peak_resident_bytes, resident_bytes)
 
 
-def report(name: str, images: int, work: Callable[[], object]) -> float:
-    """Run `work`, print its rate; images a second."""
+def time_images(name: str, images: int, process_images: Callable[[], object]) -> float:
+    """Run `process_images`, print its rate; images a second."""
     start = time.perf_counter()
     with Usage() as usage:
-        work()
+        process_images()
     rate = images / (time.perf_counter() - start)
-    spent, held = 1000 * usage.spent / images, usage.most_resident / 2**20
-    print(f"{name:26s} {rate:7.1f} images a second {spent:7.2f} ms of CPU an image {held:6.0f} MB resident", flush=True)
+    cpu_milliseconds, resident_megabytes = 1000 * usage.spent_seconds / images, usage.peak_resident_bytes / 2**20
+    print(
+        f"{name:26s} {rate:7.1f} images a second {cpu_milliseconds:7.2f} ms of CPU an image "
+        f"{resident_megabytes:6.0f} MB resident",
+        flush=True,
+    )
     return rate
 
 
@@ -137,21 +145,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data", Path(folder) / "out"
-        fill(data, given.images)
+        link_data_folder(data, arguments.images)
         out.mkdir()
-        files = kaggle.find(data).dicoms
-        loop = [Loop(data / file.path, out / f"{file.name}.png", given.size) for file in files]
-        part = loop[: max(given.images // 4, 1)]  # it is slow
-        print(f"{'CXR_REAL' if 'CXR_REAL' in os.environ else 'made here'}, {given.images} images, size {given.size}")
-        one = report("plain loop, 1 process", len(part), lambda: [plain(image) for image in part])
-        report(f"plain loop, {given.workers} processes", len(part),
-               lambda: list(processes.each(plain, part, given.workers)))  # fmt: skip
-        ours = report(f"prepare, {given.workers} processes", given.images,
-                      lambda: intake.run(intake.plan(kaggle.find(data)), out, given.size, given.workers))  # fmt: skip
-    print(f"prepare is {ours / one:.1f} times as fast as the plain loop")
+        files = kaggle.find_layout(data).dicoms
+        loop_images = [PlainLoopImage(data / file.path, out / f"{file.name}.png", arguments.size) for file in files]
+        first_images = loop_images[: max(arguments.images // 4, 1)]  # it is slow
+        print(
+            f"{'CXR_REAL' if 'CXR_REAL' in os.environ else 'made here'}, {arguments.images} images, "
+            f"size {arguments.size}"
+        )
+        loop_rate = time_images(
+            "plain loop, 1 process", len(first_images), lambda: [convert_plainly(image) for image in first_images]
+        )
+        time_images(f"plain loop, {arguments.workers} processes", len(first_images),
+               lambda: list(processes.map_unordered(convert_plainly, first_images, arguments.workers)))  # fmt: skip
+        prepare_rate = time_images(
+            f"prepare, {arguments.workers} processes",
+            arguments.images,
+            lambda: intake.write_dataset(
+                intake.plan_dataset(kaggle.find_layout(data)), out, arguments.size, arguments.workers
+            ),
+        )
+    print(f"prepare is {prepare_rate / loop_rate:.1f} times as fast as the plain loop")
 
 
 if __name__ == "__main__":

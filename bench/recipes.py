@@ -23,7 +23,7 @@ from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
-from pipeline.stages import units
+from pipeline.stages import list_steps
 
 SYSTEMS = ("dw_hwang", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
 PHANTOMS = {"train": "160", "test": "100", "size": "256", "positive-share": "0.4"}
@@ -41,114 +41,126 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=96, help="side of a system's largest view")
     parser.add_argument("--home", type=Path, help="keep the runs there, and take up what is done")
-    asked = parser.parse_args()
-    if asked.home:
-        compare(asked.home.resolve(), asked)
+    arguments = parser.parse_args()
+    if arguments.home:
+        compare_systems(arguments.home.resolve(), arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), asked)
+        compare_systems(Path(folder), arguments)
 
 
-def compare(home: Path, asked: argparse.Namespace) -> None:
+def compare_systems(home: Path, arguments: argparse.Namespace) -> None:
     """Run every system with every seed, and print the table."""
     os.environ |= {"CXR_HOME": str(home), "CXR_PLAIN": "1"}
     os.environ.pop("SMOKE", None)
     data = home / "phantoms"
     if not data.exists():
-        call("phantom.make", str(data), *(part for name, value in PHANTOMS.items() for part in (f"--{name}", value)))
-    boxes(home, data)
-    rows = {system: [one(system, seed, home, data, asked) for seed in range(1, asked.seeds + 1)] for system in SYSTEMS}
-    print(table(rows, asked))
+        run_module(
+            "phantom.make", str(data), *(part for name, value in PHANTOMS.items() for part in (f"--{name}", value))
+        )
+    prepare_boxes(home, data)
+    rows = {
+        system: [score_system(system, seed, home, data, arguments) for seed in range(1, arguments.seeds + 1)]
+        for system in SYSTEMS
+    }
+    print(format_systems_table(rows, arguments))
 
 
-def boxes(home: Path, data: Path) -> None:
+def prepare_boxes(home: Path, data: Path) -> None:
     """Prepare the images and find their chest boxes, once for all systems."""
     path = home / "boxes.yaml"
     path.write_text(yaml.safe_dump(BOXES, sort_keys=False))
     os.environ |= {"RECIPE": str(path), "DATA": str(data)}
-    numbers = {"size": BOXES["prepared_size"], "folds": BOXES["folds"], "subfolds": BOXES["subfolds"], "seed": 1}
-    call("cxr.prepare", "--data", str(data), *(part for k, v in numbers.items() for part in (f"--{k}", str(v))))
-    call("stage0_bbox.train")
+    options = {"size": BOXES["prepared_size"], "folds": BOXES["folds"], "subfolds": BOXES["subfolds"], "seed": 1}
+    run_module("cxr.prepare", "--data", str(data), *(part for k, v in options.items() for part in (f"--{k}", str(v))))
+    run_module("stage0_bbox.train")
 
 
-def take_boxes(home: Path, data: Path, paths: Paths) -> None:
+def copy_boxes(home: Path, data: Path, paths: Paths) -> None:
     """Give a run the folds and the boxes that were made for all systems."""
-    shared = recipes.read(home / "boxes.yaml").paths(data)
-    for file, copy in ((shared.folds, paths.folds), (shared.boxes, paths.boxes)):
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    shared_paths = recipes.read_recipe(home / "boxes.yaml").build_paths(data)
+    for source, target in ((shared_paths.folds_csv, paths.folds_csv), (shared_paths.boxes_csv, paths.boxes_csv)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
-def one(system: str, seed: int, home: Path, data: Path, asked: argparse.Namespace) -> dict:
+def score_system(system: str, seed: int, home: Path, data: Path, arguments: argparse.Namespace) -> dict:
     """Test figures of a system with a seed."""
     path = home / f"{system}-{seed}.yaml"
-    recipe = shared_out(system, seed, asked, data)
+    recipe = share_out_budget(system, seed, arguments, data)
     path.write_text(yaml.safe_dump(recipe.model_dump(exclude={"name"}), sort_keys=False))
-    note = home / "figures" / f"{system}-{seed}.json"
-    if (done := read_json(note)) and done["recipe"] == recipe.model_dump(mode="json"):
-        return done["test"]
+    figures_path = home / "figures" / f"{system}-{seed}.json"
+    if (figures_record := read_json(figures_path)) and figures_record["recipe"] == recipe.model_dump(mode="json"):
+        return figures_record["test"]
     os.environ["RECIPE"] = str(path)
-    take_boxes(home, data, recipe.model_copy(update={"name": path.stem}).paths(data))
-    for module in dict.fromkeys(unit.command[0] for stage in STAGES for unit in of(stage, recipe, data)):
-        call(module)
-    call("stage3_stack.table")
-    test = (read_json(recipe.model_copy(update={"name": path.stem}).paths(data).run / "results.json") or {})["test"]
-    write_json(note, {"recipe": recipe.model_dump(mode="json"), "test": test})
-    shutil.rmtree(recipe.model_copy(update={"name": path.stem}).paths(data).run)
-    return test
+    copy_boxes(home, data, recipe.model_copy(update={"name": path.stem}).build_paths(data))
+    for module in dict.fromkeys(step.command[0] for stage in STAGES for step in list_stage_steps(stage, recipe, data)):
+        run_module(module)
+    run_module("stage3_stack.table")
+    test_figures = (
+        read_json(recipe.model_copy(update={"name": path.stem}).build_paths(data).run_folder / "results.json") or {}
+    )["test"]
+    write_json(figures_path, {"recipe": recipe.model_dump(mode="json"), "test": test_figures})
+    shutil.rmtree(recipe.model_copy(update={"name": path.stem}).build_paths(data).run_folder)
+    return test_figures
 
 
-def shared_out(system: str, seed: int, asked: argparse.Namespace, data: Path) -> Recipe:
+def share_out_budget(system: str, seed: int, arguments: argparse.Namespace, data: Path) -> Recipe:
     """The published recipe cut to the budget: one fold of two, the minutes shared out among its trainings."""
     update = {key: BOXES[key] for key in ("prepared_size", "folds", "subfolds", "stage0")}
     update |= {"train_folds": [0], "seed": seed}
-    small = {"size": asked.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 100}
-    recipe = recipes.read(ROOT / "recipes" / f"{system}.yaml").model_copy(update=update)
-    recipe = recipe.model_copy(update={"small": recipes.Small(**small)})
-    networks = [unit for stage in STAGES[:2] for unit in of(stage, recipe, data)]
-    trainings = sum(unit.command[0].endswith(".train") for unit in networks)
-    small["minutes"] = round(asked.minutes / trainings, 3)
-    return recipe.model_copy(update={"small": recipes.Small(**small)})
+    small_settings = {"size": arguments.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 100}
+    recipe = recipes.read_recipe(ROOT / "recipes" / f"{system}.yaml").model_copy(update=update)
+    recipe = recipe.model_copy(update={"small": recipes.SmallTrial(**small_settings)})
+    network_steps = [step for stage in STAGES[:2] for step in list_stage_steps(stage, recipe, data)]
+    training_count = sum(step.command[0].endswith(".train") for step in network_steps)
+    small_settings["minutes"] = round(arguments.minutes / training_count, 3)
+    return recipe.model_copy(update={"small": recipes.SmallTrial(**small_settings)})
 
 
-def of(stage: str, recipe: Recipe, data: Path) -> list:
-    return units(stage, recipe, recipe.paths(data))
+def list_stage_steps(stage: str, recipe: Recipe, data: Path) -> list:
+    return list_steps(stage, recipe, recipe.build_paths(data))
 
 
-def call(module: str, *arguments: str) -> None:
-    done = subprocess.run(
+def run_module(module: str, *arguments: str) -> None:
+    process = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=sys.stderr, env=os.environ, check=False
     )
-    if done.returncode:
-        raise UsageError(f"python -m {module} ended with exit code {done.returncode}")
+    if process.returncode:
+        raise UsageError(f"python -m {module} ended with exit code {process.returncode}")
 
 
-def table(rows: dict[str, list[dict]], asked: argparse.Namespace) -> str:
+def format_systems_table(rows: dict[str, list[dict]], arguments: argparse.Namespace) -> str:
     """Mean and 95 % interval over the seeds (Student's t), in Markdown."""
-    lines = [f"| {asked.minutes:g} minutes, {asked.seeds} seeds | {' | '.join(COLUMNS)} |"]
+    lines = [f"| {arguments.minutes:g} minutes, {arguments.seeds} seeds | {' | '.join(COLUMNS)} |"]
     lines.append("|---|" + "--:|" * len(COLUMNS))
     for system, figures in rows.items():
-        cells = [interval([dig(each, keys) for each in figures]) for keys in COLUMNS.values()]
+        cells = [
+            format_interval([get_nested_figure(run_figures, keys) for run_figures in figures])
+            for keys in COLUMNS.values()
+        ]
         lines.append(f"| {system} | {' | '.join(cells)} |")
-    lines.append(f"| every mask empty | – | {interval([dig(rows[SYSTEMS[0]][0], ('floor',))])} | 0 |")
+    lines.append(
+        f"| every mask empty | – | {format_interval([get_nested_figure(rows[SYSTEMS[0]][0], ('floor',))])} | 0 |"
+    )
     return "\n".join(lines)
 
 
-def dig(figures: dict, keys: tuple[str, ...]) -> float | None:
+def get_nested_figure(figures: dict, keys: tuple[str, ...]) -> float | None:
     for key in keys:
         figures = (figures or {}).get(key)
     return figures
 
 
-def interval(values: list[float | None]) -> str:
+def format_interval(values: list[float | None]) -> str:
     """'.812 (.790 to .834)'; a dash where there is no such figure."""
-    found = np.array([value for value in values if value is not None])
-    if not len(found):
+    scores = np.array([value for value in values if value is not None])
+    if not len(scores):
         return "–"
-    if len(found) == 1:
-        return f"{found[0]:.3f}"
-    half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
-    return f"{found.mean():.3f} ({found.mean() - half:.3f} to {found.mean() + half:.3f})"
+    if len(scores) == 1:
+        return f"{scores[0]:.3f}"
+    half_width = stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
+    return f"{scores.mean():.3f} ({scores.mean() - half_width:.3f} to {scores.mean() + half_width:.3f})"
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     threads: int = CORES
     loaders: int | None = None
     """Processes that load and augment; none: every batch is the same, and ready."""
-    nice: int = 0
+    niceness: int = 0
     """Of these processes."""
 
 
@@ -57,7 +57,7 @@ VARIANTS = {
     "a thread fewer": Variant(threads=max(CORES - 1, 1)),
     "ours, loader": Variant(loaders=1),
     "libgomp's own, loader": Variant(ACTIVE, loaders=1),
-    "ours, loader nice": Variant(loaders=1, nice=10),
+    "ours, loader nice": Variant(loaders=1, niceness=10),
     "ours, loads itself": Variant(loaders=0),
 }
 
@@ -68,19 +68,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--train", choices=list(VARIANTS), help="be one of them (internal)")
-    asked = parser.parse_args()
-    if asked.train:
-        train(VARIANTS[asked.train])
+    arguments = parser.parse_args()
+    if arguments.train:
+        train(VARIANTS[arguments.train])
         return
-    print(f"{CORES} cores, {asked.rounds} rounds of {asked.seconds:g} s, load {os.getloadavg()[0]:.1f}", flush=True)
-    trainings = {name: Training(name) for name in asked.variants}
+    print(
+        f"{CORES} cores, {arguments.rounds} rounds of {arguments.seconds:g} s, load {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
+    trainings = {name: Training(name) for name in arguments.variants}
     rounds: dict[str, list[np.ndarray]] = {name: [] for name in trainings}
-    for _ in range(asked.rounds):
+    for _ in range(arguments.rounds):
         for name, training in trainings.items():
-            alone = training.measure(asked.seconds)
-            with busy():
-                rounds[name].append(np.array([alone, training.measure(asked.seconds)]))
-    show(rounds)
+            alone = training.measure_speed(arguments.seconds)
+            with keep_core_busy():
+                rounds[name].append(np.array([alone, training.measure_speed(arguments.seconds)]))
+    print_medians(rounds)
     print(f"load after {os.getloadavg()[0]:.1f}")
 
 
@@ -95,7 +98,7 @@ class Training:
         self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
         self.process.stdout.readline()  # it is warm
 
-    def measure(self, seconds: float) -> list[float]:
+    def measure_speed(self, seconds: float) -> list[float]:
         """Images a second; seconds run and waited for a core, of its threads, a second."""
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
@@ -103,7 +106,7 @@ class Training:
 
 
 @contextlib.contextmanager
-def busy() -> Iterator[None]:
+def keep_core_busy() -> Iterator[None]:
     """A process that counts, and nothing else."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -113,15 +116,20 @@ def busy() -> Iterator[None]:
         process.wait()
 
 
-def show(rounds: dict[str, list[np.ndarray]]) -> None:
+def print_medians(rounds: dict[str, list[np.ndarray]]) -> None:
     """The medians as a table; each figure alone and beside."""
-    figures = ("images/s", "cores", "images a CPU second", "got")
-    print(f"| variant | {' | '.join(f'{name}, alone | beside' for name in figures)} |")
-    print("|---" * (1 + 2 * len(figures)) + "|")
-    for name, found in rounds.items():
-        images, ran, waited = np.median(found, axis=0).T
-        pairs = (images, ran, images / ran, ran / (ran + waited))
-        print(f"| {name} | {' | '.join(f'{alone:.2f} | {beside:.2f}' for alone, beside in pairs)} |")
+    columns = ("images/s", "cores", "images a CPU second", "got")
+    print(f"| variant | {' | '.join(f'{name}, alone | beside' for name in columns)} |")
+    print("|---" * (1 + 2 * len(columns)) + "|")
+    for name, measurements in rounds.items():
+        images_per_second, run_seconds, wait_seconds = np.median(measurements, axis=0).T
+        pairs = (
+            images_per_second,
+            run_seconds,
+            images_per_second / run_seconds,
+            run_seconds / (run_seconds + wait_seconds),
+        )
+        print(f"| {name} | {' | '.join(f'{alone:.2f} | {shared:.2f}' for alone, shared in pairs)} |")
 
 
 def train(variant: Variant) -> None:
@@ -129,54 +137,54 @@ def train(variant: Variant) -> None:
     import torch
 
     torch.set_num_threads(variant.threads)
-    step, batches = stepper(), loaded(variant)
+    step, batches = build_step(), generate_batches(variant)
     for batch in (next(batches), next(batches)):
         step(batch)
     print("warm", flush=True)
     for line in sys.stdin:
-        before, images, began = np.array(core_times()), 0, time.perf_counter()
-        while (took := time.perf_counter() - began) < float(line):
+        times_before, image_count, start = np.array(core_times()), 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < float(line):
             step(next(batches))
-            images += BATCH
-        print(json.dumps([images / took, *((np.array(core_times()) - before) / took)]), flush=True)
+            image_count += BATCH
+        print(json.dumps([image_count / elapsed, *((np.array(core_times()) - times_before) / elapsed)]), flush=True)
 
 
-def stepper():
+def build_step():
     """A function that trains on one batch."""
     import torch
 
-    from bench.training_speed import networks
-    from cxr.torchkit.device import autocast, device, move
+    from bench.training_speed import build_networks
+    from cxr.torchkit.device import autocast, move_batch, select_device
 
-    model, loss = networks()["mnv2_crop"]
-    model.to(device(), memory_format=torch.channels_last).train()
+    model, loss = build_networks()["mnv2_crop"]
+    model.to(select_device(), memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters())
 
-    def step(batch: dict) -> None:
-        with autocast(device(), amp=True):
-            value = loss(model, move(batch, device()))
-        value.backward()
+    def train_on_batch(batch: dict) -> None:
+        with autocast(select_device(), amp=True):
+            loss_value = loss(model, move_batch(batch, select_device()))
+        loss_value.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step
+    return train_on_batch
 
 
-def loaded(variant: Variant) -> Iterator[dict]:
+def generate_batches(variant: Variant) -> Iterator[dict]:
     """Batches without an end."""
-    from bench.training_speed import example
+    from bench.training_speed import build_noise_batch
 
     if variant.loaders is None:
-        batch = example(BATCH, SIDE)
+        batch = build_noise_batch(BATCH, SIDE)
         while True:
             yield batch
     from cxr.torchkit import loading
 
-    quiet = loading._quiet
-    loading._quiet = lambda worker: (quiet(worker), os.nice(variant.nice))
-    loader, epoch = loading.Loader(Noise(), variant.loaders), 0
+    quiet_worker = loading._limit_opencv_threads
+    loading._limit_opencv_threads = lambda worker: (quiet_worker(worker), os.nice(variant.niceness))
+    loader, epoch = loading.TrainingLoader(Noise(), variant.loaders), 0
     while True:
-        yield from loader.epoch(epoch)
+        yield from loader.load_epoch(epoch)
         epoch += 1
 
 
@@ -187,13 +195,13 @@ class Noise:
         return [[str(number) for number in range(BATCH)]] * 200
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        from cxr.augment import augmented
-        from cxr.geometry import resize
+        from cxr.augment import augment_image
+        from cxr.geometry import resize_image
         from stage1_classify import config
 
         rng = np.random.default_rng([epoch, int(image_id)])
-        image = resize(rng.integers(0, 255, (384, 384), np.uint8), SIDE, SIDE)
-        image, _ = augmented(config.read("mnv2_crop").augment, image, None, rng)
+        image = resize_image(rng.integers(0, 255, (384, 384), np.uint8), SIDE, SIDE)
+        image, _ = augment_image(config.read_member("mnv2_crop").augment, image, None, rng)
         return {"image": np.ascontiguousarray(image[None]), "label": np.float32(1)}
 
 

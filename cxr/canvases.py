@@ -18,40 +18,40 @@ from cxr.geometry import Letterbox
 
 cv2.setNumThreads(0)
 AGE_UNITS = {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}
-LONGEST_AGE = 6  # digits; the standard has 3, damaged headers hundreds
-OLDEST = 120  # the NIH radiographs hold ages of up to 414: typing errors
+MAX_AGE_DIGITS = 6  # digits; the standard has 3, damaged headers hundreds
+MAX_AGE = 120  # the NIH radiographs hold ages of up to 414: typing errors
 
 
 class RowError(ValueError):
     """What is to be written is no row of the file: it would lie over its neighbours, other patients' images."""
 
 
-class Rows(NamedTuple):
+class RowFile(NamedTuple):
     """An .npy file of uint8 rows of one shape, [rows, *shape]."""
 
     path: Path
     shape: tuple[int, int]
 
     @property
-    def bytes(self) -> int:
+    def row_bytes(self) -> int:
         return self.shape[0] * self.shape[1]
 
-    def create(self, count: int) -> None:
+    def allocate_file(self, count: int) -> None:
         """Make the file, its disk space taken; UsageError where the disk has not enough."""
         with open(self.path, "wb") as handle:
             self._write_header(handle, count)
-            start = handle.tell()
+            data_start = handle.tell()
             try:
-                os.posix_fallocate(handle.fileno(), 0, start + count * self.bytes)
+                os.posix_fallocate(handle.fileno(), 0, data_start + count * self.row_bytes)
             except OSError as error:
-                needed = count * self.bytes / 1e9
-                raise UsageError(f"{self.path.parent}: no room for {needed:.1f} GB ({error.strerror})") from None
+                needed_gb = count * self.row_bytes / 1e9
+                raise UsageError(f"{self.path.parent}: no room for {needed_gb:.1f} GB ({error.strerror})") from None
 
     def _write_header(self, handle, count: int) -> None:
         """numpy leaves room in the header for the count to change: its length depends on the shape alone."""
         npy.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)})
 
-    def put(self, row: int, values: np.ndarray) -> None:
+    def write_row(self, row: int, values: np.ndarray) -> None:
         """Write one row, uint8 of `shape`. Raises RowError for any other type, shape or place, nothing written."""
         if values.dtype != np.uint8 or values.shape != self.shape:
             raise RowError(f"a row is uint8 of {self.shape}, not {values.dtype} of {values.shape}")
@@ -59,24 +59,24 @@ class Rows(NamedTuple):
             count, *shape = self._skip_header(handle)
             if tuple(shape) != self.shape or not 0 <= row < count:
                 raise RowError(f"there is no row {row} among {count} of {tuple(shape)}")
-            handle.seek(row * self.bytes, os.SEEK_CUR)
+            handle.seek(row * self.row_bytes, os.SEEK_CUR)
             handle.write(np.ascontiguousarray(values).data)
 
-    def keep(self, kept: list[int]) -> None:
-        """Close the gaps: the rows `kept`, ascending, become rows 0, 1, ..., and the file ends there."""
+    def keep_rows(self, row_numbers: list[int]) -> None:
+        """Close the gaps: the rows `row_numbers`, ascending, become rows 0, 1, ..., and the file ends there."""
         with open(self.path, "r+b") as handle:
             self._skip_header(handle)
-            start = handle.tell()
-            for row, old in enumerate(kept):
-                if row != old:
-                    handle.seek(start + old * self.bytes)
-                    values = handle.read(self.bytes)
-                    handle.seek(start + row * self.bytes)
+            data_start = handle.tell()
+            for row, old_row in enumerate(row_numbers):
+                if row != old_row:
+                    handle.seek(data_start + old_row * self.row_bytes)
+                    values = handle.read(self.row_bytes)
+                    handle.seek(data_start + row * self.row_bytes)
                     handle.write(values)
-            handle.truncate(start + len(kept) * self.bytes)
+            handle.truncate(data_start + len(row_numbers) * self.row_bytes)
             handle.seek(0)
-            self._write_header(handle, len(kept))
-            if handle.tell() != start:
+            self._write_header(handle, len(row_numbers))
+            if handle.tell() != data_start:
                 raise RuntimeError("numpy changed the length of an .npy header")
 
     @staticmethod
@@ -86,19 +86,19 @@ class Rows(NamedTuple):
         return npy.read_array_header_1_0(handle)[0]
 
 
-class Task(NamedTuple):
+class PrepareTask(NamedTuple):
     """One image: its file, its mask rows as (place in the CSV, code), None where unlabelled, and where it goes."""
 
     image_id: str
     path: Path
     codes: tuple[tuple[str, str], ...] | None
-    pixels: Rows
+    pixels: RowFile
     row: int
-    masks: Rows
+    masks: RowFile
     mask_row: int
 
 
-class Facts(NamedTuple):
+class ManifestEntry(NamedTuple):
     """What the manifest says of an image; rle is None, and mask_area 0, where it is unlabelled."""
 
     height: int
@@ -110,88 +110,90 @@ class Facts(NamedTuple):
     mask_area: int
 
 
-def prepare_image(task: Task) -> Facts | str:
+def prepare_image(task: PrepareTask) -> ManifestEntry | str:
     """Write the image's canvas and mask; the reason, in words, where its DICOM is refused.
 
     Raises DataError that names the row whose run-length code is bad.
     """
     try:
-        box, patient = _prepare_pixels(task)
+        letterbox, patient_fields = _prepare_pixels(task)
     except (dicom.ImageError, RowError) as error:
         return str(error)
-    return Facts(box.height, box.width, *patient, *_prepare_mask(task, box))
+    return ManifestEntry(letterbox.height, letterbox.width, *patient_fields, *_prepare_mask(task, letterbox))
 
 
-def _prepare_pixels(task: Task) -> tuple[Letterbox, tuple[float | None, str | None, str | None]]:
+def _prepare_pixels(task: PrepareTask) -> tuple[Letterbox, tuple[float | None, str | None, str | None]]:
     """Write the image's canvas; how it lies there, and what the header says of the patient."""
     size = task.pixels.shape[0]
-    gray, header = images.read(task.path, least=size)
-    with dicom.explained("it cannot be brought to the canvas"):
-        box = Letterbox(header.Rows, header.Columns, size)
-        canvas = box.apply(gray)
-    task.pixels.put(task.row, canvas)
-    return box, _patient(header)
+    gray, header = images.read_radiograph(task.path, min_longer_side=size)
+    with dicom.raise_as_image_error("it cannot be brought to the canvas"):
+        letterbox = Letterbox(header.Rows, header.Columns, size)
+        canvas = letterbox.image_to_canvas(gray)
+    task.pixels.write_row(task.row, canvas)
+    return letterbox, _read_patient_fields(header)
 
 
-def _prepare_mask(task: Task, box: Letterbox) -> tuple[str | None, int]:
+def _prepare_mask(task: PrepareTask, letterbox: Letterbox) -> tuple[str | None, int]:
     """Write the image's mask, if it has one; the code and the area of the union of its rows."""
     if task.codes is None:
         return None, 0
-    runs = _union([_runs(task, place, code, box.height * box.width) for place, code in task.codes])
+    runs = _merge_runs(
+        [_parse_mask_runs(task, location, code, letterbox.height * letterbox.width) for location, code in task.codes]
+    )
     if not len(runs):
         return rle.EMPTY, 0
-    code = _code(runs)
-    mask = rle.decode(code, box.height, box.width)
-    task.masks.put(task.mask_row, np.packbits(shrink_mask(mask, box), axis=-1))
+    code = _encode_runs(runs)
+    mask = rle.decode_mask(code, letterbox.height, letterbox.width)
+    task.masks.write_row(task.mask_row, np.packbits(shrink_mask(mask, letterbox), axis=-1))
     return code, int((runs[:, 1] - runs[:, 0]).sum())
 
 
-def _runs(task: Task, place: str, code: str, pixels: int) -> np.ndarray:
+def _parse_mask_runs(task: PrepareTask, location: str, code: str, pixels: int) -> np.ndarray:
     try:
-        return rle.runs(code, pixels)
+        return rle.parse_runs(code, pixels)
     except rle.RleError as error:
-        raise DataError(f"{place}: the run-length code of image {task.image_id} {error}") from None
+        raise DataError(f"{location}: the run-length code of image {task.image_id} {error}") from None
 
 
-def _union(rows: list[np.ndarray]) -> np.ndarray:
-    """Runs that cover what `rows` cover, none touching another; int64 [n, 2], start and end (exclusive).
+def _merge_runs(runs_of_rows: list[np.ndarray]) -> np.ndarray:
+    """Runs that cover what `runs_of_rows` cover, none touching another; int64 [n, 2], start and end (exclusive).
 
     Merging runs takes a hundredth of the time of merging masks pixel by pixel.
     """
-    runs = np.concatenate(rows)
+    runs = np.concatenate(runs_of_rows)
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     ends = np.maximum.accumulate(runs[:, 1])
-    first = np.concatenate([[True], runs[1:, 0] > ends[:-1]])[: len(runs)]
-    last = np.concatenate([first[1:], [True]])[: len(runs)]
-    return np.stack([runs[first, 0], ends[last]], axis=1)
+    is_first = np.concatenate([[True], runs[1:, 0] > ends[:-1]])[: len(runs)]
+    is_last = np.concatenate([is_first[1:], [True]])[: len(runs)]
+    return np.stack([runs[is_first, 0], ends[is_last]], axis=1)
 
 
-def _code(runs: np.ndarray) -> str:
-    """The run-length code of runs as `_union` gives them."""
+def _encode_runs(runs: np.ndarray) -> str:
+    """The run-length code of runs as `_merge_runs` gives them."""
     offsets = runs[:, 0] - np.concatenate([[0], runs[:-1, 1]])
     return " ".join(map(str, np.stack([offsets, runs[:, 1] - runs[:, 0]], axis=1).ravel().tolist()))
 
 
-def shrink_mask(mask: np.ndarray, box: Letterbox) -> np.ndarray:
+def shrink_mask(mask: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     """A non-empty mask on the canvas, bool [size, size]; never empty: one pixel stays of what would vanish."""
-    canvas = box.apply(mask.astype(np.uint8) * 255) > 127
+    canvas = letterbox.image_to_canvas(mask.astype(np.uint8) * 255) > 127
     if not canvas.any():
-        share = box.apply(mask.astype(np.float32))
+        share = letterbox.image_to_canvas(mask.astype(np.float32))
         canvas.ravel()[share.argmax()] = True
     return canvas
 
 
-def _patient(header) -> tuple[float | None, str | None, str | None]:
+def _read_patient_fields(header) -> tuple[float | None, str | None, str | None]:
     """Age in years, sex (M or F) and view of a header; None where it says nothing usable."""
-    age, sex, view = (dicom.code(header, name) for name in ("PatientAge", "PatientSex", "ViewPosition"))
-    return age_in_years(age), sex if sex in ("M", "F") else None, None if view == dicom.HIDDEN else view or None
+    age, sex, view = (dicom.read_code_string(header, name) for name in ("PatientAge", "PatientSex", "ViewPosition"))
+    return parse_age(age), sex if sex in ("M", "F") else None, None if view == dicom.HIDDEN else view or None
 
 
-def age_in_years(text: str) -> float | None:
+def parse_age(text: str) -> float | None:
     """'045Y', '018M' (months; W weeks, D days) or a plain '45'; None for anything else, or above 120."""
     text = text.strip().upper()
     number, unit = (text[:-1], text[-1]) if text[-1:] in AGE_UNITS else (text, "Y")
-    if not number.isdecimal() or len(number) > LONGEST_AGE:
+    if not number.isdecimal() or len(number) > MAX_AGE_DIGITS:
         return None
     age = int(number) / AGE_UNITS[unit]
-    return age if age <= OLDEST else None
+    return age if age <= MAX_AGE else None

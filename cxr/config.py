@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,17 +11,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cxr.errors import UsageError
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Base of every config: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    renamed_keys: ClassVar[dict[str, str]] = {}
+    """Keys of earlier versions, which are refused, and what they are called now."""
 
 
-KEY = r"[\w.]+: "
-Config = TypeVar("Config", bound=Strict)
+KEY_PREFIX = r"[\w.]+: "
+Config = TypeVar("Config", bound=StrictModel)
 
 
-def load(path: Path, model: type[Config], **extra: object) -> Config:
+def load_settings(path: Path, model: type[Config], **extra: object) -> Config:
     """Read one YAML into `model`; `extra` adds keys that the file does not hold (its own name, say).
 
     Raises UsageError that names the file, the key and, for an unknown key, the nearest known one.
@@ -35,63 +37,72 @@ def load(path: Path, model: type[Config], **extra: object) -> Config:
         raise UsageError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected 'key: value' lines")
-    return validate(values | extra, model, source=str(path))
+    return validate_settings(values | extra, model, source=str(path))
 
 
-def validate(values: dict, model: type[Config], source: str) -> Config:
+def validate_settings(values: dict, model: type[Config], source: str) -> Config:
     """Check `values` against `model`; errors name `source` and the key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(e, model, source) for e in _merged(error.errors()))) from None
+        raise UsageError(
+            "; ".join(_explain_error(e, model, source) for e in _merge_union_errors(error.errors()))
+        ) from None
 
 
-def from_command_line(config: Config, arguments: list[str], prog: str) -> Config:
-    """Override single settings of `config` by --key value (nested: --training.lr 1e-4)."""
+def override_settings(settings: Config, arguments: list[str], prog: str) -> Config:
+    """Override single settings of `settings` by --key value (nested: --training.lr 1e-4)."""
     if not arguments:
-        return config
+        return settings
     import tyro  # takes a third of a second: only when something is overridden
 
-    return tyro.cli(type(config), default=config, args=arguments, prog=prog)
+    return tyro.cli(type(settings), default=settings, args=arguments, prog=prog)
 
 
-def _merged(errors: list[dict]) -> list[dict]:
+def _merge_union_errors(errors: list[dict]) -> list[dict]:
     """One error for a value of several kinds (a list, or 'exact'): of the kind that it came nearest to, else of all.
 
     pydantic has one for each kind, with the kind's own name, in brackets, among the keys.
     """
-    found: dict[tuple, dict] = {}
+    merged: dict[tuple, dict] = {}
     for error in errors:
-        place = tuple(part for part in error["loc"] if "[" not in str(part))
-        if any(other[: len(place)] == place and len(other) > len(place) for other in found):
+        keys = tuple(part for part in error["loc"] if "[" not in str(part))
+        if any(earlier[: len(keys)] == keys and len(earlier) > len(keys) for earlier in merged):
             continue
-        for outer in [other for other in found if place[: len(other)] == other and len(place) > len(other)]:
-            del found[outer]
-        before = f"{found[place]['msg']}, or: " if place in found else ""
-        found[place] = error | {"loc": place, "msg": before + error["msg"]}
-    return list(found.values())
+        for parent_keys in [
+            earlier for earlier in merged if keys[: len(earlier)] == earlier and len(keys) > len(earlier)
+        ]:
+            del merged[parent_keys]
+        earlier_message = f"{merged[keys]['msg']}, or: " if keys in merged else ""
+        merged[keys] = error | {"loc": keys, "msg": earlier_message + error["msg"]}
+    return list(merged.values())
 
 
-def _explain(error: dict, model: type[BaseModel], source: str) -> str:
+def _explain_error(error: dict, model: type[BaseModel], source: str) -> str:
     *parents, key = [str(part) for part in error["loc"]] or [""]
-    where = ".".join([*parents, key])
+    dotted_key = ".".join([*parents, key])
     if error["type"] == "value_error":  # of a model as a whole: the message begins with the key at fault
         message = error["msg"].removeprefix("Value error, ")
-        return f"{source}: {where}{('.' if re.match(KEY, message) else ': ') if where else ''}{message}"
+        return (
+            f"{source}: {dotted_key}{('.' if re.match(KEY_PREFIX, message) else ': ') if dotted_key else ''}{message}"
+        )
     if error["type"] != "extra_forbidden":
-        return f"{source}: key '{where}': {error['msg']}"
-    known = _fields(model, parents)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-    return f"{source}: unknown key '{where}'; {hint}"
+        return f"{source}: key '{dotted_key}': {error['msg']}"
+    inner_model = _find_inner_model(model, parents)
+    if inner_model and key in getattr(inner_model, "renamed_keys", {}):
+        return f"{source}: key '{dotted_key}' is now called '{'.'.join([*parents, inner_model.renamed_keys[key]])}'"
+    known_keys = list(inner_model.model_fields) if inner_model else []
+    nearest_keys = difflib.get_close_matches(key, known_keys, n=1)
+    hint = f"did you mean '{nearest_keys[0]}'?" if nearest_keys else f"known keys: {', '.join(known_keys)}"
+    return f"{source}: unknown key '{dotted_key}'; {hint}"
 
 
-def _fields(model: type[BaseModel], parents: list[str]) -> list[str]:
+def _find_inner_model(model: type[BaseModel], parents: list[str]) -> type[BaseModel] | None:
     for name in parents:
         field = model.model_fields.get(name)
-        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]  # X, or X | None
-        inner = [kind for kind in kinds if hasattr(kind, "model_fields")]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
+        annotations = [] if field is None else [field.annotation, *get_args(field.annotation)]  # X, or X | None
+        inner_models = [annotation for annotation in annotations if hasattr(annotation, "model_fields")]
+        if not inner_models:
+            return None
+        model = inner_models[0]
+    return model

@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
-WINDOW = 20.0  # seconds of training over which is counted
-SHARED = 0.75  # least share of the time in which threads got a core, of that in which they could have run
+WINDOW_SECONDS = 20.0  # seconds of training over which is counted
+MIN_CORE_SHARE = 0.75  # least share of the time in which threads got a core, of that in which they could have run
 
 
 def core_times() -> tuple[float, float]:
@@ -22,29 +22,31 @@ def core_times() -> tuple[float, float]:
     return ran / 1e9, waited / 1e9
 
 
-class Cores:
+class ContentionMonitor:
     """Says once in a process that it waits for cores."""
 
     def __init__(self) -> None:
-        self.said, self._began, self._times = False, None, (0.0, 0.0)
+        self.has_warned, self._window_start, self._window_times = False, None, (0.0, 0.0)
 
-    def watch(self, line: Line) -> None:
+    def warn_if_shared(self, line: ProgressLine) -> None:
         """Count over a window of steps, and say on this training's line that the cores are shared; at every step."""
-        if self.said or (self._began is not None and time.monotonic() - self._began < WINDOW):
+        if self.has_warned or (
+            self._window_start is not None and time.monotonic() - self._window_start < WINDOW_SECONDS
+        ):
             return
         times = core_times()
-        ran, waited = (now - before for now, before in zip(times, self._times, strict=True))
-        if self._began is not None and ran < SHARED * (ran + waited):
-            self.said = True
-            line.end(shared(ran / (ran + waited)))
-        self._began, self._times = time.monotonic(), times
+        ran, waited = (now - previous for now, previous in zip(times, self._window_times, strict=True))
+        if self._window_start is not None and ran < MIN_CORE_SHARE * (ran + waited):
+            self.has_warned = True
+            line.print_message(describe_contention(ran / (ran + waited)))
+        self._window_start, self._window_times = time.monotonic(), times
 
 
-def shared(got: float) -> str:
+def describe_contention(core_share: float) -> str:
     """What to say where threads got a core in this share of the time."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    fewer = f", or start again with OMP_NUM_THREADS={max(round(got * threads), 1)}" if threads > 1 else ""
+    thread_hint = f", or start again with OMP_NUM_THREADS={max(round(core_share * threads), 1)}" if threads > 1 else ""
     return (
-        f"the cores are shared with other work: its threads get one in {got:.0%} of the time and wait for each other, "
-        f"which is slower than the share tells; end what else runs{fewer}"
+        f"the cores are shared with other work: its threads get one in {core_share:.0%} of the time and wait for each "
+        f"other, which is slower than the share tells; end what else runs{thread_hint}"
     )

@@ -11,11 +11,11 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from cxr import terminal
-from cxr.paths import ROOT, home
+from cxr.paths import ROOT, home_folder
 
-LONGEST = 300  # characters of what a library says
+MAX_MESSAGE_CHARACTERS = 300  # characters of what a library says
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell reports it
-TO_DO = {
+REMEDIES = {
     "ENOSPC EDQUOT": "make room there, then the same command goes on",
     "EFBIG": "files may not be so large there (ulimit -f, or the file system){elsewhere}",
     "EACCES EPERM EROFS": "allow it{elsewhere}",
@@ -49,43 +49,49 @@ def run_main(main: Callable[[], None]) -> None:
     One line: UsageError (2), DataError (3), what the operating system refuses (2), what a library says of a
     damaged file (3); 130 after Ctrl-C, 141 without a word where nobody reads on (`| head`).
     """
-    terminal.settle()
+    terminal.prepare_streams()
     try:
         main()
         sys.stdout.flush()
     except (UsageError, DataError) as error:
-        _end(f"error: {_words(error)}", error.exit_code)
+        _exit_with_message(f"error: {_error_message(error)}", error.exit_code)
     except KeyboardInterrupt:
-        _end("\nstopped; the same command goes on from the last checkpoint", 130)
+        _exit_with_message("\nstopped; the same command goes on from the last checkpoint", 130)
     except BrokenExecutor:
-        _end("error: a process was killed (by the system, out of memory?); CXR_WORKERS=0 takes fewer", 2)
+        _exit_with_message("error: a process was killed (by the system, out of memory?); CXR_WORKERS=0 takes fewer", 2)
     except UnicodeEncodeError as error:
         if "surrogates" not in error.reason:
             raise
-        _end(f"error: {_name_at(error)}: the name is not in UTF-8; rename that file or folder", UsageError.exit_code)
+        _exit_with_message(
+            f"error: {_surrogate_name(error)}: the name is not in UTF-8; rename that file or folder",
+            UsageError.exit_code,
+        )
     except (OSError, MemoryError) as error:
-        stream = terminal.drop_failing()
+        stream = terminal.drop_failing_stream()
         if stream and isinstance(error, BrokenPipeError):
             raise SystemExit(PIPE_CLOSED) from None
-        number = _number(error)
-        _end(f"error: {_refusal(error, number, stream)}", UsageError.exit_code if number else DataError.exit_code)
+        number = _error_number(error)
+        _exit_with_message(
+            f"error: {_describe_refusal(error, number, stream)}",
+            UsageError.exit_code if number else DataError.exit_code,
+        )
 
 
-def _end(words: str, code: int) -> None:
+def _exit_with_message(message: str, code: int) -> None:
     try:
-        print(words, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
     except OSError:  # nobody hears it
-        terminal.drop_failing()
+        terminal.drop_failing_stream()
     raise SystemExit(code) from None
 
 
-def _name_at(error: UnicodeEncodeError) -> str:
+def _surrogate_name(error: UnicodeEncodeError) -> str:
     """The name, within all that was to be written, whose bytes Python holds as surrogates (PEP 383)."""
     before, after = error.object[: error.start], error.object[error.start :]
     return re.search(r"[^\s\"'<>,;:]*\Z", before)[0] + re.match(r"[^\s\"'<>,;:]*", after)[0]
 
 
-def _number(error: OSError | MemoryError) -> int | None:
+def _error_number(error: OSError | MemoryError) -> int | None:
     """The system's number of an error; None where a library raised it by itself."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
@@ -93,30 +99,30 @@ def _number(error: OSError | MemoryError) -> int | None:
     return error.errno or (int(quoted[1]) if quoted else None)
 
 
-def _refusal(error: OSError | MemoryError, number: int | None, stream: str | None) -> str:
+def _describe_refusal(error: OSError | MemoryError, number: int | None, stream: str | None) -> str:
     """Which file, what is the matter, what to do."""
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # words of tempfile
-        return f"{_words(error)}; TMPDIR=<folder> names one that may be written and has room"
+        return f"{_error_message(error)}; TMPDIR=<folder> names one that may be written and has room"
     file = getattr(error, "filename2", None) or getattr(error, "filename", None) or stream
-    what = error.strerror if file and getattr(error, "strerror", None) else _words(error)
-    parts = [f"{file}: {_shortened(what)}" if file else _shortened(what), _to_do(number, file)]
-    return "; ".join(filter(None, [*parts, None if file and parts[1] else _place(error)]))
+    message = error.strerror if file and getattr(error, "strerror", None) else _error_message(error)
+    parts = [f"{file}: {_shorten_message(message)}" if file else _shorten_message(message), _remedy_for(number, file)]
+    return "; ".join(filter(None, [*parts, None if file and parts[1] else _innermost_line(error)]))
 
 
-def _to_do(number: int | None, file: object) -> str | None:
+def _remedy_for(number: int | None, file: object) -> str | None:
     """What helps against an error of the system; None where nothing particular does."""
-    numbers = {getattr(errno, name): words for names, words in TO_DO.items() for name in names.split()}
-    return numbers[number].format(elsewhere=_elsewhere(file)) if number in numbers else None
+    remedies = {getattr(errno, name): remedy for names, remedy in REMEDIES.items() for name in names.split()}
+    return remedies[number].format(elsewhere=_suggest_other_place(file)) if number in remedies else None
 
 
-def _elsewhere(file: object) -> str:
+def _suggest_other_place(file: object) -> str:
     """The variable that names another place for a file."""
-    places = {"DATA": os.environ.get("DATA"), "TMPDIR": tempfile.tempdir, "CXR_HOME": home()}
-    below = [name for name, folder in places.items() if folder and Path(str(file)).is_relative_to(folder)]
-    return f", or name another place: {below[0]}=<folder>" if below else ""
+    places = {"DATA": os.environ.get("DATA"), "TMPDIR": tempfile.tempdir, "CXR_HOME": home_folder()}
+    variables = [name for name, folder in places.items() if folder and Path(str(file)).is_relative_to(folder)]
+    return f", or name another place: {variables[0]}=<folder>" if variables else ""
 
 
-def _words(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     """What an error says; of one that a loader process of PyTorch passes on with its traceback, the last line."""
     text = str(error) or type(error).__name__
     if "Original Traceback" not in text:
@@ -124,17 +130,17 @@ def _words(error: Exception) -> str:
     return re.sub(r"^[\w.]+: ", "", text.strip().splitlines()[-1])
 
 
-def _shortened(text: str) -> str:
+def _shorten_message(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[:MAX_MESSAGE_CHARACTERS]} ..."
 
 
-def _place(error: BaseException) -> str:
+def _innermost_line(error: BaseException) -> str:
     """The innermost line of ours that an error came through, for whoever has to look for its cause."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_ours(Path(frame.filename))]
-    places = [f"{Path(frame.filename).relative_to(ROOT)}, line {frame.lineno}" for frame in frames]
-    return f"it came up in {places[-1] if places else 'a library'}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_project_file(Path(frame.filename))]
+    lines = [f"{Path(frame.filename).relative_to(ROOT)}, line {frame.lineno}" for frame in frames]
+    return f"it came up in {lines[-1] if lines else 'a library'}"
 
 
-def _is_ours(path: Path) -> bool:
+def _is_project_file(path: Path) -> bool:
     return path.is_relative_to(ROOT) and "site-packages" not in path.parts and path != Path(__file__)

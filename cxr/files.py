@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ON_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; renamed to it on success, deleted on failure.
 
     What is written through it should go through Python's own files, whose OSErrors say that the disk is full:
@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename == str(temporary) or (error.filename is None and error.errno in ON_DISK):
+        if error.filename == str(temporary) or (error.filename is None and error.errno in DISK_ERRORS):
             error.filename = str(path)  # write() does not say which file, and nobody knows the temporary one
         raise
     finally:
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def reserve(path: Path) -> None:
+def reserve_disk_space(path: Path) -> None:
     """Have the disk set aside what `path` may hold, before it is mapped: OSError where there is too little.
 
     A new memory map is a file of holes; a full disk then kills the process that writes into one (SIGBUS).
@@ -47,7 +47,7 @@ def reserve(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` in one step."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -59,7 +59,7 @@ def write_json(path: Path, values: object) -> None:
 def read_json(path: Path) -> dict | None:
     """The JSON object in `path`, or None where there is none or it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None

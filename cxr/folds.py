@@ -15,10 +15,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr import duplicates, tables
 from cxr.errors import DataError
 
-SHUFFLES = 10  # the splitter is greedy: with few patients one shuffle may leave a fold without positives
+MAX_SHUFFLES = 10  # the splitter is greedy: with few patients one shuffle may leave a fold without positives
 
 
-def assign(
+def assign_folds(
     manifest: pd.DataFrame,
     folds: int,
     subfolds: int,
@@ -35,74 +35,74 @@ def assign(
     val_share: of each fold's patients, strata alike; they validate the trainings in which the fold is not held out.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
-    images = images.assign(stratum=_strata(images))
-    patient, picture = _patients(images), _pictures(images, canvases)
-    group = linked(patient, picture)
+    images = images.assign(stratum=_assign_strata(images))
+    patient, picture = _number_patients(images), _group_pictures(images, canvases)
+    group = link_groups(patient, picture)
     try:
-        table = _table(images.assign(group=group), folds, subfolds, seed, val_share)
+        table = _divide_into_folds(images.assign(group=group), folds, subfolds, seed, val_share)
     except DataError:
-        apart = _less_linked(images, patient, picture)
-        if len(np.unique(apart)) == len(np.unique(group)):
+        patient_groups = _group_known_by_patient(images, patient, picture)
+        if len(np.unique(patient_groups)) == len(np.unique(group)):
             raise
-        table = _table(images.assign(group=apart), folds, subfolds, seed, val_share)
+        table = _divide_into_folds(images.assign(group=patient_groups), folds, subfolds, seed, val_share)
         print("prepare: warning: too many images look alike for folds that keep them together: patients alone are")
     else:
-        _tell(images, group, patient, picture)
-    return tables.checked(table, tables.FOLDS, "folds")
+        _print_copies(images, group, patient, picture)
+    return tables.enforce_schema(table, tables.FOLDS, "folds")
 
 
-def _table(images: pd.DataFrame, folds: int, subfolds: int, seed: int, val_share: float) -> pd.DataFrame:
+def _divide_into_folds(images: pd.DataFrame, folds: int, subfolds: int, seed: int, val_share: float) -> pd.DataFrame:
     """tables.FOLDS of images with group and stratum; DataError where there are too few groups."""
-    name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
-    fold = _divide(images, folds, subfolds, seed, name)
+    division_name = f"{folds} folds of {subfolds} subfolds each" if subfolds > 1 else f"{folds} folds"
+    fold = _divide_groups(images, folds, subfolds, seed, division_name)
     subfold, val = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
-    for number in range(folds):
-        part = fold == number
-        subfold[part] = _divide(images[part], subfolds, 1, seed + 1 + number, name)
-        val[part] = _draw_val(images[part], val_share, seed + 1 + folds + number)
+    for fold_number in range(folds):
+        in_fold = fold == fold_number
+        subfold[in_fold] = _divide_groups(images[in_fold], subfolds, 1, seed + 1 + fold_number, division_name)
+        val[in_fold] = _draw_val(images[in_fold], val_share, seed + 1 + folds + fold_number)
     return pd.DataFrame({"image_id": images["image_id"], "fold": fold, "subfold": subfold, "val": val})
 
 
-def _patients(images: pd.DataFrame) -> np.ndarray:
+def _number_patients(images: pd.DataFrame) -> np.ndarray:
     """The number of each image's patient [n]; a number of its own where that is unknown."""
     patient = pd.factorize(images["patient"])[0].astype(np.int64)
-    alone = patient < 0
-    patient[alone] = len(images) + np.arange(alone.sum())
+    is_unknown = patient < 0
+    patient[is_unknown] = len(images) + np.arange(is_unknown.sum())
     return patient
 
 
-def _pictures(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
+def _group_pictures(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
     """The number of each image's set of near-duplicates [n]."""
-    return duplicates.groups(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
+    return duplicates.group_canvases(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
 
 
-def _less_linked(images: pd.DataFrame, patient: np.ndarray, picture: np.ndarray) -> np.ndarray:
+def _group_known_by_patient(images: pd.DataFrame, patient: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Groups [n] by patient and, among the images of unknown patients alone, by near-duplicates."""
-    known = images["patient"].notna().to_numpy()
-    return np.where(known, patient, 2 * len(images) + picture)
+    is_known = images["patient"].notna().to_numpy()
+    return np.where(is_known, patient, 2 * len(images) + picture)
 
 
-def _tell(images: pd.DataFrame, group: np.ndarray, patient: np.ndarray, picture: np.ndarray) -> None:
+def _print_copies(images: pd.DataFrame, group: np.ndarray, patient: np.ndarray, picture: np.ndarray) -> None:
     """Say how many copies there are, and how many patients they unite."""
     copies = len(picture) - len(np.unique(picture))
     if copies:
-        known = images["patient"].notna().to_numpy()
-        shared = pd.Series(patient[known]).groupby(group[known]).nunique()
-        united = int(shared[shared > 1].sum())
-        also = f"; {united} patients share pictures, and are taken for fewer" if united else ""
-        print(f"prepare: {copies} images look like another one and stay in its fold{also}")
+        is_known = images["patient"].notna().to_numpy()
+        patients_per_group = pd.Series(patient[is_known]).groupby(group[is_known]).nunique()
+        united_patients = int(patients_per_group[patients_per_group > 1].sum())
+        remark = f"; {united_patients} patients share pictures, and are taken for fewer" if united_patients else ""
+        print(f"prepare: {copies} images look like another one and stay in its fold{remark}")
 
 
-def linked(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def link_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The connected parts of n items, of which those with the same number in either array [n] are linked: int64 [n]."""
-    _, one = np.unique(one, return_inverse=True)
-    _, other = np.unique(other, return_inverse=True)
-    size = one.max() + 1 + other.max() + 1  # items link nodes: the numbers of the one, then those of the other
-    graph = coo_array((np.ones(len(one)), (one, one.max() + 1 + other)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][one].astype(np.int64)
+    _, first = np.unique(first, return_inverse=True)
+    _, second = np.unique(second, return_inverse=True)
+    node_count = first.max() + 1 + second.max() + 1  # items link nodes: the numbers of the one, then those of the other
+    graph = coo_array((np.ones(len(first)), (first, first.max() + 1 + second)), shape=(node_count, node_count))
+    return connected_components(graph, directed=False)[1][first].astype(np.int64)
 
 
-def _strata(images: pd.DataFrame) -> np.ndarray:
+def _assign_strata(images: pd.DataFrame) -> np.ndarray:
     """0 without a pneumothorax, else 1, 2 or 3: the tercile of the mask's share of its image."""
     positive = images["label"].to_numpy() == 1
     share = (images["mask_area"] / (images["height"] * images["width"])).to_numpy()
@@ -110,18 +110,18 @@ def _strata(images: pd.DataFrame) -> np.ndarray:
     return np.where(positive, 1 + np.digitize(share, edges), 0)
 
 
-def _divide(images: pd.DataFrame, parts: int, least: int, seed: int, name: str) -> np.ndarray:
-    """Part of each image, int64: whole groups, strata alike, in every part `least` groups or more of both classes."""
+def _divide_groups(images: pd.DataFrame, parts: int, min_groups: int, seed: int, division_name: str) -> np.ndarray:
+    """Part of each image, int64: whole groups, strata alike, in every part `min_groups` or more of both classes."""
     group, positive = images["group"].to_numpy(), images["stratum"].to_numpy() > 0
-    for part in _attempts(group, images["stratum"].to_numpy(), parts, seed):
-        if all(len(np.unique(group[(part == number) & kind])) >= least
-               for number in range(parts) for kind in (positive, ~positive)):  # fmt: skip
+    for part in _attempt_divisions(group, images["stratum"].to_numpy(), parts, seed):
+        if all(len(np.unique(group[(part == number) & is_class])) >= min_groups
+               for number in range(parts) for is_class in (positive, ~positive)):  # fmt: skip
             return part
     patients = images["group"].nunique()
-    with_ = images["group"][positive].nunique()
+    positive_patients = images["group"][positive].nunique()
     raise DataError(
-        f"too few for {name}: {len(images)} labelled images of {patients} patients, of them {positive.sum()} images "
-        f"of {with_} patients with a pneumothorax; each subfold needs images with and without one"
+        f"too few for {division_name}: {len(images)} labelled images of {patients} patients, of them {positive.sum()} "
+        f"images of {positive_patients} patients with a pneumothorax; each subfold needs images with and without one"
     )
 
 
@@ -129,29 +129,31 @@ def _draw_val(images: pd.DataFrame, share: float, seed: int) -> np.ndarray:
     """Which of a fold's images validate, bool [n]: whole patients of both classes, as near to `share` as they allow."""
     for parts in range(round(1 / share), 1, -1):
         with suppress(DataError):  # too few patients with, or without, a pneumothorax for so many parts
-            return _divide(images, parts, 1, seed, "validation") == 0
+            return _divide_groups(images, parts, 1, seed, "validation") == 0
     return np.zeros(len(images), bool)
 
 
-def _attempts(group: np.ndarray, stratum: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
+def _attempt_divisions(group: np.ndarray, stratum: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
     """Ways to divide, the best first: strata alike, then the label alone alike, then patients dealt like cards."""
     positive = stratum > 0
     for strata in (stratum, positive):
         _, counts = np.unique(strata, return_counts=True)
         if parts > 1 and min(counts.min(), len(np.unique(group))) >= parts:
-            yield from (_split(group, strata, parts, seed + 1000 * shuffle) for shuffle in range(SHUFFLES))
-    yield _deal(group, positive, parts, seed)
+            yield from (
+                _split_stratified(group, strata, parts, seed + 1000 * shuffle) for shuffle in range(MAX_SHUFFLES)
+            )
+    yield _deal_patients(group, positive, parts, seed)
 
 
-def _deal(group: np.ndarray, positive: np.ndarray, parts: int, seed: int) -> np.ndarray:
+def _deal_patients(group: np.ndarray, positive: np.ndarray, parts: int, seed: int) -> np.ndarray:
     """Patients in turn, those with a pneumothorax first: as even in numbers as can be, whatever their images."""
     order = np.random.default_rng(seed).permutation(np.unique(group))
     order = order[np.argsort(~np.isin(order, group[positive]), kind="stable")]
-    place = dict(zip(order.tolist(), range(len(order)), strict=True))
-    return np.array([place[one] % parts for one in group.tolist()], np.int64)
+    position_of_group = dict(zip(order.tolist(), range(len(order)), strict=True))
+    return np.array([position_of_group[group_number] % parts for group_number in group.tolist()], np.int64)
 
 
-def _split(group: np.ndarray, strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
+def _split_stratified(group: np.ndarray, strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     part = np.empty(len(group), np.int64)
     for number, (_, held_out) in enumerate(splitter.split(group, strata, group)):

@@ -32,27 +32,27 @@ class Box(NamedTuple):
     def area(self) -> float:
         return max(self.width, 0.0) * max(self.height, 0.0)
 
-    def clipped(self, width: float, height: float) -> "Box":
+    def clip_to_frame(self, width: float, height: float) -> "Box":
         """The part inside a frame of `width` by `height`."""
         return Box(max(self.xmin, 0), max(self.ymin, 0), min(self.xmax, width), min(self.ymax, height))
 
-    def grown(self, margin: float) -> "Box":
+    def grow_by_margin(self, margin: float) -> "Box":
         """Each side pushed out by `margin` times the box's extent along that axis."""
         dx, dy = margin * self.width, margin * self.height
         return Box(self.xmin - dx, self.ymin - dy, self.xmax + dx, self.ymax + dy)
 
-    def scaled(self, scale: float, dx: float = 0.0, dy: float = 0.0) -> "Box":
+    def scale_and_shift(self, scale: float, dx: float = 0.0, dy: float = 0.0) -> "Box":
         """The box after x -> x * scale + dx, y -> y * scale + dy."""
-        return Box(*(v * scale + d for v, d in zip(self, (dx, dy, dx, dy), strict=True)))
+        return Box(*(edge * scale + shift for edge, shift in zip(self, (dx, dy, dx, dy), strict=True)))
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes row by row, [..., 4] against [..., 4] -> [...]."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    inner = np.prod(np.clip(high - low, 0, None), axis=-1)
+    intersection = np.prod(np.clip(high - low, 0, None), axis=-1)
     areas = [np.prod(np.clip(x[..., 2:] - x[..., :2], 0, None), axis=-1) for x in (a, b)]
-    return inner / np.maximum(areas[0] + areas[1] - inner, 1e-9)
+    return intersection / np.maximum(areas[0] + areas[1] - intersection, 1e-9)
 
 
 class Letterbox(NamedTuple):
@@ -71,126 +71,126 @@ class Letterbox(NamedTuple):
         return self.size / max(self.height, self.width)
 
     @property
-    def inner(self) -> tuple[int, int]:
+    def content_size(self) -> tuple[int, int]:
         """Height and width of the image on the canvas."""
         return max(round(self.height * self.scale), 1), max(round(self.width * self.scale), 1)
 
     @property
-    def offset(self) -> tuple[int, int]:
+    def content_offset(self) -> tuple[int, int]:
         """dx, dy of the image's corner on the canvas."""
-        height, width = self.inner
+        height, width = self.content_size
         return (self.size - width) // 2, (self.size - height) // 2
 
-    def place(self, side: int) -> Box:
+    def content_box(self, side: int) -> Box:
         """The image's edges on this canvas brought to another side: not on whole pixels, as a rule."""
-        (height, width), (dx, dy) = self.inner, self.offset
-        return Box(dx, dy, dx + width, dy + height).scaled(side / self.size)
+        (height, width), (dx, dy) = self.content_size, self.content_offset
+        return Box(dx, dy, dx + width, dy + height).scale_and_shift(side / self.size)
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def image_to_canvas(self, image: np.ndarray) -> np.ndarray:
         """Original [height, width] -> canvas [size, size], zero outside the image; area-averaged when shrunk."""
-        (height, width), (dx, dy) = self.inner, self.offset
+        (height, width), (dx, dy) = self.content_size, self.content_offset
         canvas = np.zeros((self.size, self.size), image.dtype)
-        canvas[dy : dy + height, dx : dx + width] = resize(image, height, width)
+        canvas[dy : dy + height, dx : dx + width] = resize_image(image, height, width)
         return canvas
 
-    def restore(self, canvas: np.ndarray) -> np.ndarray:
+    def image_to_original(self, canvas: np.ndarray) -> np.ndarray:
         """Canvas, or a map of all of it, [s, s] of any side -> original [height, width]."""
-        return _stretched(canvas, self.place(len(canvas)), self.height, self.width)
+        return _stretch_part(canvas, self.content_box(len(canvas)), self.height, self.width)
 
-    def to_canvas(self, box: Box) -> Box:
+    def box_to_canvas(self, box: Box) -> Box:
         """A box of the original on the canvas."""
-        (sx, sy), (dx, dy) = self._scales, self.offset
+        (sx, sy), (dx, dy) = self._axis_scales, self.content_offset
         return Box(box.xmin * sx + dx, box.ymin * sy + dy, box.xmax * sx + dx, box.ymax * sy + dy)
 
-    def to_original(self, box: Box) -> Box:
+    def box_to_original(self, box: Box) -> Box:
         """A box of the canvas in the original."""
-        (sx, sy), (dx, dy) = self._scales, self.offset
+        (sx, sy), (dx, dy) = self._axis_scales, self.content_offset
         return Box((box.xmin - dx) / sx, (box.ymin - dy) / sy, (box.xmax - dx) / sx, (box.ymax - dy) / sy)
 
     @property
-    def _scales(self) -> tuple[float, float]:
+    def _axis_scales(self) -> tuple[float, float]:
         """Pixels of canvas for a pixel of the original, along x and y."""
-        height, width = self.inner
+        height, width = self.content_size
         return width / self.width, height / self.height
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize [h, w] or [h, w, c]: area average along a side that shrinks, bilinear along one that grows.
 
     In two steps where one shrinks and the other grows: OpenCV would sample a few lines and leave out others.
     """
-    smaller = min(height, image.shape[0]), min(width, image.shape[1])
-    if smaller != image.shape[:2]:
-        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
-    if smaller != (height, width):
+    shrunk_shape = min(height, image.shape[0]), min(width, image.shape[1])
+    if shrunk_shape != image.shape[:2]:
+        image = cv2.resize(image, shrunk_shape[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk_shape != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
 
 
-def _stretched(image: np.ndarray, part: Box, height: int, width: int) -> np.ndarray:
+def _stretch_part(image: np.ndarray, part: Box, height: int, width: int) -> np.ndarray:
     """A part of an image, its edges anywhere, stretched to [height, width].
 
     Pixels whose centres lie outside the part are not looked at; those at its border are repeated outwards.
     """
     xmin, ymin, xmax, ymax = (int(np.floor(edge + 0.5)) for edge in part)
     xmax, ymax = max(xmax, xmin + 1), max(ymax, ymin + 1)
-    inside, sx, sy = image[ymin:ymax, xmin:xmax], width / part.width, height / part.height
+    part_pixels, sx, sy = image[ymin:ymax, xmin:xmax], width / part.width, height / part.height
     if (xmin, ymin, xmax, ymax) == part:
-        return resize(inside, height, width)
-    rows, columns = (max(round(n * min(k, 1)), 1) for n, k in zip(inside.shape, (sy, sx), strict=True))
-    averaged = resize(inside, rows, columns)
-    kx, ky = sx * inside.shape[1] / columns, sy * inside.shape[0] / rows
+        return resize_image(part_pixels, height, width)
+    rows, columns = (max(round(n * min(k, 1)), 1) for n, k in zip(part_pixels.shape, (sy, sx), strict=True))
+    averaged = resize_image(part_pixels, rows, columns)
+    kx, ky = sx * part_pixels.shape[1] / columns, sy * part_pixels.shape[0] / rows
     dx, dy = (xmin - part.xmin) * sx, (ymin - part.ymin) * sy
     # OpenCV counts from pixel centres, boxes from pixel edges: half a pixel apart.
     matrix = np.array([[kx, 0, dx + (kx - 1) / 2], [0, ky, dy + (ky - 1) / 2]])
     return cv2.warpAffine(averaged, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
-def whole(box: Box, size: int) -> tuple[int, int, int, int]:
+def snap_to_pixels(box: Box, size: int) -> tuple[int, int, int, int]:
     """The box on whole pixels inside a canvas of `size`, at least one pixel wide: xmin, ymin, xmax, ymax."""
-    xmin, ymin = (int(np.clip(np.floor(v + ROUNDING), 0, size - 1)) for v in (box.xmin, box.ymin))
-    xmax, ymax = (int(np.clip(np.ceil(v - ROUNDING), 1, size)) for v in (box.xmax, box.ymax))
+    xmin, ymin = (int(np.clip(np.floor(edge + ROUNDING), 0, size - 1)) for edge in (box.xmin, box.ymin))
+    xmax, ymax = (int(np.clip(np.ceil(edge - ROUNDING), 1, size)) for edge in (box.xmax, box.ymax))
     return xmin, ymin, max(xmax, xmin + 1), max(ymax, ymin + 1)
 
 
-def crop(canvas: np.ndarray, box: Box, size: int) -> np.ndarray:
+def crop_image(canvas: np.ndarray, box: Box, size: int) -> np.ndarray:
     """The box's part of a canvas, on whole pixels, stretched to [size, size]."""
-    xmin, ymin, xmax, ymax = whole(box, canvas.shape[0])
-    return resize(canvas[ymin:ymax, xmin:xmax], size, size)
+    xmin, ymin, xmax, ymax = snap_to_pixels(box, canvas.shape[0])
+    return resize_image(canvas[ymin:ymax, xmin:xmax], size, size)
 
 
-def cut_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """`crop` of a mask, uint8 [size, size] of 0 or 1; one pixel stays of what would vanish by shrinking."""
-    cut = (crop(mask * np.uint8(255), box, size) > 127).astype(np.uint8)
-    if not cut.any() and mask.any():
-        share = crop(mask.astype(np.float32), box, size)
-        cut.ravel()[share.argmax()] = share.any()
-    return cut
+def crop_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """`crop_image` of a mask, uint8 [size, size] of 0 or 1; one pixel stays of what would vanish by shrinking."""
+    cropped_mask = (crop_image(mask * np.uint8(255), box, size) > 127).astype(np.uint8)
+    if not cropped_mask.any() and mask.any():
+        share = crop_image(mask.astype(np.float32), box, size)
+        cropped_mask.ravel()[share.argmax()] = share.any()
+    return cropped_mask
 
 
-def uncrop(patch: np.ndarray, box: Box, size: int, canvas: int | None = None) -> np.ndarray:
-    """Lay a crop's map on the full frame [size, size], zero outside what was cropped; the inverse of `crop`.
+def paste_crop(patch: np.ndarray, box: Box, size: int, canvas_size: int | None = None) -> np.ndarray:
+    """Lay a crop's map on the full frame [size, size], zero outside what was cropped; the inverse of `crop_image`.
 
-    box: as it was given to `crop`, on a canvas of side `canvas`; without it the frame's own. Brought to the frame, the
-    very pixels that were cropped have edges anywhere: each pixel there gets the mean of what covers it, and at the
-    border its covered share of that.
+    box: as it was given to `crop_image`, on a canvas of side `canvas_size`; without it the frame's own. Brought to
+    the frame, the very pixels that were cropped have edges anywhere: each pixel there gets the mean of what covers it,
+    and at the border its covered share of that.
     """
-    part = Box(*whole(box, canvas or size)).scaled(size / (canvas or size))
-    xmin, ymin, xmax, ymax = whole(part, size)
+    part = Box(*snap_to_pixels(box, canvas_size or size)).scale_and_shift(size / (canvas_size or size))
+    xmin, ymin, xmax, ymax = snap_to_pixels(part, size)
     frame, (height, width) = np.zeros((size, size), patch.dtype), (ymax - ymin, xmax - xmin)
     if (xmin, ymin, xmax, ymax) == part:
-        frame[ymin:ymax, xmin:xmax] = resize(patch, height, width)
+        frame[ymin:ymax, xmin:xmax] = resize_image(patch, height, width)
         return frame
-    fine = resize(patch, max(height, patch.shape[0]), max(width, patch.shape[1])).astype(np.float32)
-    rows = _covered(part.ymin - ymin, part.ymax - ymin, fine.shape[0], height)
-    columns = _covered(part.xmin - xmin, part.xmax - xmin, fine.shape[1], width)
-    laid = rows @ fine @ columns.T
-    frame[ymin:ymax, xmin:xmax] = np.rint(laid) if np.issubdtype(patch.dtype, np.integer) else laid
+    enlarged_patch = resize_image(patch, max(height, patch.shape[0]), max(width, patch.shape[1])).astype(np.float32)
+    rows = _measure_coverage(part.ymin - ymin, part.ymax - ymin, enlarged_patch.shape[0], height)
+    columns = _measure_coverage(part.xmin - xmin, part.xmax - xmin, enlarged_patch.shape[1], width)
+    pasted_patch = rows @ enlarged_patch @ columns.T
+    frame[ymin:ymax, xmin:xmax] = np.rint(pasted_patch) if np.issubdtype(patch.dtype, np.integer) else pasted_patch
     return frame
 
 
-def _covered(low: float, high: float, count: int, pixels: int) -> np.ndarray:
+def _measure_coverage(low: float, high: float, count: int, pixels: int) -> np.ndarray:
     """The share of each pixel that each of `count` equal cells from low to high covers, float32 [pixels, count]."""
-    edges, left = np.linspace(low, high, count + 1), np.arange(pixels)[:, None]
-    shares = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
+    edges, pixel_edges = np.linspace(low, high, count + 1), np.arange(pixels)[:, None]
+    shares = np.minimum(edges[1:], pixel_edges + 1) - np.maximum(edges[:-1], pixel_edges)
     return np.clip(shares, 0, None).astype(np.float32)

@@ -9,24 +9,26 @@ from urllib.parse import unquote
 ENDINGS = re.compile(
     r"(?:\s*\.(?:dcm|dicom|ima|png|jpe?g|jp2|tiff?|bmp|gif|webp|npy|npz|nii(?:\.gz)?))+\s*$", re.IGNORECASE
 )
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's names of uploaded files: 1b2c3d4e-name.png
-AUGMENTED = re.compile(r"_(?:dcm|png|jpe?g|bmp|tiff?)\.rf\.[0-9a-z]+$", re.IGNORECASE)  # Roboflow's: name_png.rf.<hash>
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's names of uploaded files: 1b2c3d4e-name.png
+AUGMENTATION_SUFFIX = re.compile(
+    r"_(?:dcm|png|jpe?g|bmp|tiff?)\.rf\.[0-9a-z]+$", re.IGNORECASE
+)  # Roboflow's: name_png.rf.<hash>
 
 
-def image_id(name: str) -> str:
+def parse_image_id(name: str) -> str:
     """The id of an image file, or of a cell that names one: without folders (of either kind) and image endings."""
     return ENDINGS.sub("", unicodedata.normalize("NFC", re.split(r"[/\\]", name.strip())[-1].strip()))
 
 
-def meant(name: str, known: Collection[str]) -> str:
-    """The one of the `known` ids that a name of an annotation tool means; its plain id where it means none."""
-    return next((spelling for spelling in _spellings(name) if spelling in known), image_id(name))
+def match_image_id(name: str, image_ids: Collection[str]) -> str:
+    """The one of `image_ids` that a name of an annotation tool means; its plain id where it means none."""
+    return next((spelling for spelling in _list_spellings(name) if spelling in image_ids), parse_image_id(name))
 
 
-def _spellings(name: str) -> Iterator[str]:
+def _list_spellings(name: str) -> Iterator[str]:
     """As it stands, then URL-decoded, without a URL's query, or from it (?d=folder/name.png), and without additions."""
     decoded = unquote(name)
     path, _, query = decoded.partition("?")
     for text in dict.fromkeys((name, decoded, path, query.removeprefix("d="))):
-        plain = image_id(text)
-        yield from (plain, UPLOADED.sub("", plain), AUGMENTED.sub("", plain))
+        plain_id = parse_image_id(text)
+        yield from (plain_id, UPLOAD_PREFIX.sub("", plain_id), AUGMENTATION_SUFFIX.sub("", plain_id))

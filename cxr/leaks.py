@@ -20,22 +20,22 @@ import pandas as pd
 from cxr import kaggle, tables, user_tables
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
-from cxr.ids import image_id
-from cxr.paths import as_meant
+from cxr.ids import parse_image_id
+from cxr.paths import resolve_user_path
 
 TRAIN = "train"
-IMAGE = ("imageid", "imgid", "filename", "fname", "dicomid", "imagename", "imgname", "image", "img", "filepath",
+IMAGE_COLUMNS = ("imageid", "imgid", "filename", "fname", "dicomid", "imagename", "imgname", "image", "img", "filepath",
          "imagepath", "path", "file", "name", "key", "id")  # fmt: skip
-FOLD = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold")
-SPLIT = ("split", "set", "subset", "partition", "part", "isvalid", "isval", "isvalidation")
-LABEL = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumothorax", "hasmask", "class",
+FOLD_COLUMNS = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold")
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "part", "isvalid", "isval", "isvalidation")
+LABEL_COLUMNS = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumothorax", "hasmask", "class",
          "encodedpixels", "rle", "maskarea")  # fmt: skip
-SPLITS = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
-NEGATIVE = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
-PICTURE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (cxr.doctor.look)
+PART_NAMES = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
+NEGATIVE_VALUES = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
+PICTURE_SIDE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (cxr.doctor.look)
 
 
-class Known(NamedTuple):
+class ImageTraits(NamedTuple):
     """What is known of the images, by image_id; None: nothing."""
 
     patients: dict[str, str] | None = None
@@ -43,7 +43,7 @@ class Known(NamedTuple):
     labels: dict[str, float] | None = None
 
 
-def leaks(
+def measure_leakage(
     folds: pd.DataFrame,
     patients: Mapping[str, str] | None,
     duplicates: Mapping[str, int] | None,
@@ -65,70 +65,76 @@ def leaks(
     traits = {"patient": patients, "duplicate": duplicates}
     for trait, values in traits.items():
         table[trait] = [str((values or {}).get(name, f"of {name} alone")) for name in table["image_id"]]
-        table[f"{trait}_seen"] = _seen(table, trait)
+        table[f"{trait}_seen"] = _mark_in_training(table, trait)
     held_out = table[table["fold"] != TRAIN]
-    told = {trait for trait, values in traits.items() if values is not None}
+    known_traits = {trait for trait, values in traits.items() if values is not None}
     parts = sorted(held_out["fold"].unique(), key=lambda part: (len(part), part))
-    figures = [{"fold": part} | _figures(held_out[held_out["fold"] == part], told, labels) for part in parts]
+    fold_counts = [
+        {"fold": part} | _count_part(held_out[held_out["fold"] == part], known_traits, labels) for part in parts
+    ]
     return {
         "images": table["image_id"].nunique(),
         "patients_known": sum(name in (patients or {}) for name in table["image_id"].unique()),
-        "folds": figures, "all": _figures(held_out, told, labels),
+        "folds": fold_counts, "all": _count_part(held_out, known_traits, labels),
         "leak": bool(held_out[["patient_seen", "duplicate_seen"]].to_numpy().any()),
     }  # fmt: skip
 
 
-def _seen(table: pd.DataFrame, trait: str) -> np.ndarray:
+def _mark_in_training(table: pd.DataFrame, trait: str) -> np.ndarray:
     """Whether another fold that is trained on holds the same value, bool [n]."""
-    seen = np.zeros(len(table), bool)
+    in_training = np.zeros(len(table), bool)
     for rows in table.groupby("division").indices.values():
-        seen[rows] = _seen_within(table.iloc[rows], trait)
-    return seen
+        in_training[rows] = _mark_within_division(table.iloc[rows], trait)
+    return in_training
 
 
-def _seen_within(table: pd.DataFrame, trait: str) -> np.ndarray:
+def _mark_within_division(table: pd.DataFrame, trait: str) -> np.ndarray:
     has_train = (table["fold"] == TRAIN).any()
-    trained = table[table["fold"] == TRAIN] if has_train else table
-    folds = trained.groupby(trait)["fold"].agg(set)
+    training_rows = table[table["fold"] == TRAIN] if has_train else table
+    folds = training_rows.groupby(trait)["fold"].agg(set)
     return np.array([bool(folds.get(value, set()) - {fold})
                      for value, fold in zip(table[trait], table["fold"], strict=True)])  # fmt: skip
 
 
-def _figures(part: pd.DataFrame, told: set[str], labels: Mapping | None) -> dict:
+def _count_part(part: pd.DataFrame, known_traits: set[str], labels: Mapping | None) -> dict:
     positive = part[part["positive"]]
     counts = {"images": len(part), "positive": len(positive) if labels is not None else None}
-    return counts | {trait: _share(part, positive, f"{trait}_seen", labels) if trait in told else None
+    return counts | {trait: _count_leaked(part, positive, f"{trait}_seen", labels) if trait in known_traits else None
                      for trait in ("patient", "duplicate")}  # fmt: skip
 
 
-def _share(part: pd.DataFrame, positive: pd.DataFrame, seen: str, labels: Mapping | None) -> dict:
-    figures = {"images": int(part[seen].sum()), "share": round(float(part[seen].mean()), 4)}
-    known = labels is not None and len(positive) > 0
-    return figures | {"positive": int(positive[seen].sum()) if labels is not None else None,
-                      "positive_share": round(float(positive[seen].mean()), 4) if known else None}  # fmt: skip
+def _count_leaked(part: pd.DataFrame, positive: pd.DataFrame, column: str, labels: Mapping | None) -> dict:
+    counts = {"images": int(part[column].sum()), "share": round(float(part[column].mean()), 4)}
+    has_share = labels is not None and len(positive) > 0
+    return counts | {"positive": int(positive[column].sum()) if labels is not None else None,
+                      "positive_share": round(float(positive[column].mean()), 4) if has_share else None}  # fmt: skip
 
 
-def as_text(result: dict) -> str:
+def format_leakage(result: dict) -> str:
     """The figures as a table for a terminal or a report, a line for each fold."""
     lines = [f"{'held-out':10s} {'images':>7s} {'positive':>9s}   {'patient in training':26s} near-duplicate there"]
     for row in [*result["folds"], {"fold": "all"} | result["all"]]:
         positive = "unknown" if row["positive"] is None else f"{row['positive']:,}"
-        shares = [_in_words(row[trait]) for trait in ("patient", "duplicate")]
+        shares = [_format_shares(row[trait]) for trait in ("patient", "duplicate")]
         lines.append(f"{row['fold']:10s} {row['images']:7,} {positive:>9s}   {shares[0]:26s} {shares[1]}")
-    known, images = result["patients_known"], result["images"]
-    if known < images:
-        lines.append("patients unknown" if not known else f"patients known of {known:,} of {images:,} images only")
+    patients_known, images = result["patients_known"], result["images"]
+    if patients_known < images:
+        lines.append(
+            "patients unknown"
+            if not patients_known
+            else f"patients known of {patients_known:,} of {images:,} images only"
+        )
     return "\n".join(lines)
 
 
-def _in_words(figures: dict | None) -> str:
-    if figures is None:
+def _format_shares(shares: dict | None) -> str:
+    if shares is None:
         return "unknown"
-    of_positive = figures["positive_share"]
-    return f"{figures['share']:.1%}" + ("" if of_positive is None else f", of positive {of_positive:.1%}")
+    of_positive = shares["positive_share"]
+    return f"{shares['share']:.1%}" + ("" if of_positive is None else f", of positive {of_positive:.1%}")
 
 
-def read(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
+def read_fold_file(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
     """image_id and fold of a fold file of any make, and the labels, None where it holds none.
 
     Where each fold has a split of its own, too, the fold is the division, and its name that of what it holds out.
@@ -136,13 +142,19 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
     and where images stand in several folds without a split.
     """
     table = _read_csv(path)
-    image, fold, split, label = (_column(table, names) for names in (IMAGE, FOLD, SPLIT, LABEL))
+    image, fold, split, label = (
+        _find_column(table, known_names) for known_names in (IMAGE_COLUMNS, FOLD_COLUMNS, SPLIT_COLUMNS, LABEL_COLUMNS)
+    )
     if image is None or (fold is None and split is None):
-        what, names = ("image", IMAGE) if image is None else ("fold", (*FOLD, *SPLIT))
-        raise DataError(f"{path}: no column of the {what} among {', '.join(table)}; known names: {', '.join(names)}")
-    ids = table[image].map(image_id)
-    folds = _divided(path, ids, table, fold, split)
-    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE)).groupby(ids).any()
+        missing_role, known_names = (
+            ("image", IMAGE_COLUMNS) if image is None else ("fold", (*FOLD_COLUMNS, *SPLIT_COLUMNS))
+        )
+        raise DataError(
+            f"{path}: no column of the {missing_role} among {', '.join(table)}; known names: {', '.join(known_names)}"
+        )
+    ids = table[image].map(parse_image_id)
+    folds = _assign_parts(path, ids, table, fold, split)
+    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE_VALUES)).groupby(ids).any()
     return folds, None if labels is None else labels.astype(float).to_dict()
 
 
@@ -150,7 +162,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """A table of texts; of two columns of one name the first."""
     if not path.is_file():
         raise UsageError(f"there is no fold file {path}")
-    rows = user_tables.lines(path)
+    rows = user_tables.read_lines(path)
     _, header = next(rows, (1, []))
     if not header:
         raise DataError(f"{path} is no CSV: it is empty")
@@ -159,110 +171,123 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table.loc[:, ~table.columns.duplicated()]
 
 
-def _divided(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
-    """What `read` returns of the columns found."""
+def _assign_parts(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
+    """What `read_fold_file` returns of the columns found."""
     column = fold or split
-    found = pd.DataFrame({"image_id": ids, "fold": _folds(table[column])})
-    used = found[found["fold"] != ""].drop_duplicates(ignore_index=True)
-    several = used.loc[used["image_id"].duplicated(), "image_id"]
-    if fold and split and (len(several) or used["fold"].nunique() < 2):
-        return _by_split(path, found.assign(part=_folds(table[split])), split)
-    if used["fold"].nunique() < 2:
+    parts = pd.DataFrame({"image_id": ids, "fold": _normalise_parts(table[column])})
+    used_rows = parts[parts["fold"] != ""].drop_duplicates(ignore_index=True)
+    repeated_ids = used_rows.loc[used_rows["image_id"].duplicated(), "image_id"]
+    if fold and split and (len(repeated_ids) or used_rows["fold"].nunique() < 2):
+        return _apply_split(path, parts.assign(part=_normalise_parts(table[split])), split)
+    if used_rows["fold"].nunique() < 2:
         raise UsageError(f"{path}: column {column} holds one part only: nothing is held out")
-    if len(several) and TRAIN not in set(used["fold"]):
+    if len(repeated_ids) and TRAIN not in set(used_rows["fold"]):
         raise DataError(
-            f"{path}: image {several.iloc[0]} is in several folds of column {column}, and nothing says in which of "
-            "them it trains: add a column split (train, valid), or give a file for each fold with that column alone"
+            f"{path}: image {repeated_ids.iloc[0]} is in several folds of column {column}, and nothing says in which "
+            "of them it trains: add a column split (train, valid), or give a file for each fold with that column alone"
         )
-    return used
+    return used_rows
 
 
-def _by_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
+def _apply_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
     """Each fold by its own split: rows of image_id, fold and part -> image_id, fold, division."""
     rows = rows[(rows["fold"] != "") & (rows["part"] != "")]
     if rows.empty:
         raise UsageError(f"{path}: columns fold and {split} name no part: nothing is held out")
     for fold, parts in rows.groupby("fold")["part"]:
         if TRAIN not in set(parts) or parts.nunique() < 2:
-            there = ", ".join(sorted(set(parts)))
-            raise DataError(f"{path}, fold {fold}: column {split} says {there} only, not what trains and what not")
-    held_out = rows.loc[rows["part"] != TRAIN, "part"].nunique()
-    names = rows["fold"] if held_out == 1 else rows["fold"] + " " + rows["part"]
-    found = {"image_id": rows["image_id"], "fold": names.where(rows["part"] != TRAIN, TRAIN), "division": rows["fold"]}
-    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
+            part_names = ", ".join(sorted(set(parts)))
+            raise DataError(f"{path}, fold {fold}: column {split} says {part_names} only, not what trains and what not")
+    held_out_parts = rows.loc[rows["part"] != TRAIN, "part"].nunique()
+    names = rows["fold"] if held_out_parts == 1 else rows["fold"] + " " + rows["part"]
+    columns = {
+        "image_id": rows["image_id"],
+        "fold": names.where(rows["part"] != TRAIN, TRAIN),
+        "division": rows["fold"],
+    }
+    return pd.DataFrame(columns).drop_duplicates(ignore_index=True)
 
 
-def _column(table: pd.DataFrame, names: Iterable[str]) -> str | None:
-    plain = {re.sub(r"[\W_]", "", column.lower()): column for column in reversed(table.columns)}
-    return next((plain[name] for name in names if name in plain), None)
+def _find_column(table: pd.DataFrame, names: Iterable[str]) -> str | None:
+    column_by_plain_name = {re.sub(r"[\W_]", "", column.lower()): column for column in reversed(table.columns)}
+    return next((column_by_plain_name[name] for name in names if name in column_by_plain_name), None)
 
 
-def _folds(values: pd.Series) -> pd.Series:
+def _normalise_parts(values: pd.Series) -> pd.Series:
     """Names of folds: 'train', the part's name, or '' for what is in none."""
     names = values.str.strip().str.lower().str.removesuffix(".0")
     if values.name.lower().replace("_", "").startswith("is"):
-        return names.map(lambda name: TRAIN if name in NEGATIVE else "valid")
-    return names.replace(SPLITS)
+        return names.map(lambda name: TRAIN if name in NEGATIVE_VALUES else "valid")
+    return names.replace(PART_NAMES)
 
 
-def known_of(images: Path, names: list[str]) -> Known:
+def read_traits(images: Path, names: list[str]) -> ImageTraits:
     """Patients, near-duplicates and labels of the images named, from a data folder or a prepared one."""
-    return _of_prepared(images, names) if (images / "index.parquet").is_file() else _of_data(images, names)
+    return (
+        _read_prepared_traits(images, names)
+        if (images / "index.parquet").is_file()
+        else _read_data_traits(images, names)
+    )
 
 
-def _of_prepared(folder: Path, names: list[str]) -> Known:
+def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
     from cxr import duplicates, intake
 
-    manifest = tables.read(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
-    there = [name for name in names if name in manifest.index]
-    groups = duplicates.groups(intake.canvases(folder, there))
+    manifest = tables.read_table(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
+    present_names = [name for name in names if name in manifest.index]
+    groups = duplicates.group_canvases(intake.iterate_canvases(folder, present_names))
     patients = manifest["patient"].dropna().to_dict()
-    return Known(patients or None, dict(zip(there, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict())
+    return ImageTraits(
+        patients or None, dict(zip(present_names, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict()
+    )
 
 
-def _of_data(data: Path, names: list[str]) -> Known:
+def _read_data_traits(data: Path, names: list[str]) -> ImageTraits:
     from cxr import duplicates, processes
 
-    layout = kaggle.find(data)
-    files = layout.images
+    layout = kaggle.find_layout(data)
+    files = layout.files_by_id
     tasks = [(name, data / files[name].path) for name in names if name in files]
-    finished = processes.each(_small, tasks)
-    small = {task[0]: found for task, found in finished if isinstance(found, tuple)}
-    groups = duplicates.linked(list(small.values())).tolist()
-    labels = positives(layout) if layout.rows_csv else None
-    return Known(layout.patients() or None, dict(zip(small, groups, strict=True)), labels)
+    finished = processes.map_unordered(_read_picture, tasks)
+    pictures = {task[0]: picture for task, picture in finished if isinstance(picture, tuple)}
+    groups = duplicates.link_pictures(list(pictures.values())).tolist()
+    labels = read_mask_labels(layout) if layout.rows_csv else None
+    return ImageTraits(layout.read_patients() or None, dict(zip(pictures, groups, strict=True)), labels)
 
 
-def _small(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
     """What a near-duplicate of an image is told by, None where it cannot be read."""
     from cxr import dicom, duplicates, images
     from cxr.geometry import Letterbox
 
     try:
-        gray, header = images.read(task[1], least=PICTURE)
+        gray, header = images.read_radiograph(task[1], min_longer_side=PICTURE_SIDE)
     except dicom.ImageError:
         return None
-    canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE).apply(gray)
-    return duplicates.signature(canvas), duplicates.thumbnail(canvas)
+    canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE_SIDE).image_to_canvas(gray)
+    return duplicates.compute_signature(canvas), duplicates.make_thumbnail(canvas)
 
 
-def positives(layout: kaggle.Layout) -> dict[str, float]:
+def read_mask_labels(layout: kaggle.Layout) -> dict[str, float]:
     """1 where a mask row of an image is not empty, else 0, by image_id."""
-    return {name: float(any(row.code not in NEGATIVE for row in rows)) for name, rows in layout.rows().items()}
+    return {
+        name: float(any(row.code not in NEGATIVE_VALUES for row in rows))
+        for name, rows in layout.read_mask_rows().items()
+    }
 
 
-def gather(folds: Iterable[str], images: Path | None, patients: Path | None, labels: Path | None) -> Known:
+def gather_traits(folds: Iterable[str], images: Path | None, patients: Path | None, labels: Path | None) -> ImageTraits:
     """What is known of the images named in a fold file; files that are given go before what `images` holds."""
     names = sorted(set(folds))
-    known = known_of(images, names) if images else Known()
+    traits = read_traits(images, names) if images else ImageTraits()
     if patients:
-        known = known._replace(patients=kaggle.Layout(patients.parent, (), None, None, patients).patients())
+        traits = traits._replace(patients=kaggle.Layout(patients.parent, (), None, None, patients).read_patients())
     if labels:
-        known = known._replace(labels=positives(kaggle.Layout(labels.parent, (), labels, None, None)))
-    for what, values in zip(("patient", "picture", "label"), known, strict=True):
+        traits = traits._replace(labels=read_mask_labels(kaggle.Layout(labels.parent, (), labels, None, None)))
+    for noun, values in zip(("patient", "picture", "label"), traits, strict=True):
         if values is not None and not values.keys() & set(names):
-            raise DataError(f"none of the {len(names)} images of the fold file, as {names[0]!r}, has a {what} there")
-    return known
+            raise DataError(f"none of the {len(names)} images of the fold file, as {names[0]!r}, has a {noun} there")
+    return traits
 
 
 def main() -> None:
@@ -270,19 +295,19 @@ def main() -> None:
         prog="python -m cxr.leaks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folds", help="the fold file")
-    for name, what in (("patients", "CSV: ImageId,patient"), ("images", "a data folder, or a prepared one"),
+    for name, help_text in (("patients", "CSV: ImageId,patient"), ("images", "a data folder, or a prepared one"),
                        ("labels", "CSV: ImageId,EncodedPixels"), ("json", "where to write the figures")):  # fmt: skip
-        parser.add_argument(f"--{name}", type=as_meant, help=what)
-    given = parser.parse_args()
-    folds, labels = read(as_meant(given.folds))
-    for path in filter(None, (given.patients, given.labels, given.images)):
+        parser.add_argument(f"--{name}", type=resolve_user_path, help=help_text)
+    arguments = parser.parse_args()
+    folds, labels = read_fold_file(resolve_user_path(arguments.folds))
+    for path in filter(None, (arguments.patients, arguments.labels, arguments.images)):
         if not path.exists():
             raise UsageError(f"{path} does not exist")
-    known = gather(folds["image_id"], given.images, given.patients, given.labels)
-    result = leaks(folds, known.patients, known.duplicates, known.labels or labels)
-    if given.json:
-        write_json(given.json, result)
-    print(as_text(result))
+    traits = gather_traits(folds["image_id"], arguments.images, arguments.patients, arguments.labels)
+    result = measure_leakage(folds, traits.patients, traits.duplicates, traits.labels or labels)
+    if arguments.json:
+        write_json(arguments.json, result)
+    print(format_leakage(result))
     raise SystemExit(4 if result["leak"] else 0)
 
 

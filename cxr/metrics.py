@@ -8,12 +8,12 @@ import numpy as np
 THIRDS = ("small", "middle", "large")
 
 
-def auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
+def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
     """Area under the ROC curve of labels [n] of 0 or 1 and scores [n]; ties count half; None with one class only.
 
     By the rank sum of Mann and Whitney, so that nothing is interpolated.
     """
-    labels, probs = _pair(labels, probs)
+    labels, probs = _check_pair(labels, probs)
     positive = labels > 0.5
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
@@ -24,48 +24,54 @@ def auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
     return float(above / (positives * negatives))
 
 
-def auc_within(labels: np.ndarray, probs: np.ndarray, group: np.ndarray) -> float | None:
+def roc_auc_within_groups(labels: np.ndarray, probs: np.ndarray, group: np.ndarray) -> float | None:
     """AUC of all pairs of a positive and a negative in one group (of what one model scored, say); None without any.
 
     Scores of different models are not ranked against each other: where each was fitted without the
     images that it scores, their offsets run against the images' labels, and a pooled AUC comes out too low.
     """
-    labels, probs = _pair(labels, probs)
-    rows = [np.asarray(group) == key for key in np.unique(group)]
-    pairs = np.array([(labels[own] > 0.5).sum() * (labels[own] < 0.5).sum() for own in rows], float)
+    labels, probs = _check_pair(labels, probs)
+    group_rows = [np.asarray(group) == key for key in np.unique(group)]
+    pairs = np.array(
+        [(labels[in_group] > 0.5).sum() * (labels[in_group] < 0.5).sum() for in_group in group_rows], float
+    )
     if not pairs.sum():
         return None
-    return float(np.average([auc(labels[own], probs[own]) or 0.0 for own in rows], weights=pairs))
+    return float(
+        np.average([roc_auc(labels[in_group], probs[in_group]) or 0.0 for in_group in group_rows], weights=pairs)
+    )
 
 
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float | None:
     """Mean negative log-likelihood in nats of labels [n] of 0 or 1 under probabilities [n]; None for no rows."""
-    labels, probs = _pair(labels, probs)
+    labels, probs = _check_pair(labels, probs)
     if not len(labels):
         return None
     probs = np.clip(probs, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.where(labels > 0.5, np.log(probs), np.log1p(-probs))))
 
 
-def dice(truth: np.ndarray, found: np.ndarray) -> float:
+def dice_of_masks(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Dice of two masks of one shape (any non-zero is inside), 0 to 1; empty against empty is 1."""
-    truth, found = np.asarray(truth) != 0, np.asarray(found) != 0
-    if truth.shape != found.shape:
-        raise ValueError(f"masks of shapes {truth.shape} and {found.shape}")
-    return float(dice_of_areas(truth.sum(), found.sum(), (truth & found).sum()))
+    truth, predicted = np.asarray(truth) != 0, np.asarray(predicted) != 0
+    if truth.shape != predicted.shape:
+        raise ValueError(f"masks of shapes {truth.shape} and {predicted.shape}")
+    return float(dice_of_areas(truth.sum(), predicted.sum(), (truth & predicted).sum()))
 
 
-def dice_of_areas(truth: np.ndarray, found: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+def dice_of_areas(truth_area: np.ndarray, predicted_area: np.ndarray, overlap: np.ndarray) -> np.ndarray:
     """Dice of images given by their pixel counts, elementwise [...] -> [...]; empty against empty is 1."""
-    truth, found, overlap = (np.asarray(area, np.float64) for area in (truth, found, overlap))
-    total = truth + found
+    truth_area, predicted_area, overlap = (
+        np.asarray(area, np.float64) for area in (truth_area, predicted_area, overlap)
+    )
+    total = truth_area + predicted_area
     return np.where(total == 0, 1.0, 2 * overlap / np.maximum(total, 1))
 
 
 def kaggle_dice(dices: np.ndarray) -> float | None:
     """Mean over all images of their Dice [n], as the competition scores; None for no images.
 
-    Most images are empty, and an empty answer to one is a 1: always read it beside `floor`.
+    Most images are empty, and an empty answer to one is a 1: always read it beside `empty_submission_dice`.
     """
     dices = np.asarray(dices, np.float64)
     return float(dices.mean()) if len(dices) else None
@@ -73,11 +79,11 @@ def kaggle_dice(dices: np.ndarray) -> float | None:
 
 def positives_dice(labels: np.ndarray, dices: np.ndarray) -> float | None:
     """Mean Dice [n] of the images that have a lesion (label 1); None where there is none."""
-    labels, dices = _pair(labels, dices)
+    labels, dices = _check_pair(labels, dices)
     return kaggle_dice(dices[labels > 0.5])
 
 
-def floor(labels: np.ndarray) -> float | None:
+def empty_submission_dice(labels: np.ndarray) -> float | None:
     """Kaggle Dice of a submission that is empty throughout: the share of negatives; None for no images."""
     labels = np.asarray(labels, np.float64)
     return float(np.mean(labels < 0.5)) if len(labels) else None
@@ -97,7 +103,7 @@ def size_thirds(areas: np.ndarray) -> np.ndarray:
     return thirds
 
 
-def shown(value: float | None, digits: int = 3) -> str:
+def format_metric(value: float | None, digits: int = 3) -> str:
     """A metric for a table: '.873', '1.000', '-.120', and '–' where it is undefined."""
     if value is None or not np.isfinite(value):
         return "–"
@@ -105,7 +111,7 @@ def shown(value: float | None, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
-def _pair(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_pair(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels, values = np.asarray(labels, np.float64), np.asarray(values, np.float64)
     if labels.shape != values.shape or labels.ndim != 1:
         raise ValueError(f"labels of shape {labels.shape}, values of shape {values.shape}")

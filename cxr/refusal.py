@@ -17,9 +17,11 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from cxr.errors import DataError
 
-LONGEST = 200  # characters
-MEMORY = 500 << 20  # bytes that one file may take on top of what the process holds
-CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # the characters of a code string, PS3.5 6.2: no patient's name fits easily
+MAX_REASON_LENGTH = 200  # characters
+MAX_EXTRA_MEMORY = 500 << 20  # bytes that one file may take on top of what the process holds
+CODE_STRING = re.compile(
+    r"[A-Z0-9_ ]{1,16}"
+)  # the characters of a code string, PS3.5 6.2: no patient's name fits easily
 HIDDEN = "(not shown)"
 CAUSES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((MemoryError,), "it needs too much memory"),
@@ -37,12 +39,12 @@ class ImageError(DataError):
     """The file is refused; the text is the reason, in one line, without the file's name."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(" ".join(reason.split())[:LONGEST])
+        super().__init__(" ".join(reason.split())[:MAX_REASON_LENGTH])
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn whatever a reader raises on a damaged file into an ImageError '<what>: <cause>'."""
+def raise_as_image_error(failure: str) -> Iterator[None]:
+    """Turn whatever a reader raises on a damaged file into an ImageError '<failure>: <cause>'."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -50,42 +52,46 @@ def explained(what: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"{what}: {cause(error)}") from None
+        raise ImageError(f"{failure}: {describe_cause(error)}") from None
 
 
-def cause(error: Exception) -> str:
+def describe_cause(error: Exception) -> str:
     """Why, in words of our own: none of the exception's."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    return next((words for kinds, words in CAUSES if isinstance(error, kinds)), type(error).__name__)
+    return next((description for kinds, description in CAUSES if isinstance(error, kinds)), type(error).__name__)
 
 
-def quoted(value: object) -> str:
+def quote_code_string(value: object) -> str:
     """A code string of a header in capitals, '' for none; whatever else stands there is not shown."""
     text = str("" if value is None else value).strip().upper()
-    return text if not text or CODE.fullmatch(text) else HIDDEN
+    return text if not text or CODE_STRING.fullmatch(text) else HIDDEN
 
 
 @contextmanager
-def limited_memory() -> Iterator[None]:
-    """Let the process take MEMORY more at most: a code stream of 100 bytes can make its decoder ask for 17 GB.
+def limit_memory() -> Iterator[None]:
+    """Let the process take MAX_EXTRA_MEMORY more at most.
 
+    A code stream of 100 bytes can make its decoder ask for 17 GB.
     Held where the system tells what is in use (Linux), and in the main thread: the limit is the whole process's.
     """
-    in_use = _address_space() if threading.current_thread() is threading.main_thread() else None
-    if in_use is None:
+    used_bytes = _measure_address_space() if threading.current_thread() is threading.main_thread() else None
+    if used_bytes is None:
         yield
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [in_use + MEMORY, *(each for each in (soft, hard) if each != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [
+        used_bytes + MAX_EXTRA_MEMORY,
+        *(limit for limit in (soft_limit, hard_limit) if limit != resource.RLIM_INFINITY),
+    ]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard_limit))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (soft_limit, hard_limit))
 
 
-def _address_space() -> int | None:
+def _measure_address_space() -> int | None:
     """Bytes that the process has mapped, None where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as handle:

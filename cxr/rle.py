@@ -16,7 +16,7 @@ class RleError(ValueError):
     """The text is no run-length code, or runs past its image."""
 
 
-def runs(text: str, pixels: int | None = None) -> np.ndarray:
+def parse_runs(text: str, pixels: int | None = None) -> np.ndarray:
     """Start and end (exclusive) of each run, int64 [n, 2]; raises RleError on a bad code."""
     text = text.strip()
     if text in ("", EMPTY):
@@ -38,23 +38,23 @@ def runs(text: str, pixels: int | None = None) -> np.ndarray:
     return np.stack([ends - lengths, ends], axis=1)
 
 
-def decode(text: str, height: int, width: int) -> np.ndarray:
+def decode_mask(text: str, height: int, width: int) -> np.ndarray:
     """Mask of one row, bool [height, width]; raises RleError on a bad code."""
     flat = np.zeros(height * width, np.bool_)
-    for start, end in runs(text, height * width):
+    for start, end in parse_runs(text, height * width):
         flat[start:end] = True
     return flat.reshape(width, height).T
 
 
-def union(texts: Iterable[str], height: int, width: int) -> np.ndarray:
+def decode_union(texts: Iterable[str], height: int, width: int) -> np.ndarray:
     """Mask of an image with several rows, bool [height, width]: their union, as a reader drew them."""
     mask = np.zeros((height, width), np.bool_)
     for text in texts:
-        mask |= decode(text, height, width)
+        mask |= decode_mask(text, height, width)
     return mask
 
 
-def encode(mask: np.ndarray) -> str:
+def encode_mask(mask: np.ndarray) -> str:
     """Code of a mask, [height, width] of bool or 0/1; '-1' where it is empty."""
     flat = np.concatenate([[0], np.asarray(mask, np.bool_).T.ravel().view(np.int8), [0]])
     edges = np.flatnonzero(np.diff(flat))

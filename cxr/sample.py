@@ -6,13 +6,13 @@ from pathlib import Path
 from cxr import user_tables
 from cxr.errors import DataError, UsageError
 from cxr.files import read_json, write_json
-from cxr.ids import image_id
+from cxr.ids import parse_image_id
 
 HEADER = ("ImageId", "EncodedPixels")
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleSubmission:
     """What a submission must look like."""
 
     ids: list[str]
@@ -27,41 +27,42 @@ class Sample:
     """Further columns, which a submission has not."""
 
 
-def read(path: Path) -> Sample:
+def read_sample_submission(path: Path) -> SampleSubmission:
     """A sample submission of any usual form; an image of several masks is named several times, and counts once.
 
     Raises DataError that names file and line where it is damaged, spells an image in two ways, or names none.
     """
     names: dict[str, str] = {}
-    for line, name, _ in user_tables.of_images(path, HEADER):
-        known = names.setdefault(image_id(name), name)
-        if known != name:
-            raise DataError(f"{path}, line {line}: {name} is an image that stands there as {known}, too")
+    for line, name, _ in user_tables.read_image_values(path, HEADER):
+        first_spelling = names.setdefault(parse_image_id(name), name)
+        if first_spelling != name:
+            raise DataError(f"{path}, line {line}: {name} is an image that stands there as {first_spelling}, too")
     if not names:
         raise DataError(f"{path} names no image; fill it, or remove it, so that the folder test tells what to predict")
-    return Sample(list(names), {key: name for key, name in names.items() if name != key}, *_form(path))
+    return SampleSubmission(list(names), {key: name for key, name in names.items() if name != key}, *_read_form(path))
 
 
-def _form(path: Path) -> tuple[tuple[str, str], str, tuple[str, ...]]:
+def _read_form(path: Path) -> tuple[tuple[str, str], str, tuple[str, ...]]:
     """Header, blank and other columns, as they stand in the file."""
-    rows = [cells for _, cells in user_tables.lines(path, skip_blanks=False)]
-    first, second = user_tables.positions(rows[0], HEADER)
-    others = tuple(name.strip() for place, name in enumerate(rows[0]) if place not in (first, second) and name.strip())
-    blank = " " if all(cells[second].startswith(" ") for cells in rows[1:]) else ""
-    return (rows[0][first], rows[0][second]), blank, others
+    rows = [cells for _, cells in user_tables.read_lines(path, skip_blanks=False)]
+    id_column, code_column = user_tables.find_columns(rows[0], HEADER)
+    extra_columns = tuple(
+        name.strip() for column, name in enumerate(rows[0]) if column not in (id_column, code_column) and name.strip()
+    )
+    blank = " " if all(cells[code_column].startswith(" ") for cells in rows[1:]) else ""
+    return (rows[0][id_column], rows[0][code_column]), blank, extra_columns
 
 
-def write(sample: Sample | None, path: Path) -> None:
+def write_sample_submission(sample: SampleSubmission | None, path: Path) -> None:
     """Keep it, or that the data has none, as JSON."""
     write_json(path, asdict(sample) if sample else {"ids": None})
 
 
-def load(path: Path) -> Sample | None:
-    """What `write` kept; UsageError where nothing is."""
-    values = read_json(path)
-    if values is None:
+def load_sample_submission(path: Path) -> SampleSubmission | None:
+    """What `write_sample_submission` kept; UsageError where nothing is."""
+    record = read_json(path)
+    if record is None:
         raise UsageError(f"{path} is missing or damaged; it is made by: prepare (python -m cxr.prepare)")
-    if values["ids"] is None:
+    if record["ids"] is None:
         return None
-    return Sample(**values | {name: tuple(values[name]) for name in ("header", "others")})
-
+    return SampleSubmission(**record | {name: tuple(record[name]) for name in ("header", "others")})

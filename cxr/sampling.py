@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
-from cxr.config import Strict
+from cxr.config import StrictModel
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Shares = Annotated[list[Share], Field(min_length=1)]
 
 
-class Sampling(Strict):
+class Sampling(StrictModel):
     """Which images an epoch shows, and how many positives a batch holds; by default all, as they come."""
 
     positive_share: Share | Shares | None = None
@@ -26,52 +26,59 @@ class Sampling(Strict):
     extra_negatives: NonNegativeInt = 0
 
     @model_validator(mode="after")
-    def _positives_only_is_alone(self) -> "Sampling":
-        of_negatives = ("positive_share", "drop_negatives", "negatives_per_positive", "extra_negatives")
-        asked = [name for name in of_negatives if getattr(self, name)]
-        if self.positives_only and asked:
-            raise ValueError(f"positives_only leaves no negatives for {asked[0]}")
+    def _check_negative_settings(self) -> "Sampling":
+        negative_settings = ("positive_share", "drop_negatives", "negatives_per_positive", "extra_negatives")
+        conflicting_settings = [name for name in negative_settings if getattr(self, name)]
+        if self.positives_only and conflicting_settings:
+            raise ValueError(f"positives_only leaves no negatives for {conflicting_settings[0]}")
         if self.extra_negatives and self.negatives_per_positive is None:
             raise ValueError("extra_negatives needs negatives_per_positive")
         return self
 
-    def share(self, epoch: int, epochs: int) -> float | None:
-        """Share of positives in the batches of an epoch (from 0) of `epochs`."""
+    def share_in_epoch(self, epoch: int, epoch_count: int) -> float | None:
+        """Share of positives in the batches of an epoch (from 0) of `epoch_count`."""
         if not isinstance(self.positive_share, list):
             return self.positive_share
         if self.path == "parts":
-            return self.positive_share[min(epoch * len(self.positive_share) // epochs, len(self.positive_share) - 1)]
-        places = np.linspace(0, max(epochs - 1, 1), len(self.positive_share))
-        return float(np.interp(epoch, places, self.positive_share))
+            return self.positive_share[
+                min(epoch * len(self.positive_share) // epoch_count, len(self.positive_share) - 1)
+            ]
+        share_epochs = np.linspace(0, max(epoch_count - 1, 1), len(self.positive_share))
+        return float(np.interp(epoch, share_epochs, self.positive_share))
 
 
-def order(sampling: Sampling, positive: np.ndarray, epoch: int, epochs: int, batch: int, rng) -> np.ndarray:
+def draw_epoch_rows(
+    sampling: Sampling, positive: np.ndarray, epoch: int, epoch_count: int, batch_size: int, rng
+) -> np.ndarray:
     """Rows of an epoch in their order, int [m], of images that are positive or not, bool [n]."""
-    rows = _shown(sampling, positive, rng)
-    share = sampling.share(epoch, epochs)
-    return rng.permutation(rows) if share is None else rows[with_share(positive[rows], share, batch, rng)]
+    rows = _select_rows(sampling, positive, rng)
+    share = sampling.share_in_epoch(epoch, epoch_count)
+    return rng.permutation(rows) if share is None else rows[balance_batches(positive[rows], share, batch_size, rng)]
 
 
-def _shown(sampling: Sampling, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _select_rows(sampling: Sampling, positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The rows that an epoch draws from."""
-    yes, no = np.flatnonzero(positive), np.flatnonzero(~positive)
+    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     if sampling.positives_only:
-        return yes
-    no = no[rng.random(len(no)) >= sampling.drop_negatives]
+        return positives
+    negatives = negatives[rng.random(len(negatives)) >= sampling.drop_negatives]
     if sampling.negatives_per_positive is not None:
-        wanted = round(len(yes) * sampling.negatives_per_positive) + sampling.extra_negatives
-        no = rng.permutation(no)[:wanted]
-    return np.sort(np.concatenate([yes, no]))
+        negative_count = round(len(positives) * sampling.negatives_per_positive) + sampling.extra_negatives
+        negatives = rng.permutation(negatives)[:negative_count]
+    return np.sort(np.concatenate([positives, negatives]))
 
 
-def batches_of(image_ids: list[str], order: np.ndarray, size: int, most: int | None = None) -> list[list[str]]:
-    """Batches of `size` in this order, at most `most`; a shorter last one is dropped, as it would upset batch norm."""
-    ids = [image_ids[row] for row in order]
-    full = max(len(ids) // size, 1) * size
-    return [ids[start : start + size] for start in range(0, min(full, len(ids)), size)][:most]
+def split_into_batches(
+    image_ids: list[str], rows: np.ndarray, batch_size: int, max_batches: int | None = None
+) -> list[list[str]]:
+    """Batches of `batch_size` in this order, at most `max_batches`; a shorter last one is dropped, as it would upset
+    batch norm."""
+    ids = [image_ids[row] for row in rows]
+    full_count = max(len(ids) // batch_size, 1) * batch_size
+    return [ids[start : start + batch_size] for start in range(0, min(full_count, len(ids)), batch_size)][:max_batches]
 
 
-def with_share(positive: np.ndarray, share: float, batch: int, rng: np.random.Generator) -> np.ndarray:
+def balance_batches(positive: np.ndarray, share: float, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of as many batches as the images fill, with a share of positives; of one kind alone: all rows.
 
     Batches are as alike as whole numbers allow, and the epoch has the share: .6 of batches of 4 are 2, 3, 2, 3, 2.
@@ -79,14 +86,18 @@ def with_share(positive: np.ndarray, share: float, batch: int, rng: np.random.Ge
     """
     if positive.all() or not positive.any():
         return rng.permutation(len(positive))
-    ends = np.floor(share * batch * np.arange(max(len(positive) // batch, 1) + 1) + 0.5).astype(int)
-    yes = _cycled(np.flatnonzero(positive), ends[-1], rng)
-    no = _cycled(np.flatnonzero(~positive), batch * (len(ends) - 1) - ends[-1], rng)
-    parts = zip(np.split(yes, ends[1:-1]), np.split(no, batch * np.arange(1, len(ends) - 1) - ends[1:-1]), strict=True)
+    positive_ends = np.floor(share * batch_size * np.arange(max(len(positive) // batch_size, 1) + 1) + 0.5).astype(int)
+    positives = _repeat_rows(np.flatnonzero(positive), positive_ends[-1], rng)
+    negatives = _repeat_rows(np.flatnonzero(~positive), batch_size * (len(positive_ends) - 1) - positive_ends[-1], rng)
+    parts = zip(
+        np.split(positives, positive_ends[1:-1]),
+        np.split(negatives, batch_size * np.arange(1, len(positive_ends) - 1) - positive_ends[1:-1]),
+        strict=True,
+    )
     return np.concatenate([rng.permutation(np.concatenate(part)) for part in parts])
 
 
-def _cycled(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _repeat_rows(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` of the rows, each as often as any other."""
     rounds = -(-count // len(rows))
     return np.concatenate([rows[:0], *(rng.permutation(rows) for _ in range(rounds))])[:count]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.errors import UsageError
-from cxr.files import replacing
+from cxr.files import write_atomically
 
 # Kinds: str (null allowed where stated), int, float (null allowed), bool.
 Schema = dict[str, str]
@@ -51,45 +51,45 @@ REJECTED: Schema = {"path": "str", "reason": "str"}
 _DTYPES = {"str": "str", "str?": "object", "int": "int64", "float": "float64", "bool": "bool"}
 
 
-def write(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Write `table` to a .parquet or .csv file in one step, its columns in the schema's order."""
-    table = checked(table, schema, str(path))
-    with replacing(path) as temporary:
+    table = enforce_schema(table, schema, str(path))
+    with write_atomically(path) as temporary_path:
         if path.suffix == ".parquet":
-            with open(temporary, "wb") as file:  # Python's: pyarrow takes names in UTF-8 only
+            with open(temporary_path, "wb") as file:  # Python's: pyarrow takes names in UTF-8 only
                 table.to_parquet(file, index=False)
         else:
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary_path, index=False)
 
 
-def read(path: Path, schema: Schema, made_by: str) -> pd.DataFrame:
+def read_table(path: Path, schema: Schema, made_by: str) -> pd.DataFrame:
     """Read a table and check it; where there is none, UsageError names the step that makes it."""
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {made_by}")
     if path.suffix == ".parquet":
         with open(path, "rb") as file:
-            return checked(pd.read_parquet(file), schema, str(path))
-    texts = {name: str for name, kind in schema.items() if kind.startswith("str")}
-    return checked(pd.read_csv(path, dtype=texts, keep_default_na=True), schema, str(path))
+            return enforce_schema(pd.read_parquet(file), schema, str(path))
+    string_dtypes = {name: str for name, kind in schema.items() if kind.startswith("str")}
+    return enforce_schema(pd.read_csv(path, dtype=string_dtypes, keep_default_na=True), schema, str(path))
 
 
-def checked(table: pd.DataFrame, schema: Schema, where: str) -> pd.DataFrame:
+def enforce_schema(table: pd.DataFrame, schema: Schema, location: str) -> pd.DataFrame:
     """`table` with exactly the schema's columns and kinds; UsageError names the column at fault."""
     missing = [name for name in schema if name not in table.columns]
     if missing:
-        raise UsageError(f"{where}: column {', '.join(missing)} is missing (expected {', '.join(schema)})")
+        raise UsageError(f"{location}: column {', '.join(missing)} is missing (expected {', '.join(schema)})")
     table = table[list(schema)].copy()
     for name, kind in schema.items():
         if kind in ("str", "int", "bool") and table[name].isna().any():
             row = int(table[name].isna().to_numpy().argmax()) + 2
-            raise UsageError(f"{where}: column {name} is empty in row {row}")
+            raise UsageError(f"{location}: column {name} is empty in row {row}")
         try:
             table[name] = table[name].astype(_DTYPES[kind])
             if kind == "str?":  # None, not NaN: a file gives back NaN, which is true, and no string
                 table[name] = table[name].where(table[name].notna(), None)
         except (TypeError, ValueError):
-            raise UsageError(f"{where}: column {name} holds something that is not {kind.rstrip('?')}") from None
+            raise UsageError(f"{location}: column {name} holds something that is not {kind.rstrip('?')}") from None
     if "image_id" in schema and table["image_id"].duplicated().any():
-        twice = table["image_id"][table["image_id"].duplicated()].iloc[0]
-        raise UsageError(f"{where}: {twice} stands there twice")
+        duplicate_id = table["image_id"][table["image_id"].duplicated()].iloc[0]
+        raise UsageError(f"{location}: {duplicate_id} stands there twice")
     return table

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from cxr.config import Strict
+from cxr.config import StrictModel
 
 
-class Training(Strict):
+class Training(StrictModel):
     """How long, how fast and by what a network trains."""
 
     epochs: PositiveInt
@@ -65,7 +65,7 @@ class Training(Strict):
     seed: int = 1
 
     @property
-    def validates(self) -> bool:
+    def uses_validation(self) -> bool:
         """Whether a validation score decides anything: the rate, the end, or which epochs' weights are kept.
 
         A fixed schedule whose last weights are kept chooses nothing, and trains on all patients of the training folds.
@@ -73,8 +73,8 @@ class Training(Strict):
         return self.schedule == "plateau" or self.early_stop is not None or self.keep != "last"
 
     @model_validator(mode="after")
-    def _says_nothing_in_vain(self) -> "Training":
-        for key, schedules in ONLY_OF.items():
+    def _check_unused_settings(self) -> "Training":
+        for key, schedules in SCHEDULES_BY_SETTING.items():
             if getattr(self, key) != type(self).model_fields[key].default and self.schedule not in schedules:
                 raise ValueError(f"{key}: schedule: {self.schedule} does not have it, {' and '.join(schedules)} do")
         if self.warmup_epochs and self.lr_start is None:
@@ -85,16 +85,16 @@ class Training(Strict):
 
 
 # Settings that change no result, so that another value makes no training stale.
-WITHOUT_EFFECT = ("workers", "checkpoint_minutes")
+SETTINGS_WITHOUT_EFFECT = ("workers", "checkpoint_minutes")
 # Settings that only some schedules read.
-ONLY_OF = {
+SCHEDULES_BY_SETTING = {
     "plateau_factor": ["plateau"], "plateau_patience": ["plateau"], "cycles": ["cosine"],
     "warmup_epochs": ["warmup"], "lr_start": ["warmup"], "hold_epochs": ["warmup"], "decay": ["warmup"],
     "lr_min": ["plateau", "cosine", "warmup"],
 }  # fmt: skip
 
 
-class HeadConfig(Strict):
+class HeadConfig(StrictModel):
     """What turns a backbone's feature map into bottleneck features, and these into one logit.
 
     tap: the rank-47 solution's: dropout, two 3x3 convolutions, dropout, global pooling, dropout, dense.

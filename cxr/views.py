@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.geometry import Box
 from cxr.prepared import Prepared
 
 
-class View(Strict):
+class View(StrictModel):
     """The part of an image that a member sees, and the square it is stretched to."""
 
     size: int = Field(ge=32, multiple_of=32)
@@ -30,56 +30,57 @@ class View(Strict):
     """Inference sees its part stretched to this side; training sees random squares of `size` out of it."""
 
     @model_validator(mode="after")
-    def _frame_holds_the_squares(self) -> "View":
+    def _check_frame_size(self) -> "View":
         if self.frame is not None and self.frame < self.size:
             raise ValueError(f"frame: training sees squares of {self.size} (size) out of it, so at least {self.size}")
         return self
 
     @property
-    def largest(self) -> int:
+    def inference_size(self) -> int:
         """Side of what inference sees."""
         return self.frame or self.size
 
-    def scaled(self, factor: float) -> "View":
+    def scale_sides(self, factor: float) -> "View":
         """The view with other sides, in steps of 32."""
         sides = {"size": self.size, "frame": self.frame}
         return self.model_copy(update={k: v and max(32, 32 * round(v * factor / 32)) for k, v in sides.items()})
 
 
-def key(*parts: int | str) -> np.random.Generator:
+def keyed_rng(*parts: int | str) -> np.random.Generator:
     """Random numbers that depend on (seed, epoch, image_id) alone, so that a resumed run draws the same."""
     return np.random.default_rng([zlib.crc32(p.encode()) if isinstance(p, str) else p for p in parts])
 
 
-def chest(view: View, prepared: Prepared, boxes: dict[str, Box], image_id: str) -> Box:
+def chest_box_on_canvas(view: View, prepared: Prepared, boxes: dict[str, Box], image_id: str) -> Box:
     """An image's chest box on the canvas; the whole canvas for a view that needs none."""
     if view.crop == "full":
         return Box(0, 0, prepared.size, prepared.size)
-    return prepared.letterbox(image_id).to_canvas(boxes[image_id])
+    return prepared.get_letterbox(image_id).box_to_canvas(boxes[image_id])
 
 
-def region(view: View, box: Box, size: int) -> Box:
-    """What the member sees at inference, on a canvas of `size`."""
-    return box.clipped(size, size) if view.crop == "box" else Box(0, 0, size, size)
+def inference_region(view: View, box: Box, canvas_size: int) -> Box:
+    """What the member sees at inference, on a canvas of `canvas_size`."""
+    return box.clip_to_frame(canvas_size, canvas_size) if view.crop == "box" else Box(0, 0, canvas_size, canvas_size)
 
 
-def drawn_region(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
-    """What the member sees of one training sample, on a canvas of `size`; squares of a frame start at whole pixels."""
-    seen = _drawn(view, box, size, rng)
+def draw_training_region(view: View, box: Box, canvas_size: int, rng: np.random.Generator) -> Box:
+    """What the member sees of one training sample, on a canvas of `canvas_size`; squares of a frame start at whole
+    pixels."""
+    region = _draw_crop(view, box, canvas_size, rng)
     if view.frame is None:
-        return seen
+        return region
     share = min(view.size / view.frame, 1.0)
-    x = round(seen.xmin + rng.random() * (1 - share) * seen.width)
-    y = round(seen.ymin + rng.random() * (1 - share) * seen.height)
-    return Box(x, y, x + share * seen.width, y + share * seen.height)
+    x = round(region.xmin + rng.random() * (1 - share) * region.width)
+    y = round(region.ymin + rng.random() * (1 - share) * region.height)
+    return Box(x, y, x + share * region.width, y + share * region.height)
 
 
-def _drawn(view: View, box: Box, size: int, rng: np.random.Generator) -> Box:
+def _draw_crop(view: View, box: Box, canvas_size: int, rng: np.random.Generator) -> Box:
     if view.crop == "box" and rng.random() < view.box_share:
         shifts = rng.uniform(-view.jitter, view.jitter, 4) * np.array([box.width, box.height] * 2)
-        return Box(*(np.array(box) + shifts)).clipped(size, size)
+        return Box(*(np.array(box) + shifts)).clip_to_frame(canvas_size, canvas_size)
     if rng.random() < view.random_share:
-        width, height = rng.uniform(view.random_low, view.random_high, 2) * size
-        x, y = rng.uniform(0, size - width), rng.uniform(0, size - height)
+        width, height = rng.uniform(view.random_low, view.random_high, 2) * canvas_size
+        x, y = rng.uniform(0, canvas_size - width), rng.uniform(0, canvas_size - height)
         return Box(x, y, x + width, y + height)
-    return Box(0, 0, size, size)
+    return Box(0, 0, canvas_size, canvas_size)

@@ -1,5 +1,8 @@
-"""Chest phantoms: radiographs that nobody had to be exposed for. `render` makes one, `phantom.make` a data set."""
+"""Chest phantoms: radiographs that nobody had to be exposed for.
 
-from phantom.render import Phantom, render
+`render_phantom` makes one, `phantom.make` a data set.
+"""
 
-__all__ = ["Phantom", "render"]
+from phantom.render import Phantom, render_phantom
+
+__all__ = ["Phantom", "render_phantom"]

@@ -17,65 +17,68 @@ class Patient:
     lung_height: float  # apex to costophrenic angle
     depth: float  # front to back, skin to skin
     fat: float  # 0 lean .. 1 obese
-    heart: float  # left heart border, share of half_width
-    knob: float  # aortic knob, likewise
-    breast: float  # radius; 0: none to see
+    heart_extent: float  # left heart border, share of half_width
+    aortic_knob_extent: float  # aortic knob, likewise
+    breast_radius: float  # radius; 0: none to see
     rib_drop: float  # how far a rib falls from back to front
-    calcium: float  # bone against the average
+    bone_density: float  # bone against the average
 
 
 @dataclass(frozen=True)
 class Pose:
     """One view of a patient."""
 
-    view: str
+    view_position: str
     inspiration: float  # share of full lung height
-    magnification: float  # of the heart, larger in AP
-    scapula: float  # how far the blades lie over the lungs, 0..1
-    arms: float  # abduction, 0..1
+    heart_magnification: float  # of the heart, larger in AP
+    scapula_overlap: float  # how far the blades lie over the lungs, 0..1
+    arm_abduction: float  # abduction, 0..1
     projection: Projection
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
+def sample_patient(rng: np.random.Generator) -> Patient:
     """One patient's build, from the generator that all images of the patient share."""
-    female = rng.random() < 0.48
+    is_female = rng.random() < 0.48
     fat = float(np.clip(rng.beta(2, 2.6), 0.02, 0.98))
-    small = 0.92 if female else 1.0
+    sex_scale = 0.92 if is_female else 1.0
     age = int(np.clip(rng.normal(50, 17), 18, 90))
     return Patient(
         age=age,
-        sex="F" if female else "M",
+        sex="F" if is_female else "M",
         fat=fat,
-        half_width=small * rng.normal(13.2, 0.75) + 0.6 * fat,
-        lung_height=small * rng.normal(27.2, 2.0) - 1.2 * fat,
-        depth=small * rng.normal(19.5, 1.2) + 8 * fat,
-        heart=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
-        knob=rng.uniform(0.20, 0.265) + 0.0008 * (age - 50),
-        breast=rng.uniform(4.5, 7.5) + 2 * fat if female else 0.0,
+        half_width=sex_scale * rng.normal(13.2, 0.75) + 0.6 * fat,
+        lung_height=sex_scale * rng.normal(27.2, 2.0) - 1.2 * fat,
+        depth=sex_scale * rng.normal(19.5, 1.2) + 8 * fat,
+        heart_extent=float(np.clip(rng.normal(0.5, 0.07), 0.38, 0.7)),
+        aortic_knob_extent=rng.uniform(0.20, 0.265) + 0.0008 * (age - 50),
+        breast_radius=rng.uniform(4.5, 7.5) + 2 * fat if is_female else 0.0,
         rib_drop=rng.normal(9.0, 1.2),
-        calcium=rng.normal(1.0, 0.12) - 0.003 * (age - 50),
+        bone_density=rng.normal(1.0, 0.12) - 0.003 * (age - 50),
     )
 
 
-def draw_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: float) -> Pose:
+def sample_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: float) -> Pose:
     """One view: position on the detector, inspiration and technique."""
-    ap = rng.random() < ap_share
-    inspiration = float(np.clip(rng.normal(0.84 if ap else 0.95, 0.07), 0.66, 1.05))
-    height = patient.lung_height * inspiration
+    is_ap = rng.random() < ap_share
+    inspiration = float(np.clip(rng.normal(0.84 if is_ap else 0.95, 0.07), 0.66, 1.05))
+    lung_height = patient.lung_height * inspiration
     # The operator opens the field to the chest: width and height of the chest fill this share of it.
-    span = rng.normal(0.72, 0.055) if ap else rng.normal(0.755, 0.05)
-    scale = size * min(span / (2 * patient.half_width), 0.97 / (height + 2))
-    wander = 1.5 if ap else 0.8
-    centre = np.array([0.5 + wander * rng.normal(0, 0.028), 0.475 + wander * rng.normal(0, 0.046)]) * size
-    tilt = rng.normal(0, 0.045 if ap else 0.015)
-    middle = scale * height / 2
-    origin = (float(centre[0] + np.sin(tilt) * middle), float(centre[1] - np.cos(tilt) * middle))
-    turn = rng.normal(0, 0.10 if ap else 0.04)
+    chest_share = rng.normal(0.72, 0.055) if is_ap else rng.normal(0.755, 0.05)
+    scale = size * min(chest_share / (2 * patient.half_width), 0.97 / (lung_height + 2))
+    position_scatter = 1.5 if is_ap else 0.8
+    centre = (
+        np.array([0.5 + position_scatter * rng.normal(0, 0.028), 0.475 + position_scatter * rng.normal(0, 0.046)])
+        * size
+    )
+    tilt = rng.normal(0, 0.045 if is_ap else 0.015)
+    apex_to_centre = scale * lung_height / 2
+    origin = (float(centre[0] + np.sin(tilt) * apex_to_centre), float(centre[1] - np.cos(tilt) * apex_to_centre))
+    turn = rng.normal(0, 0.10 if is_ap else 0.04)
     return Pose(
-        "AP" if ap else "PA",
+        "AP" if is_ap else "PA",
         inspiration,
-        rng.uniform(1.08, 1.25) if ap else 1.0,
-        rng.uniform(0.25, 1.0) if ap else rng.uniform(-0.1, 0.45),
-        rng.uniform(0, 0.5) if ap else rng.uniform(0.3, 1.0),
+        rng.uniform(1.08, 1.25) if is_ap else 1.0,
+        rng.uniform(0.25, 1.0) if is_ap else rng.uniform(-0.1, 0.45),
+        rng.uniform(0, 0.5) if is_ap else rng.uniform(0.3, 1.0),
         Projection(size, scale, origin, tilt, turn),
     )

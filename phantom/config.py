@@ -3,10 +3,10 @@
 from functools import cache
 from pathlib import Path
 
-from cxr.config import Strict, load
+from cxr.config import StrictModel, load_settings
 
 
-class PhantomConfig(Strict):
+class PhantomConfig(StrictModel):
     """What to make, how often each thing is seen, and how it is written; shares are 0..1."""
 
     train: int
@@ -42,4 +42,4 @@ SMOKE = {"train": 24, "test": 8, "size": 256, "positive_share": 0.5}
 @cache
 def default_config() -> PhantomConfig:
     """The numbers of config.yaml."""
-    return load(Path(__file__).with_name("config.yaml"), PhantomConfig)
+    return load_settings(Path(__file__).with_name("config.yaml"), PhantomConfig)

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phantom.geometry import Projection, blank, fill, ribbon, smooth_path, spread, stroke
+from phantom.geometry import (
+    Projection,
+    blur_to_float,
+    compute_ribbon_edges,
+    create_layer,
+    fill_outline,
+    smooth_path,
+    stroke_paths,
+)
 from phantom.lungs import Lung
 
 
@@ -16,35 +24,37 @@ class Bulla:
     outline: np.ndarray
 
 
-def draw_bullae(rng: np.random.Generator, lungs: list[Lung], rate: float) -> list[Bulla]:
+def sample_bullae(rng: np.random.Generator, lungs: list[Lung], rate: float) -> list[Bulla]:
     """Up to four bullae, mostly apical: round, thin-walled, without vessels, within the lung."""
     bullae = []
     for _ in range(rng.integers(1, 5) if rng.random() < rate else 0):
         lung = lungs[rng.integers(2)]
         angle, reach = rng.normal(-1.1, 0.6), rng.uniform(0.5, 0.75)
-        spread = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+        angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
         radius = rng.uniform(0.10, 0.24)
         centre = reach * np.array([np.cos(angle), np.sin(angle)])
-        ring = centre + radius * (1 + 0.1 * np.sin(2 * spread + rng.uniform(0, 6)))[:, None] * np.stack(
-            [np.cos(spread), np.sin(spread)], -1
+        outline = centre + radius * (1 + 0.1 * np.sin(2 * angles + rng.uniform(0, 6)))[:, None] * np.stack(
+            [np.cos(angles), np.sin(angles)], -1
         )
-        bullae.append(Bulla(lung.place(centre), lung.place(ring)))
+        bullae.append(Bulla(lung.map_disc_points(centre), lung.map_disc_points(outline)))
     return bullae
 
 
-def draw_walls(bullae: list[Bulla], view: Projection) -> np.ndarray:
+def draw_bulla_walls(bullae: list[Bulla], projection: Projection) -> np.ndarray:
     """The bullae's thin walls: uint8 [size, size]."""
-    layer = blank(view.size)
+    layer = create_layer(projection.size)
     for bulla in bullae:
-        stroke(layer, [view(np.concatenate([bulla.outline, bulla.outline[:1]]))], 0.06 * view.scale, 150)
+        stroke_paths(
+            layer, [projection(np.concatenate([bulla.outline, bulla.outline[:1]]))], 0.06 * projection.scale, 150
+        )
     return layer
 
 
 def draw_skin_folds(
-    rng: np.random.Generator, view: Projection, half_width: float, height: float, rate: float
+    rng: np.random.Generator, projection: Projection, half_width: float, height: float, rate: float
 ) -> np.ndarray:
     """Folds of skin: a density that rises towards an edge and drops there, in cm: float32 [size, size]."""
-    layer = np.zeros((view.size, view.size), np.float32)
+    layer = np.zeros((projection.size, projection.size), np.float32)
     for _ in range(rng.integers(1, 4) if rng.random() < rate else 0):
         side = rng.choice([-1, 1])
         x = half_width * (
@@ -52,17 +62,17 @@ def draw_skin_folds(
         )
         y = height * (np.array([0, 0.33, 0.66, 1]) * rng.uniform(0.4, 1.2) + rng.uniform(-0.15, 0.35))
         path = smooth_path(np.stack([x, y], -1))
-        layer += fold(view, path * (side, 1), rng.uniform(1.2, 4.0) * rng.choice([-1, 1])) * np.float32(
+        layer += draw_skin_fold(projection, path * (side, 1), rng.uniform(1.2, 4.0) * rng.choice([-1, 1])) * np.float32(
             rng.uniform(0.5, 1.5)
         )
     return layer
 
 
-def fold(view: Projection, path: np.ndarray, breadth: float) -> np.ndarray:
+def draw_skin_fold(projection: Projection, path: np.ndarray, breadth: float) -> np.ndarray:
     """One fold to one side of a path: 1 at the edge, 0 at its breadth (cm)."""
-    layer = blank(view.size)
-    fade = np.sin(np.linspace(0.05, np.pi - 0.05, len(path)))
+    layer = create_layer(projection.size)
+    taper = np.sin(np.linspace(0.05, np.pi - 0.05, len(path)))
     for k in range(8, 0, -1):
-        far, _ = ribbon(path, 2 * breadth * k / 8 * fade)
-        fill(layer, view(np.concatenate([path, far[::-1]])), 255 * (1 - (k - 1) / 8) ** 1.3)
-    return spread(layer, 0.06 * view.scale) / np.float32(255)
+        far_edge, _ = compute_ribbon_edges(path, 2 * breadth * k / 8 * taper)
+        fill_outline(layer, projection(np.concatenate([path, far_edge[::-1]])), 255 * (1 - (k - 1) / 8) ** 1.3)
+    return blur_to_float(layer, 0.06 * projection.scale) / np.float32(255)

@@ -4,60 +4,64 @@ import cv2
 import numpy as np
 
 from phantom.anatomy import Pose
-from phantom.geometry import enlarge
+from phantom.geometry import upsample_map
 
 
-def expose(rng: np.random.Generator, attenuation: np.ndarray, thick: bool, noise: float) -> np.ndarray:
+def compute_detector_signal(
+    rng: np.random.Generator, attenuation: np.ndarray, is_bedside: bool, noise: float
+) -> np.ndarray:
     """The detector's logarithmic signal (float32, large where little passes), with scatter and quantum noise."""
     size = len(attenuation)
     primary = cv2.exp(-attenuation)
     coarse = cv2.GaussianBlur(cv2.resize(primary, (64, 64), interpolation=cv2.INTER_AREA), (0, 0), 4)
-    scatter = rng.uniform(0.25, 0.6) if thick else rng.uniform(0.08, 0.3)  # a grid is rarely used at the bedside
-    arrived = (primary + np.float32(scatter) * np.minimum(enlarge(coarse, size), 0.4)) / np.float32(1 + scatter)
-    signal = -cv2.log(np.maximum(arrived, 1e-3))
-    return signal + grain(rng, size) * np.minimum(cv2.exp(0.5 * signal), 12) * np.float32(noise * rng.uniform(0.5, 1.6))
+    scatter = rng.uniform(0.25, 0.6) if is_bedside else rng.uniform(0.08, 0.3)  # a grid is rarely used at the bedside
+    intensity = (primary + np.float32(scatter) * np.minimum(upsample_map(coarse, size), 0.4)) / np.float32(1 + scatter)
+    signal = -cv2.log(np.maximum(intensity, 1e-3))
+    return signal + sample_quantum_noise(rng, size) * np.minimum(cv2.exp(0.5 * signal), 12) * np.float32(
+        noise * rng.uniform(0.5, 1.6)
+    )
 
 
-def grain(rng: np.random.Generator, size: int) -> np.ndarray:
+def sample_quantum_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     """White noise seen through the detector's blur: float32 [size, size], deviation about 1 at 1024."""
     # Its own stream: what is drawn next must not depend on the number of pixels.
-    own = np.random.default_rng(rng.integers(2**62))
-    white = np.empty((size, size), np.float32)
-    own.standard_normal(out=white, dtype=np.float32)
-    return cv2.GaussianBlur(white, (3, 3), 0.6) * np.float32(1.75 * (size / 1024) ** 0.5)
+    noise_rng = np.random.default_rng(rng.integers(2**62))
+    white_noise = np.empty((size, size), np.float32)
+    noise_rng.standard_normal(out=white_noise, dtype=np.float32)
+    return cv2.GaussianBlur(white_noise, (3, 3), 0.6) * np.float32(1.75 * (size / 1024) ** 0.5)
 
 
-def display(rng: np.random.Generator, signal: np.ndarray, field: tuple[slice, slice]) -> np.ndarray:
+def apply_display_curve(rng: np.random.Generator, signal: np.ndarray, field: tuple[slice, slice]) -> np.ndarray:
     """The film-like curve of a digital radiograph: float32 0..255, air dark."""
-    small = cv2.resize(signal[field], (96, 96), interpolation=cv2.INTER_AREA)
-    low, mid, high = np.percentile(small, [8, 50, 90])
-    dark = max(low - rng.uniform(0.15, 0.9) * (mid - low) - 0.2, small.min() + 0.1)  # open air stays black
-    light = high + rng.uniform(0.05, 0.6) * (high - mid) + 0.1
-    share = np.clip((signal - np.float32(dark)) / np.float32(light - dark), 0, 1.3)
+    thumbnail = cv2.resize(signal[field], (96, 96), interpolation=cv2.INTER_AREA)
+    low, mid, high = np.percentile(thumbnail, [8, 50, 90])
+    black_point = max(low - rng.uniform(0.15, 0.9) * (mid - low) - 0.2, thumbnail.min() + 0.1)  # open air stays black
+    white_point = high + rng.uniform(0.05, 0.6) * (high - mid) + 0.1
+    exposure_share = np.clip((signal - np.float32(black_point)) / np.float32(white_point - black_point), 0, 1.3)
     toe = rng.uniform(1.4, 3.0)
-    curve = share ** np.float32(rng.uniform(0.65, 1.15))
+    curve = exposure_share ** np.float32(rng.uniform(0.65, 1.15))
     curve = (1 - np.exp(-toe * curve)) / np.float32(1 - np.exp(-toe)) * 0.45 + curve * 0.55
-    top = rng.uniform(185, 240)
-    return curve * np.float32(top)
+    peak_gray = rng.uniform(185, 240)
+    return curve * np.float32(peak_gray)
 
 
-def sharpen(picture: np.ndarray, amount: float) -> np.ndarray:
+def sharpen_picture(picture: np.ndarray, amount: float) -> np.ndarray:
     """Unsharp masking, as computed radiography does by default; its width is a share of the image."""
-    blurred = enlarge(
+    blurred = upsample_map(
         cv2.GaussianBlur(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), (0, 0), 2.5), len(picture)
     )
     return cv2.addWeighted(picture, 1 + amount, blurred, -amount, 0)
 
 
-def collimate(rng: np.random.Generator, picture: np.ndarray, rate: float) -> None:
+def draw_collimation(rng: np.random.Generator, picture: np.ndarray, rate: float) -> None:
     """Shutters: borders left black, at times white, straight or a little askew."""
     size = len(picture)
     if rng.random() >= rate:
         return
-    near = rng.uniform(0, 0.07, 4) * (rng.random(4) < 0.6)
+    border_shares = rng.uniform(0, 0.07, 4) * (rng.random(4) < 0.6)
     skew = rng.normal(0, 0.008)
-    left, top, right, bottom = near[0], near[1], 1 - near[2], 1 - near[3]
-    field = (
+    left, top, right, bottom = border_shares[0], border_shares[1], 1 - border_shares[2], 1 - border_shares[3]
+    corners = (
         np.array(
             [
                 [left + skew, top - skew],
@@ -68,31 +72,33 @@ def collimate(rng: np.random.Generator, picture: np.ndarray, rate: float) -> Non
         )
         * size
     )
-    inside = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(inside, [np.round(field).astype(np.int32)], 1)
-    picture[inside == 0] = 245 if rng.random() < 0.2 else rng.uniform(0, 12)
+    field_mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(field_mask, [np.round(corners).astype(np.int32)], 1)
+    picture[field_mask == 0] = 245 if rng.random() < 0.2 else rng.uniform(0, 12)
 
 
-def mark(rng: np.random.Generator, picture: np.ndarray, pose: Pose) -> None:
+def draw_markers(rng: np.random.Generator, picture: np.ndarray, pose: Pose) -> None:
     """The side marker, and the bedside's label in AP."""
     size = len(picture)
-    left = rng.random() < 0.65
-    x = rng.uniform(0.86, 0.95) if left else rng.uniform(0.03, 0.09)
+    is_left_marker = rng.random() < 0.65
+    x = rng.uniform(0.86, 0.95) if is_left_marker else rng.uniform(0.03, 0.09)
     tilt = rng.normal(0, 12) + rng.choice([0, 0, 0, 90])
-    write(
+    draw_text(
         rng,
         picture,
-        "L" if left else "R",
+        "L" if is_left_marker else "R",
         (x * size, rng.uniform(0.05, 0.2) * size),
         rng.uniform(0.9, 1.7) * size / 1024,
         tilt,
     )
-    if pose.view == "AP" and rng.random() < 0.7:
+    if pose.view_position == "AP" and rng.random() < 0.7:
         text = str(rng.choice(["PORTABLE", "AP", "AP SUPINE", "ERECT", "SUPINE"]))
-        write(rng, picture, text, (rng.uniform(0.05, 0.8) * size, rng.uniform(0.02, 0.12) * size), 0.7 * size / 1024, 0)
+        draw_text(
+            rng, picture, text, (rng.uniform(0.05, 0.8) * size, rng.uniform(0.02, 0.12) * size), 0.7 * size / 1024, 0
+        )
 
 
-def write(rng, picture, text: str, place, scale: float, tilt: float) -> None:
+def draw_text(rng, picture, text: str, position, scale: float, tilt: float) -> None:
     """Bright letters, turned about their place."""
     size = len(picture)
     patch = np.zeros((int(260 * scale) + 4, int(260 * scale) + 4), np.uint8)
@@ -109,7 +115,7 @@ def write(rng, picture, text: str, place, scale: float, tilt: float) -> None:
         cv2.LINE_AA,
     )
     patch = cv2.warpAffine(patch, cv2.getRotationMatrix2D((middle, middle), tilt, 1), patch.shape[::-1])
-    x, y = (int(np.clip(p - middle, -middle / 2, size - middle)) for p in place)
+    x, y = (int(np.clip(coordinate - middle, -middle / 2, size - middle)) for coordinate in position)
     x, y = max(x, 0), max(y, 0)
-    part = picture[y : y + len(patch), x : x + len(patch)]
-    np.maximum(part, patch[: part.shape[0], : part.shape[1]].astype(np.float32) * 0.97, out=part)
+    region = picture[y : y + len(patch), x : x + len(patch)]
+    np.maximum(region, patch[: region.shape[0], : region.shape[1]].astype(np.float32) * 0.97, out=region)

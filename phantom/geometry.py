@@ -24,12 +24,14 @@ class Projection:
         cos, sin = np.cos(self.tilt) * self.scale, np.sin(self.tilt) * self.scale
         return np.stack([self.origin[0] + cos * x - sin * y, self.origin[1] + sin * x + cos * y], -1).astype(np.float32)
 
-    def at(self, size: int) -> "Projection":
+    def with_size(self, size: int) -> "Projection":
         """The same view on a grid of another size."""
-        k = size / self.size
-        return Projection(size, self.scale * k, (self.origin[0] * k, self.origin[1] * k), self.tilt, self.turn)
+        ratio = size / self.size
+        return Projection(
+            size, self.scale * ratio, (self.origin[0] * ratio, self.origin[1] * ratio), self.tilt, self.turn
+        )
 
-    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+    def compute_patient_grid(self) -> tuple[np.ndarray, np.ndarray]:
         """The patient's x and y (cm) at every pixel: two float32 arrays [size, size]."""
         u = np.arange(self.size, dtype=np.float32)[None] + 0.5 - self.origin[0]
         v = np.arange(self.size, dtype=np.float32)[:, None] + 0.5 - self.origin[1]
@@ -48,64 +50,64 @@ def smooth_outline(corners: np.ndarray, per_corner: int = 12) -> np.ndarray:
 def smooth_path(corners, n: int = 24) -> np.ndarray:
     """An open Catmull-Rom curve through the corners: points [about n, 2]."""
     corners = np.asarray(corners, np.float64)
-    ends = np.concatenate([2 * corners[:1] - corners[1:2], corners, 2 * corners[-1:] - corners[-2:-1]])
-    per = max(2, n // (len(corners) - 1))
-    curve = smooth_outline(ends, per)[per : -2 * per]
+    extended_corners = np.concatenate([2 * corners[:1] - corners[1:2], corners, 2 * corners[-1:] - corners[-2:-1]])
+    points_per_corner = max(2, n // (len(corners) - 1))
+    curve = smooth_outline(extended_corners, points_per_corner)[points_per_corner : -2 * points_per_corner]
     return np.concatenate([curve, corners[-1:]])
 
 
-def ribbon(path: np.ndarray, width) -> tuple[np.ndarray, np.ndarray]:
+def compute_ribbon_edges(path: np.ndarray, width) -> tuple[np.ndarray, np.ndarray]:
     """The two edges, each [n, 2], of a band of that width about a path [n, 2]."""
-    along = np.gradient(path, axis=0)
-    across = np.stack([-along[:, 1], along[:, 0]], -1) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-6)
-    half = np.broadcast_to(np.asarray(width, np.float64) / 2, len(path))[:, None]
-    return path + across * half, path - across * half
+    tangent = np.gradient(path, axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], -1) / (np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-6)
+    half_width = np.broadcast_to(np.asarray(width, np.float64) / 2, len(path))[:, None]
+    return path + normal * half_width, path - normal * half_width
 
 
-def circle(n: int) -> np.ndarray:
+def sample_unit_circle(n: int) -> np.ndarray:
     """Points [n, 2] on the unit circle."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def area(outline: np.ndarray) -> float:
+def compute_polygon_area(outline: np.ndarray) -> float:
     """The area that a closed outline [n, 2] encloses."""
     x, y = outline[:, 0], outline[:, 1]
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
-def fixed(points: np.ndarray) -> np.ndarray:
+def to_fixed_point(points: np.ndarray) -> np.ndarray:
     """Pixels in OpenCV's fixed-point form; its pixel centres lie at whole numbers, ours at halves."""
     return np.round((points - 0.5) * (1 << SUBPIXEL)).astype(np.int32)
 
 
-def blank(size: int) -> np.ndarray:
+def create_layer(size: int) -> np.ndarray:
     """An empty drawing layer: uint8 [size, size]."""
     return np.zeros((size, size), np.uint8)
 
 
-def fill(layer: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
+def fill_outline(layer: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
     """Fills an outline given in pixels, with smooth edges."""
-    cv2.fillPoly(layer, [fixed(outline)], int(value), cv2.LINE_AA, SUBPIXEL)
+    cv2.fillPoly(layer, [to_fixed_point(outline)], int(value), cv2.LINE_AA, SUBPIXEL)
 
 
-def stroke(layer: np.ndarray, paths, width: float, value: float = 255) -> None:
+def stroke_paths(layer: np.ndarray, paths, width: float, value: float = 255) -> None:
     """Draws paths (each [n, 2], pixels); a line thinner than a pixel is drawn fainter instead."""
     value *= min(1.0, max(width, 0.0))
-    paths = list(fixed(paths)) if isinstance(paths, np.ndarray) else [fixed(path) for path in paths]
+    paths = list(to_fixed_point(paths)) if isinstance(paths, np.ndarray) else [to_fixed_point(path) for path in paths]
     cv2.polylines(layer, paths, False, round(value), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
 
 
-def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
+def blur_layer(layer: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; below a third of a pixel there is nothing to blur."""
     return layer if sigma < 0.33 else cv2.GaussianBlur(layer, (0, 0), sigma)
 
 
-def spread(layer: np.ndarray, sigma: float) -> np.ndarray:
+def blur_to_float(layer: np.ndarray, sigma: float) -> np.ndarray:
     """A drawn layer, softened: float32, 0..255."""
-    return soften(layer, sigma).astype(np.float32)
+    return blur_layer(layer, sigma).astype(np.float32)
 
 
-def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+def upsample_map(image: np.ndarray, size: int) -> np.ndarray:
     """A smooth map on a finer grid."""
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -8,7 +8,7 @@ from phantom.anatomy import Patient, Pose
 from phantom.geometry import smooth_outline
 
 # Lateral wall, in shares of (half_width, height), from the apex down to the costophrenic angle.
-WALL = np.array(
+LATERAL_WALL = np.array(
     [
         [0.38, 0.0],
         [0.52, 0.025],
@@ -21,7 +21,7 @@ WALL = np.array(
         [0.975, 1.0],
     ]
 )
-RIGHT_MEDIAL = np.array(
+RIGHT_MEDIAL_BORDER = np.array(
     [
         [0.25, 0.93],
         [0.31, 0.84],
@@ -43,46 +43,46 @@ class Lung:
     side: int
     hilum: np.ndarray
     cavity: np.ndarray  # the pleural cavity, which a healthy lung fills
-    free: np.ndarray  # [n] 0..1: how freely each point leaves the wall; hilum and ligament hold
+    mobility: np.ndarray  # [n] 0..1: how freely each point leaves the wall; hilum and ligament hold
     surface: np.ndarray  # the visceral pleura: equal to the cavity unless there is a pneumothorax
 
     @property
-    def lateral(self) -> np.ndarray:
+    def lateral_offsets(self) -> np.ndarray:
         """Offsets from the hilum with x counted laterally: [n, 2] cm."""
         return (self.cavity - self.hilum) * (self.side, 1)
 
-    def place(self, disc: np.ndarray) -> np.ndarray:
+    def map_disc_points(self, disc: np.ndarray) -> np.ndarray:
         """Points of the unit disc [..., 2] (x lateral, y down) on the lung as it lies: cm."""
-        edge = (self.surface - self.hilum) * (self.side, 1)
-        angle = np.arctan2(edge[:, 1], edge[:, 0])
+        edge_offsets = (self.surface - self.hilum) * (self.side, 1)
+        angle = np.arctan2(edge_offsets[:, 1], edge_offsets[:, 0])
         order = np.argsort(angle)
-        reach = np.interp(
-            np.arctan2(disc[..., 1], disc[..., 0]), angle[order], np.hypot(*edge.T)[order], period=2 * np.pi
+        edge_distance = np.interp(
+            np.arctan2(disc[..., 1], disc[..., 0]), angle[order], np.hypot(*edge_offsets.T)[order], period=2 * np.pi
         )
-        return self.hilum + disc * reach[..., None] * (self.side, 1)
+        return self.hilum + disc * edge_distance[..., None] * (self.side, 1)
 
-    def retract(self, share: np.ndarray) -> "Lung":
+    def retract_surface(self, share: np.ndarray) -> "Lung":
         """The lung drawn towards its hilum by a share [n] of each outline point's distance."""
         return replace(self, surface=self.hilum + (self.cavity - self.hilum) * (1 - share[:, None]))
 
 
-def wall_at(patient: Patient, pose: Pose, y) -> np.ndarray:
+def compute_wall_distance(patient: Patient, pose: Pose, y) -> np.ndarray:
     """The inner chest wall's distance from the midline (cm) at heights y (cm)."""
     height = patient.lung_height * pose.inspiration
-    return patient.half_width * np.interp(np.asarray(y) / height, WALL[:, 1], WALL[:, 0], right=0.97)
+    return patient.half_width * np.interp(np.asarray(y) / height, LATERAL_WALL[:, 1], LATERAL_WALL[:, 0], right=0.97)
 
 
-def heart_border(patient: Patient, pose: Pose) -> np.ndarray:
+def build_heart_border(patient: Patient, pose: Pose) -> np.ndarray:
     """The left mediastinal border from the cardiophrenic angle up to the aortic knob and the apex, in shares."""
-    apex = min(patient.heart * pose.magnification, 0.78)
-    knob = patient.knob * pose.magnification
+    heart_apex = min(patient.heart_extent * pose.heart_magnification, 0.78)
+    knob = patient.aortic_knob_extent * pose.heart_magnification
     return np.array(
         [
-            [apex * 0.95, 0.93],
-            [apex, 0.86],
-            [apex * 0.94, 0.77],
-            [apex * 0.76, 0.65],
-            [apex * 0.42 + 0.12, 0.54],
+            [heart_apex * 0.95, 0.93],
+            [heart_apex, 0.86],
+            [heart_apex * 0.94, 0.77],
+            [heart_apex * 0.76, 0.65],
+            [heart_apex * 0.42 + 0.12, 0.54],
             [0.27, 0.46],
             [0.245, 0.40],
             [knob, 0.335],
@@ -94,33 +94,38 @@ def heart_border(patient: Patient, pose: Pose) -> np.ndarray:
     )
 
 
-def draw_lungs(
-    rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, flatten: tuple[float, float]
+def sample_lungs(
+    rng: np.random.Generator, patient: Patient, pose: Pose, shift: float, dome_flattening: tuple[float, float]
 ) -> list[Lung]:
-    """Right and left lung; shift moves the mediastinum (cm), flatten presses each dome down (0..1)."""
-    dome = rng.uniform(0.10, 0.19) * (1.15 - 0.4 * (pose.inspiration - 0.8))
-    size = np.array([patient.half_width, patient.lung_height * pose.inspiration])
+    """Right and left lung; shift moves the mediastinum (cm), dome_flattening presses each dome down (0..1)."""
+    dome_height = rng.uniform(0.10, 0.19) * (1.15 - 0.4 * (pose.inspiration - 0.8))
+    lung_size = np.array([patient.half_width, patient.lung_height * pose.inspiration])
     lungs = []
-    for side, border, flat in ((-1, RIGHT_MEDIAL, flatten[0]), (1, heart_border(patient, pose), flatten[1])):
-        rise = (dome + (0.035 if side < 0 else 0.0) + rng.normal(0, 0.01)) * (1 - flat)
-        inner = border[0, 0]
-        base = np.array(
+    for side, border, flattening in (
+        (-1, RIGHT_MEDIAL_BORDER, dome_flattening[0]),
+        (1, build_heart_border(patient, pose), dome_flattening[1]),
+    ):
+        dome_rise = (dome_height + (0.035 if side < 0 else 0.0) + rng.normal(0, 0.01)) * (1 - flattening)
+        medial_x = border[0, 0]
+        diaphragm = np.array(
             [
-                [0.93, 0.985 - 0.25 * rise],
-                [0.86, 1 - 0.62 * rise],
-                [inner + 0.55 * (0.93 - inner), 1 - rise],
-                [inner + 0.22 * (0.93 - inner), 1 - rise],
+                [0.93, 0.985 - 0.25 * dome_rise],
+                [0.86, 1 - 0.62 * dome_rise],
+                [medial_x + 0.55 * (0.93 - medial_x), 1 - dome_rise],
+                [medial_x + 0.22 * (0.93 - medial_x), 1 - dome_rise],
             ]
         )
         border = border.copy()
-        border[0, 1] = 1 - 0.94 * rise
+        border[0, 1] = 1 - 0.94 * dome_rise
         border = border[np.r_[True, border[1:, 1] < border[0, 1] - 0.03]]
-        wall = WALL + np.array([1.0, 0.4]) * rng.normal(0, 0.008, WALL.shape)
-        corners = np.concatenate([wall, wall[-1:], base, border]) * size * (side, 1)
-        corners[len(wall) + 3 : -1, 0] += shift
-        hilum = np.array([0.36 if side < 0 else 0.34, 0.45 if side < 0 else 0.425]) * size * (side, 1) + (shift, 0)
+        wall_corners = LATERAL_WALL + np.array([1.0, 0.4]) * rng.normal(0, 0.008, LATERAL_WALL.shape)
+        corners = np.concatenate([wall_corners, wall_corners[-1:], diaphragm, border]) * lung_size * (side, 1)
+        corners[len(wall_corners) + 3 : -1, 0] += shift
+        hilum = np.array([0.36 if side < 0 else 0.34, 0.45 if side < 0 else 0.425]) * lung_size * (side, 1) + (shift, 0)
         outline = smooth_outline(corners)
-        grip = np.r_[0.5, np.ones(len(wall)), 1, 1, 0.9, 0.4, np.zeros(len(border) - 1), 0.2]
-        free = np.interp(np.arange(len(outline)) / 12, np.arange(len(grip) + 1), np.r_[grip, 0.5])
-        lungs.append(Lung(side, hilum, outline, free, outline))
+        corner_mobility = np.r_[0.5, np.ones(len(wall_corners)), 1, 1, 0.9, 0.4, np.zeros(len(border) - 1), 0.2]
+        mobility = np.interp(
+            np.arange(len(outline)) / 12, np.arange(len(corner_mobility) + 1), np.r_[corner_mobility, 0.5]
+        )
+        lungs.append(Lung(side, hilum, outline, mobility, outline))
     return lungs

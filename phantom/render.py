@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from phantom import bones, confusers, devices, exposure, pneumothorax, soft_tissue, vessels
-from phantom.anatomy import Patient, Pose, draw_patient, draw_pose
+from phantom.anatomy import Patient, Pose, sample_patient, sample_pose
 from phantom.config import PhantomConfig, default_config
-from phantom.geometry import Projection, enlarge, spread, stroke
-from phantom.lungs import Lung, draw_lungs
+from phantom.geometry import Projection, blur_to_float, stroke_paths, upsample_map
+from phantom.lungs import Lung, sample_lungs
 
-TISSUE = 0.19  # attenuation of soft tissue at about 80 keV, 1/cm
-AERATED = 0.26  # density of aerated lung against tissue
+TISSUE_ATTENUATION = 0.19  # attenuation of soft tissue at about 80 keV, 1/cm
+AERATED_DENSITY = 0.26  # density of aerated lung against tissue
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Phantom:
     box: tuple[float, float, float, float]
     age: int
     sex: str
-    view: str
-    chest_tube: bool
+    view_position: str
+    has_chest_tube: bool
     kind: str  # '', or apical, lateral, basal, tension; two joined by '+'
 
     @property
@@ -32,133 +32,168 @@ class Phantom:
         return bool(self.mask.any())
 
 
-def stream(topic: int, *key: int) -> np.random.Generator:
+def keyed_rng(topic: int, *key: int) -> np.random.Generator:
     """Randomness of its own for each topic, so that a change in one leaves the others as they were."""
     return np.random.default_rng([*key, topic])
 
 
-def render(
+def render_phantom(
     seed: int,
-    patient: int,
-    view: int,
+    patient_number: int,
+    image_number: int,
     size: int = 1024,
     positive: bool | None = None,
     config: PhantomConfig | None = None,
 ) -> Phantom:
     """One image of a patient: size x size pixels; `positive` overrides the drawn label, the rest stays the same."""
     config = config or default_config()
-    person = draw_patient(stream(0, seed, patient))
-    key = (seed, patient, view + 1)
-    pose = draw_pose(stream(1, *key), person, size, config.ap_share)
-    airs = draw_airs(stream(2, *key), positive, config)
-    shift, flatten = tension(airs)
-    lungs = draw_lungs(stream(3, *key), person, pose, shift, flatten)
-    cm2 = (size / pose.projection.scale) ** 2
-    for air in airs:
+    patient = sample_patient(keyed_rng(0, seed, patient_number))
+    image_key = (seed, patient_number, image_number + 1)
+    pose = sample_pose(keyed_rng(1, *image_key), patient, size, config.ap_share)
+    pneumothoraces = choose_pneumothoraces(keyed_rng(2, *image_key), positive, config)
+    shift, dome_flattening = compute_tension_effects(pneumothoraces)
+    lungs = sample_lungs(keyed_rng(3, *image_key), patient, pose, shift, dome_flattening)
+    image_area = (size / pose.projection.scale) ** 2
+    for air in pneumothoraces:
         index = (air.side + 1) // 2
-        lungs[index] = pneumothorax.collapse(lungs[index], air, air.share * cm2)
-    mask = pneumothorax.mask_of(lungs, pose.projection)
-    foreign, drawn = devices.draw_devices(stream(11, *key), person, pose, pose.projection)
-    attenuation = attenuate(seed, patient, key, person, pose, lungs, shift, float(mask.mean()), foreign, config)
+        lungs[index] = pneumothorax.collapse_lung(lungs[index], air, air.share * image_area)
+    mask = pneumothorax.draw_air_mask(lungs, pose.projection)
+    device_attenuation, drawn_devices = devices.draw_devices(keyed_rng(11, *image_key), patient, pose, pose.projection)
+    attenuation = compute_attenuation(
+        seed, patient_number, image_key, patient, pose, lungs, shift, float(mask.mean()), device_attenuation, config
+    )
     return Phantom(
-        photograph(key, attenuation, pose, config), mask, chest_box(lungs, pose), person.age, person.sex, pose.view,
-        devices.chest_tube in drawn, "+".join(a.kind for a in airs),
+        expose_image(image_key, attenuation, pose, config), mask, compute_chest_box(lungs, pose),
+        patient.age, patient.sex, pose.view_position,
+        devices.draw_chest_tube in drawn_devices, "+".join(air.kind for air in pneumothoraces),
     )  # fmt: skip
 
 
-def draw_airs(
+def choose_pneumothoraces(
     rng: np.random.Generator, positive: bool | None, config: PhantomConfig
 ) -> list[pneumothorax.Pneumothorax]:
     """The pneumothoraces of one image, none in most."""
-    drawn = rng.random() < config.positive_share
-    airs = pneumothorax.draw_pneumothoraces(rng, config.least_share, config.most_share, config.both_sides)
-    return airs if (drawn if positive is None else positive) else []
+    is_positive = rng.random() < config.positive_share
+    pneumothoraces = pneumothorax.sample_pneumothoraces(rng, config.least_share, config.most_share, config.both_sides)
+    return pneumothoraces if (is_positive if positive is None else positive) else []
 
 
-def tension(airs: list[pneumothorax.Pneumothorax]) -> tuple[float, tuple[float, float]]:
+def compute_tension_effects(pneumothoraces: list[pneumothorax.Pneumothorax]) -> tuple[float, tuple[float, float]]:
     """How far the mediastinum is pushed (cm, to the image's right) and how flat each dome is pressed."""
-    shift, flatten = 0.0, [0.0, 0.0]
-    for air in airs:
+    shift, dome_flattening = 0.0, [0.0, 0.0]
+    for air in pneumothoraces:
         if air.kind == "tension":
             shift -= air.side * min(0.8 + 30 * air.share, 2.8)
-            flatten[(air.side + 1) // 2] = min(8 * air.share, 0.55)
-    return shift, (flatten[0], flatten[1])
+            dome_flattening[(air.side + 1) // 2] = min(8 * air.share, 0.55)
+    return shift, (dome_flattening[0], dome_flattening[1])
 
 
-def attenuate(
-    seed, patient, key, person: Patient, pose: Pose, lungs: list[Lung], shift: float, aired: float,
-    foreign: np.ndarray, config,
+def compute_attenuation(
+    seed, patient_number, image_key, patient: Patient, pose: Pose, lungs: list[Lung], shift: float, air_share: float,
+    device_attenuation: np.ndarray, config,
 ) -> np.ndarray:  # fmt: skip
     """The line integral of attenuation through the patient: float32 [size, size]."""
-    full, half = pose.projection, pose.projection.at(pose.projection.size // 2)
-    bullae = confusers.draw_bullae(stream(4, *key), lungs, config.bullae)
-    expanded = soft_tissue.inside([one.surface for one in lungs], half)
-    hidden = min(stream(20, *key).uniform(*config.overlap) + config.overlap_rise * min(aired / 0.04, 1), 0.95)
-    lung = expanded + hidden * (soft_tissue.inside([one.cavity for one in lungs], half) - expanded)
+    projection, half_projection = pose.projection, pose.projection.with_size(pose.projection.size // 2)
+    bullae = confusers.sample_bullae(keyed_rng(4, *image_key), lungs, config.bullae)
+    expanded_coverage = soft_tissue.compute_coverage([lung.surface for lung in lungs], half_projection)
+    overlap = min(
+        keyed_rng(20, *image_key).uniform(*config.overlap) + config.overlap_rise * min(air_share / 0.04, 1), 0.95
+    )
+    lung_coverage = expanded_coverage + overlap * (
+        soft_tissue.compute_coverage([lung.cavity for lung in lungs], half_projection) - expanded_coverage
+    )
     for bulla in bullae:
-        within = 1 - 0.55 * soft_tissue.inside([bulla.outline], half)
-        lung, expanded = lung * within, expanded * within
-    total = enlarge(smooth_part(key, person, pose, lungs, shift, lung, expanded, half, config), full.size)
-    trees = [vessels.grow(stream(5 + k, seed, patient, 0)) for k in range(2)]
-    fine = vessels.draw_vessels(lungs, trees, full, stream(7, *key).uniform(0.7, 1.25))
-    total += fine * enlarge(np.minimum(expanded + 0.15, 1), full.size) * np.float32(TISSUE)
-    total += bones.draw_ribs(stream(8, seed, patient, 0), person, pose, full)
-    total += bones.draw_shoulders(stream(9, *key), person, pose, full)
-    total += bones.draw_spine(stream(10, seed, patient, 0), person, pose, full)
-    total += foreign
-    return total + thin_lines(lungs, bullae, full)
+        bulla_factor = 1 - 0.55 * soft_tissue.compute_coverage([bulla.outline], half_projection)
+        lung_coverage, expanded_coverage = lung_coverage * bulla_factor, expanded_coverage * bulla_factor
+    attenuation = upsample_map(
+        compute_smooth_attenuation(
+            image_key, patient, pose, lungs, shift, lung_coverage, expanded_coverage, half_projection, config
+        ),
+        projection.size,
+    )
+    trees = [vessels.grow_vessel_tree(keyed_rng(5 + k, seed, patient_number, 0)) for k in range(2)]
+    vessel_thickness = vessels.draw_vessels(lungs, trees, projection, keyed_rng(7, *image_key).uniform(0.7, 1.25))
+    attenuation += (
+        vessel_thickness
+        * upsample_map(np.minimum(expanded_coverage + 0.15, 1), projection.size)
+        * np.float32(TISSUE_ATTENUATION)
+    )
+    attenuation += bones.draw_ribs(keyed_rng(8, seed, patient_number, 0), patient, pose, projection)
+    attenuation += bones.draw_shoulders(keyed_rng(9, *image_key), patient, pose, projection)
+    attenuation += bones.draw_spine(keyed_rng(10, seed, patient_number, 0), patient, pose, projection)
+    attenuation += device_attenuation
+    return attenuation + draw_thin_lines(lungs, bullae, projection)
 
 
-def smooth_part(
-    key, person, pose, lungs, shift, lung: np.ndarray, expanded: np.ndarray, view: Projection, config
+def compute_smooth_attenuation(
+    image_key,
+    patient,
+    pose,
+    lungs,
+    shift,
+    lung_coverage: np.ndarray,
+    expanded_coverage: np.ndarray,
+    projection: Projection,
+    config,
 ) -> np.ndarray:
     """Attenuation of everything without fine detail, at a coarser grid: float32 [view.size, view.size]."""
-    rng = stream(12, *key)
-    quarter = view.at(view.size // 2)
-    cavity = soft_tissue.draw_cavity(lungs, person, view)
-    density = AERATED * rng.uniform(0.85, 1.2) * (1.12 if pose.view == "AP" else 1.0)
-    texture = soft_tissue.draw_texture(stream(13, *key), view.size) * np.float32(rng.uniform(0.04, 0.09))
-    tissue = enlarge(
-        soft_tissue.draw_torso(stream(14, *key), person, pose, quarter)
-        - soft_tissue.draw_recesses(lungs, person, pose, quarter)
-        + vessels.draw_hila(stream(15, *key), lungs, quarter),
-        view.size,
+    rng = keyed_rng(12, *image_key)
+    quarter_projection = projection.with_size(projection.size // 2)
+    cavity_thickness = soft_tissue.draw_cavity(lungs, patient, projection)
+    density = AERATED_DENSITY * rng.uniform(0.85, 1.2) * (1.12 if pose.view_position == "AP" else 1.0)
+    texture = soft_tissue.sample_texture(keyed_rng(13, *image_key), projection.size) * np.float32(
+        rng.uniform(0.04, 0.09)
     )
-    extra = soft_tissue.draw_disease(stream(16, *key), lungs, person, pose, view, config.disease)
-    tissue += cavity * (density * (lung + expanded * texture) - 1) + extra * lung
-    tissue -= soft_tissue.draw_bowel(stream(17, *key), person, pose, view)
-    rate = config.skin_folds[pose.view == "AP"]
-    tissue += confusers.draw_skin_folds(
-        stream(18, *key), view, person.half_width, person.lung_height * pose.inspiration, rate
+    tissue_thickness = upsample_map(
+        soft_tissue.draw_torso(keyed_rng(14, *image_key), patient, pose, quarter_projection)
+        - soft_tissue.draw_recesses(lungs, patient, pose, quarter_projection)
+        + vessels.draw_hila(keyed_rng(15, *image_key), lungs, quarter_projection),
+        projection.size,
     )
-    tissue -= enlarge(soft_tissue.draw_airways(lungs, person, pose, quarter, shift), view.size)
-    return np.maximum(tissue, 0) * np.float32(TISSUE)
+    disease_thickness = soft_tissue.draw_disease(
+        keyed_rng(16, *image_key), lungs, patient, pose, projection, config.disease
+    )
+    tissue_thickness += (
+        cavity_thickness * (density * (lung_coverage + expanded_coverage * texture) - 1)
+        + disease_thickness * lung_coverage
+    )
+    tissue_thickness -= soft_tissue.draw_bowel(keyed_rng(17, *image_key), patient, pose, projection)
+    fold_rate = config.skin_folds[pose.view_position == "AP"]
+    tissue_thickness += confusers.draw_skin_folds(
+        keyed_rng(18, *image_key), projection, patient.half_width, patient.lung_height * pose.inspiration, fold_rate
+    )
+    tissue_thickness -= upsample_map(
+        soft_tissue.draw_airways(lungs, patient, pose, quarter_projection, shift), projection.size
+    )
+    return np.maximum(tissue_thickness, 0) * np.float32(TISSUE_ATTENUATION)
 
 
-def thin_lines(lungs: list[Lung], bullae: list[confusers.Bulla], view: Projection) -> np.ndarray:
+def draw_thin_lines(lungs: list[Lung], bullae: list[confusers.Bulla], projection: Projection) -> np.ndarray:
     """Visceral pleura and the walls of bullae: float32 [size, size]."""
-    layer = confusers.draw_walls(bullae, view)
+    layer = confusers.draw_bulla_walls(bullae, projection)
     for lung in lungs:
-        stroke(layer, [view(line) for line in pneumothorax.pleural_line(lung)], 0.07 * view.scale, 200)
-    return spread(layer, 0.025 * view.scale) * (0.48 / 255)
+        stroke_paths(
+            layer, [projection(line) for line in pneumothorax.trace_pleural_line(lung)], 0.07 * projection.scale, 200
+        )
+    return blur_to_float(layer, 0.025 * projection.scale) * (0.48 / 255)
 
 
-def photograph(key, attenuation: np.ndarray, pose: Pose, config: PhantomConfig) -> np.ndarray:
+def expose_image(image_key, attenuation: np.ndarray, pose: Pose, config: PhantomConfig) -> np.ndarray:
     """Exposure, display and borders: uint8 [size, size]."""
-    rng, size = stream(19, *key), len(attenuation)
-    signal = exposure.expose(rng, attenuation, pose.view == "AP", config.noise)
-    edge = int(0.08 * size)
-    picture = exposure.display(rng, signal, (slice(edge, size - edge), slice(edge, size - edge)))
-    picture = exposure.sharpen(picture, rng.uniform(0.0, 0.5))
-    exposure.mark(rng, picture, pose)
-    exposure.collimate(rng, picture, config.collimation)
+    rng, size = keyed_rng(19, *image_key), len(attenuation)
+    signal = exposure.compute_detector_signal(rng, attenuation, pose.view_position == "AP", config.noise)
+    margin = int(0.08 * size)
+    picture = exposure.apply_display_curve(rng, signal, (slice(margin, size - margin), slice(margin, size - margin)))
+    picture = exposure.sharpen_picture(picture, rng.uniform(0.0, 0.5))
+    exposure.draw_markers(rng, picture, pose)
+    exposure.draw_collimation(rng, picture, config.collimation)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def chest_box(lungs: list[Lung], pose: Pose) -> tuple[float, float, float, float]:
+def compute_chest_box(lungs: list[Lung], pose: Pose) -> tuple[float, float, float, float]:
     """The box a reader draws: the rib cage from the apices to the costophrenic angles, cut at the image's border."""
-    points = np.concatenate([pose.projection(one.cavity) for one in lungs])
+    points = np.concatenate([pose.projection(lung.cavity) for lung in lungs])
     margin = 0.8 * pose.projection.scale
     low, high = points.min(0) - margin, np.add(points.max(0), (margin, 0.6 * margin))
     size = pose.projection.size
-    return tuple(float(v) for v in np.clip([*low, *high], 0, size))
+    return tuple(float(edge) for edge in np.clip([*low, *high], 0, size))

@@ -2,69 +2,84 @@
 
 import numpy as np
 
-from phantom.geometry import Projection, blank, smooth_path, soften, spread, stroke
+from phantom.geometry import Projection, blur_layer, blur_to_float, create_layer, smooth_path, stroke_paths
 from phantom.lungs import Lung
 
 # Diameter (cm), length (share of the lung) and visibility of each order of branches.
-ORDERS = ((0.62, 0.26, 1.2), (0.40, 0.22, 1.7), (0.26, 0.19, 2.2), (0.17, 0.16, 2.6), (0.11, 0.13, 3.0))
+BRANCH_ORDERS = ((0.62, 0.26, 1.2), (0.40, 0.22, 1.7), (0.26, 0.19, 2.2), (0.17, 0.16, 2.6), (0.11, 0.13, 3.0))
 
 
-def grow(rng: np.random.Generator, trunks: int = 9) -> list[np.ndarray]:
+def grow_vessel_tree(rng: np.random.Generator, trunks: int = 9) -> list[np.ndarray]:
     """Branches in the unit disc (x lateral, y down): one array [branches, 6, 2] for each order."""
     heading = np.linspace(-1.75, 1.75, trunks) + rng.normal(0, 0.12, trunks)
     start = 0.05 * np.stack([np.cos(heading), np.sin(heading)], -1)
     orders = []
-    for _, length, _ in ORDERS:
-        branch, heading = extend(rng, start, heading, length)
+    for _, length, _ in BRANCH_ORDERS:
+        branch, heading = extend_branches(rng, start, heading, length)
         orders.append(branch)
-        start, heading = fork(rng, branch, heading)
+        start, heading = fork_branches(rng, branch, heading)
     return orders
 
 
-def extend(rng, start, heading, length) -> tuple[np.ndarray, np.ndarray]:
+def extend_branches(rng, start, heading, length) -> tuple[np.ndarray, np.ndarray]:
     """Curved branches [n, 6, 2] from start points [n, 2], and their headings at the tip [n]."""
     n = len(start)
     bend = rng.normal(0, 0.28, n)[:, None] * np.linspace(0, 1, 5) + rng.normal(0, 0.10, (n, 5))
-    turn = heading[:, None] + bend
+    direction = heading[:, None] + bend
     step = (length * rng.uniform(0.7, 1.3, n) / 5)[:, None, None]
-    path = np.concatenate([np.zeros((n, 1, 2)), np.cumsum(step * np.stack([np.cos(turn), np.sin(turn)], -1), 1)], 1)
-    return start[:, None] + path, turn[:, -1]
+    path = np.concatenate(
+        [np.zeros((n, 1, 2)), np.cumsum(step * np.stack([np.cos(direction), np.sin(direction)], -1), 1)], 1
+    )
+    return start[:, None] + path, direction[:, -1]
 
 
-def fork(rng, branch, heading) -> tuple[np.ndarray, np.ndarray]:
+def fork_branches(rng, branch, heading) -> tuple[np.ndarray, np.ndarray]:
     """Two children at each tip and one on the way; those outside the lung are dropped."""
     n = len(branch)
-    spread = rng.uniform(0.2, 0.6, (n, 3)) * (1, -1, 1)
-    spread[:, 2] *= rng.choice([-1.6, 1.6], n)
+    fork_angles = rng.uniform(0.2, 0.6, (n, 3)) * (1, -1, 1)
+    fork_angles[:, 2] *= rng.choice([-1.6, 1.6], n)
     start = np.concatenate([branch[:, 5], branch[:, 5], branch[np.arange(n), rng.integers(2, 5, n)]])
-    heading = (heading[:, None] + spread).T.ravel()
-    keep = np.hypot(*start.T) < 0.93
-    return start[keep], heading[keep]
+    heading = (heading[:, None] + fork_angles).T.ravel()
+    is_inside = np.hypot(*start.T) < 0.93
+    return start[is_inside], heading[is_inside]
 
 
-def draw_vessels(lungs: list[Lung], trees: list[list[np.ndarray]], view: Projection, strength: float) -> np.ndarray:
+def draw_vessels(
+    lungs: list[Lung], trees: list[list[np.ndarray]], projection: Projection, strength: float
+) -> np.ndarray:
     """Tissue thickness of the vessels (cm): float32 [size, size]."""
-    thickness = np.zeros((view.size, view.size), np.float32)
-    for order, (diameter, _, visible) in enumerate(ORDERS):
-        layer = blank(view.size)
+    thickness = np.zeros((projection.size, projection.size), np.float32)
+    for order, (diameter, _, visibility) in enumerate(BRANCH_ORDERS):
+        layer = create_layer(projection.size)
         for lung, tree in zip(lungs, trees, strict=True):
-            stroke(layer, view(lung.place(clip(tree[order]))), diameter * view.scale)
-        thickness += soften(layer, 0.22 * diameter * view.scale) * np.float32(strength * visible * diameter / 255)
+            stroke_paths(
+                layer, projection(lung.map_disc_points(clip_to_pleura(tree[order]))), diameter * projection.scale
+            )
+        thickness += blur_layer(layer, 0.22 * diameter * projection.scale) * np.float32(
+            strength * visibility * diameter / 255
+        )
     return thickness
 
 
-def clip(branches: np.ndarray) -> np.ndarray:
+def clip_to_pleura(branches: np.ndarray) -> np.ndarray:
     """Branches [n, 6, 2] kept within the pleura."""
     radius = np.hypot(branches[..., 0], branches[..., 1])
     return branches * np.minimum(1, 0.975 / np.maximum(radius, 1e-6))[..., None]
 
 
-def draw_hila(rng: np.random.Generator, lungs: list[Lung], view: Projection) -> np.ndarray:
+def draw_hila(rng: np.random.Generator, lungs: list[Lung], projection: Projection) -> np.ndarray:
     """Tissue thickness of the hila (cm): the pulmonary arteries and main bronchi's walls."""
-    layer = blank(view.size)
+    layer = create_layer(projection.size)
     for lung in lungs:
-        way = np.array([[-1.2, -1.2], [0.2, -0.4], [0.9, 1.2], [0.9, 3.6]]) + rng.normal(0, 0.25, (4, 2))
-        stroke(layer, [view(lung.hilum + smooth_path(way) * (lung.side, 1))], rng.uniform(1.1, 1.6) * view.scale, 200)
-        arm = np.array([[-0.4, -0.6], [0.6, -2.0], [1.4, -3.4]]) + rng.normal(0, 0.2, (3, 2))
-        stroke(layer, [view(lung.hilum + smooth_path(arm) * (lung.side, 1))], 0.9 * view.scale, 170)
-    return spread(layer, 0.28 * view.scale) * (2.2 / 255)
+        lower_path = np.array([[-1.2, -1.2], [0.2, -0.4], [0.9, 1.2], [0.9, 3.6]]) + rng.normal(0, 0.25, (4, 2))
+        stroke_paths(
+            layer,
+            [projection(lung.hilum + smooth_path(lower_path) * (lung.side, 1))],
+            rng.uniform(1.1, 1.6) * projection.scale,
+            200,
+        )
+        upper_path = np.array([[-0.4, -0.6], [0.6, -2.0], [1.4, -3.4]]) + rng.normal(0, 0.2, (3, 2))
+        stroke_paths(
+            layer, [projection(lung.hilum + smooth_path(upper_path) * (lung.side, 1))], 0.9 * projection.scale, 170
+        )
+    return blur_to_float(layer, 0.28 * projection.scale) * (2.2 / 255)

@@ -17,16 +17,16 @@ from cxr import kaggle, runs
 from cxr.errors import run_main
 from cxr.files import write_json
 from cxr.paths import Paths
-from cxr.plan import Unit
-from cxr.prepare import PrepareConfig, folds_identity, pixels_identity
-from cxr.recipe import Recipe, chosen
-from pipeline.stages import ROOMS, units
+from cxr.plan import Step
+from cxr.prepare import PrepareConfig, identify_folds, identify_pixels
+from cxr.recipe import Recipe, load_recipe_and_paths
+from pipeline.stages import STAGE_PACKAGES, list_steps
 
-STAGES = ("prepare", *ROOMS)
+STAGES = ("prepare", *STAGE_PACKAGES)
 
 
 @dataclass(frozen=True)
-class Step:
+class AdoptionCandidate:
     """A step of a run, what it would be made from today, and its record; None where it is not finished."""
 
     name: str
@@ -34,12 +34,12 @@ class Step:
     identity: runs.Identity
 
     @classmethod
-    def of(cls, unit: Unit) -> "Step":
-        return cls(unit.name, unit.folder, unit.identity)
+    def from_step(cls, step: Step) -> "AdoptionCandidate":
+        return cls(step.name, step.folder, step.identity)
 
     @property
-    def record(self) -> dict | None:
-        return runs.read_record(self.folder)
+    def run_record(self) -> dict | None:
+        return runs.read_run_record(self.folder)
 
 
 def main() -> None:
@@ -48,98 +48,118 @@ def main() -> None:
     )
     parser.add_argument("stage", nargs="?", choices=STAGES, help="this one alone; all by default")
     parser.add_argument("--dry-run", action="store_true", help="show what would be adopted, and change nothing")
-    asked = parser.parse_args()
-    recipe, paths = chosen()
-    stages = [asked.stage] if asked.stage else STAGES
-    adopted = [adopt(step, asked.dry_run) for stage in stages for step in steps(stage, recipe, paths)]
-    if not any(adopted):
+    arguments = parser.parse_args()
+    recipe, paths = load_recipe_and_paths()
+    stages = [arguments.stage] if arguments.stage else STAGES
+    were_adopted = [
+        adopt_candidate(candidate, arguments.dry_run)
+        for stage in stages
+        for candidate in list_candidates(stage, recipe, paths)
+    ]
+    if not any(were_adopted):
         print("nothing to adopt")
 
 
-def steps(stage: str, recipe: Recipe, paths: Paths) -> list[Step]:
-    """The steps of a stage, those among them that a unit makes on its way."""
+def list_candidates(stage: str, recipe: Recipe, paths: Paths) -> list[AdoptionCandidate]:
+    """The steps of a stage, those among them that a step makes on its way."""
     if stage == "prepare":
-        return prepare_steps(recipe, paths)
-    return [Step.of(each) for unit in units(stage, recipe, paths) for each in (*unit.parts, unit)]
+        return list_prepare_candidates(recipe, paths)
+    return [
+        AdoptionCandidate.from_step(substep)
+        for step in list_steps(stage, recipe, paths)
+        for substep in (*step.substeps, step)
+    ]
 
 
-def prepare_steps(recipe: Recipe, paths: Paths) -> list[Step]:
+def list_prepare_candidates(recipe: Recipe, paths: Paths) -> list[AdoptionCandidate]:
     """Pixels and folds; UsageError where there is no data folder."""
-    numbers = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
-    config, folds = PrepareConfig(**numbers, val_share=recipe.val_share), paths.folds.parent
-    pixels = pixels_identity(kaggle.find(paths.data), paths, config)
-    return [Step("prepare", paths.prepared, pixels), Step("folds", folds, folds_identity(paths, config))]
+    values = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
+    config, folds_folder = PrepareConfig(**values, val_share=recipe.val_share), paths.folds_csv.parent
+    pixel_identity = identify_pixels(kaggle.find_layout(paths.data_folder), paths, config)
+    return [
+        AdoptionCandidate("prepare", paths.prepared_folder, pixel_identity),
+        AdoptionCandidate("folds", folds_folder, identify_folds(paths, config)),
+    ]
 
 
-def adopt(step: Step, dry_run: bool = False) -> bool:
+def adopt_candidate(candidate: AdoptionCandidate, dry_run: bool = False) -> bool:
     """Take a step's work as made today, and say what differs; False, and why, where it cannot be or need not be."""
-    if step.record is None:
-        older = (step.folder / "run.json").is_file()
-        reason = "its run.json is damaged or of an earlier version" if older else "not finished"
-        print(f"{step.name}: {reason}, so nothing to adopt")
+    if candidate.run_record is None:
+        has_record_file = (candidate.folder / "run.json").is_file()
+        reason = "its run.json is damaged or of an earlier version" if has_record_file else "not finished"
+        print(f"{candidate.name}: {reason}, so nothing to adopt")
         return False
-    allowed, refused = differences(step.record, step.identity), obstacles(step)
-    if refused:
-        print(f"{step.name}: stays to be made anew: {'; '.join(refused)}")
-    elif not allowed:
-        print(f"{step.name}: up to date")
+    allowed_changes, refused_changes = (
+        list_allowed_changes(candidate.run_record, candidate.identity),
+        list_refused_changes(candidate),
+    )
+    if refused_changes:
+        print(f"{candidate.name}: stays to be made anew: {'; '.join(refused_changes)}")
+    elif not allowed_changes:
+        print(f"{candidate.name}: up to date")
     else:
-        print(f"{step.name}: {'would be ' if dry_run else ''}adopted: {'; '.join(allowed)}")
+        print(f"{candidate.name}: {'would be ' if dry_run else ''}adopted: {'; '.join(allowed_changes)}")
         if not dry_run:
-            note(step)
-    return bool(allowed and not refused)
+            record_adoption(candidate)
+    return bool(allowed_changes and not refused_changes)
 
 
-def differences(record: dict, identity: runs.Identity) -> list[str]:
+def list_allowed_changes(record: dict, identity: runs.Identity) -> list[str]:
     """What may differ of adopted work: modules and package versions; with the commits that they were of."""
-    modules = changes(record.get("source"), identity.source)
-    packages = changes(record.get("versions"), runs.versions())
-    found = [f"code of {', '.join(modules)}"] if modules else []
-    found += [f"{name} {told(then)} -> {told(now)}" for name, (then, now) in packages.items()]
-    then, now = record.get("commit"), runs.commit()
-    return [*found, f"commit {told(then)[:9]} -> {told(now)[:9]}"] if found and then != now else found
+    modules = find_changes(record.get("source"), identity.source)
+    packages = find_changes(record.get("versions"), runs.package_versions())
+    differences = [f"code of {', '.join(modules)}"] if modules else []
+    differences += [f"{name} {format_value(old)} -> {format_value(new)}" for name, (old, new) in packages.items()]
+    old, new = record.get("commit"), runs.git_commit()
+    return (
+        [*differences, f"commit {format_value(old)[:9]} -> {format_value(new)[:9]}"]
+        if differences and old != new
+        else differences
+    )
 
 
-def obstacles(step: Step) -> list[str]:
+def list_refused_changes(candidate: AdoptionCandidate) -> list[str]:
     """What may not differ: settings, inputs, and what was written."""
-    record, plain = step.record, json.loads(json.dumps(step.identity.config, default=str))
-    settings = changes(flat(record.get("config")), flat(plain))
-    inputs = changes(record.get("inputs"), step.identity.inputs)
-    found = [f"setting {name}: {told(then)} -> {told(now)}" for name, (then, now) in settings.items()]
-    found += [f"other input {name}" for name in inputs]
-    return found + [f"{name} is missing or changed" for name in runs.altered(step.folder, record)]
+    record, plain_config = candidate.run_record, json.loads(json.dumps(candidate.identity.settings, default=str))
+    changed_settings = find_changes(flatten_settings(record.get("config")), flatten_settings(plain_config))
+    changed_inputs = find_changes(record.get("inputs"), candidate.identity.inputs)
+    problems = [
+        f"setting {name}: {format_value(old)} -> {format_value(new)}" for name, (old, new) in changed_settings.items()
+    ]
+    problems += [f"other input {name}" for name in changed_inputs]
+    return problems + [f"{name} is missing or changed" for name in runs.list_altered_outputs(candidate.folder, record)]
 
 
-def changes(then: object, now: dict) -> dict[str, tuple]:
+def find_changes(old: object, new: dict) -> dict[str, tuple]:
     """What is not the same in both, by key: the value then, and now."""
-    then = then if isinstance(then, dict) else {}
-    return {key: (then.get(key), now.get(key)) for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)}  # fmt: skip
+    old = old if isinstance(old, dict) else {}
+    return {key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)}  # fmt: skip
 
 
-def flat(values: object, above: str = "") -> dict[str, object]:
+def flatten_settings(values: object, prefix: str = "") -> dict[str, object]:
     """Nested settings under dotted keys."""
     if not isinstance(values, dict) or not values:
-        return {above: values}
-    found: dict[str, object] = {}
+        return {prefix: values}
+    flat_settings: dict[str, object] = {}
     for key, value in values.items():
-        found |= flat(value, f"{above}.{key}" if above else key)
-    return found
+        flat_settings |= flatten_settings(value, f"{prefix}.{key}" if prefix else key)
+    return flat_settings
 
 
-def told(value: object) -> str:
+def format_value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def note(step: Step) -> None:
+def record_adoption(candidate: AdoptionCandidate) -> None:
     """Write in the step's run.json that it was adopted, and what it had been until then."""
-    with runs.locked(step.folder):
-        record = step.record
-        before = {key: record.get(key) for key in ("fingerprint", "commit", "versions", "source")}
-        today = {"fingerprint": step.identity.hash, "source": step.identity.source}
-        today |= {"commit": runs.commit(), "versions": runs.versions()}
-        history = [*record.get("adopted", []), {"date": time.strftime("%Y-%m-%d"), "from": before}]
-        write_json(step.folder / "run.json", record | today | {"adopted": history})
+    with runs.lock_folder(candidate.folder):
+        record = candidate.run_record
+        previous = {key: record.get(key) for key in ("fingerprint", "commit", "versions", "source")}
+        current = {"fingerprint": candidate.identity.fingerprint, "source": candidate.identity.source}
+        current |= {"commit": runs.git_commit(), "versions": runs.package_versions()}
+        history = [*record.get("adopted", []), {"date": time.strftime("%Y-%m-%d"), "from": previous}]
+        write_json(candidate.folder / "run.json", record | current | {"adopted": history})
 
 
 if __name__ == "__main__":

@@ -6,50 +6,56 @@ from pathlib import Path
 
 from cxr.files import read_json
 from cxr.paths import Paths
-from cxr.progress import clock
+from cxr.progress import format_duration
 from cxr.recipe import Recipe
 from pipeline import jobs
-from pipeline.choose import phantoms
-from pipeline.report.units import page_unit, picture_unit
-from pipeline.stages import every_unit
+from pipeline.choose import locate_phantoms
+from pipeline.report.units import build_page_step, build_picture_step
+from pipeline.stages import list_steps_by_stage
 
 
-def show(recipe: Recipe, paths: Paths) -> None:
+def finish_run(recipe: Recipe, paths: Paths) -> None:
     """Draw the run's pictures and its page, and print what to know about it."""
-    due = [unit for unit in (picture_unit(recipe, paths), page_unit(recipe, paths)) if not unit.current]
-    for unit in due:
-        jobs.call(unit.name, unit.command)
-    if not due:
+    due_steps = [
+        step for step in (build_picture_step(recipe, paths), build_page_step(recipe, paths)) if not step.is_up_to_date
+    ]
+    for step in due_steps:
+        jobs.run_module(step.name, step.command)
+    if not due_steps:
         print("pictures and report: up to date")
     print()
-    for label, path in files(paths).items():
+    for label, path in list_result_files(paths).items():
         print(f"{label:<12} {path}")
-    print(f"{'time':<12} {times(recipe, paths)}")
-    if paths.data == phantoms():
+    print(f"{'time':<12} {format_times(recipe, paths)}")
+    if paths.data_folder == locate_phantoms():
         print("This was a run on phantoms, as there is no data in data/: its figures say nothing about patients.")
     print("Research use only: not a medical device.")
 
 
-def files(paths: Paths) -> dict[str, Path]:
+def list_result_files(paths: Paths) -> dict[str, Path]:
     """What a run leaves, of that which is there."""
-    pictures = sorted(paths.editable_boxes.parent.glob(f"{paths.dataset}*.[pj][np]g"))
-    places = {
-        "report": paths.run / "report.html", "submission": paths.submission,
-        "results": next(paths.run.rglob("results.md"), paths.run / "results.md"),
-        "pictures": paths.run / "pictures" / "overlays.png", "boxes": paths.editable_boxes,
-        "overview": next(iter(pictures), Path()), "doctor": paths.artifacts / "doctor.html",
-        "left out": paths.prepared / "rejected.csv",
+    box_pictures = sorted(paths.editable_boxes_csv.parent.glob(f"{paths.dataset_name}*.[pj][np]g"))
+    result_paths = {
+        "report": paths.run_folder / "report.html", "submission": paths.submission_csv,
+        "results": next(paths.run_folder.rglob("results.md"), paths.run_folder / "results.md"),
+        "pictures": paths.run_folder / "pictures" / "overlays.png", "boxes": paths.editable_boxes_csv,
+        "overview": next(iter(box_pictures), Path()), "doctor": paths.artifacts_folder / "doctor.html",
+        "left out": paths.prepared_folder / "rejected.csv",
     }  # fmt: skip
-    return {label: path for label, path in places.items() if path.is_file()}
+    return {label: path for label, path in result_paths.items() if path.is_file()}
 
 
-def times(recipe: Recipe, paths: Paths) -> str:
+def format_times(recipe: Recipe, paths: Paths) -> str:
     """Seconds of work by stage, whenever it was done, and of this call."""
-    parts = [f"{stage} {clock(seconds(units))}" for stage, units in every_unit(recipe, paths).items()]
-    began = os.environ.get("RUN_BEGAN")
-    return ", ".join(parts) + (f"; this run {clock(time.time() - int(began))}" if began else "")
+    stage_times = [
+        f"{stage} {format_duration(sum_seconds(steps))}" for stage, steps in list_steps_by_stage(recipe, paths).items()
+    ]
+    start_time = os.environ.get("RUN_BEGAN")
+    return ", ".join(stage_times) + (
+        f"; this run {format_duration(time.time() - int(start_time))}" if start_time else ""
+    )
 
 
-def seconds(units: list) -> float:
-    """Time that the units took when they ran."""
-    return sum((read_json(unit.folder / "run.json") or {}).get("seconds", 0.0) for unit in units)
+def sum_seconds(steps: list) -> float:
+    """Time that the steps took when they ran."""
+    return sum((read_json(step.folder / "run.json") or {}).get("seconds", 0.0) for step in steps)

@@ -7,11 +7,11 @@ import pandas as pd
 from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, new_figure
+from pipeline.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create_figure
 
-FOLDS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
-LEAST_SPAN = 0.1  # of an axis of scores, so that noise does not look like a trend
-CURVES = {
+FOLD_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
+MIN_SCORE_SPAN = 0.1  # of an axis of scores, so that noise does not look like a trend
+CURVE_TITLES = {
     "loss": "training loss", "lr": "learning rate", "score": "watched score",
     "positives_dice": "Dice, positives", "positives_iou": "IoU, positives",
 }  # fmt: skip
@@ -23,52 +23,57 @@ class History:
     """One training: its rows of history.csv, and the epochs whose weights were kept, where known."""
 
     rows: pd.DataFrame
-    kept: list[int]
+    kept_epochs: list[int]
 
 
-def curves(recipe: Recipe, paths: Paths):
+def draw_curves(recipe: Recipe, paths: Paths):
     """A row for each classifier and segmenter, a line for each fold; rings are the epochs that were kept."""
     members = [(1, member) for member in recipe.stage1] + [(2, member) for member in recipe.stage2]
-    every = {f"stage {stage}\n{member}": _histories(paths, stage, member, recipe.trained) for stage, member in members}
-    found = {name: histories for name, histories in every.items() if histories}
-    columns = [name for name in CURVES if any(name in h.rows for hs in found.values() for h in hs.values())]
+    all_histories = {
+        f"stage {stage}\n{member}": _read_histories(paths, stage, member, recipe.folds_to_train)
+        for stage, member in members
+    }
+    histories_by_member = {name: histories for name, histories in all_histories.items() if histories}
+    columns = [
+        name for name in CURVE_TITLES if any(name in h.rows for hs in histories_by_member.values() for h in hs.values())
+    ]
     if not columns:
         return None
-    title = f"{paths.dataset}, recipe {recipe.name}: trainings by epoch; rings are the epochs that were kept"
-    figure = new_figure(2.9 * len(columns) + 0.6, 2.1 * len(found) + 1.1, title)
-    axes = figure.subplots(len(found), len(columns), squeeze=False)
-    for row, (name, histories) in zip(axes, found.items(), strict=True):
+    title = f"{paths.dataset_name}, recipe {recipe.name}: trainings by epoch; rings are the epochs that were kept"
+    figure = create_figure(2.9 * len(columns) + 0.6, 2.1 * len(histories_by_member) + 1.1, title)
+    axes = figure.subplots(len(histories_by_member), len(columns), squeeze=False)
+    for row, (name, histories) in zip(axes, histories_by_member.items(), strict=True):
         for axis, column in zip(row, columns, strict=True):
-            _curve(axis, column, histories)
+            _draw_curve(axis, column, histories)
         row[0].set_ylabel(name, fontsize=9)
     for axis, column in zip(axes[0], columns, strict=True):
-        axis.set_title(CURVES[column], fontsize=10)
-    _legend(figure, recipe)
+        axis.set_title(CURVE_TITLES[column], fontsize=10)
+    _add_legend(figure, recipe)
     return figure
 
 
-def _histories(paths: Paths, stage: int, member: str, folds: list[int]) -> dict[int, History]:
+def _read_histories(paths: Paths, stage: int, member: str, folds: list[int]) -> dict[int, History]:
     """The trainings of a member that have ended, by fold."""
-    found = {}
+    histories = {}
     for fold in folds:
-        folder = paths.unit(stage, member, fold)
+        folder = paths.fold_folder(stage, member, fold)
         if (folder / "history.csv").is_file():
             record = read_json(folder / "run.json") or {}
-            kept = record.get("metrics", {}).get("kept_epochs", [])
-            found[fold] = History(pd.read_csv(folder / "history.csv"), kept)
-    return found
+            kept_epochs = record.get("metrics", {}).get("kept_epochs", [])
+            histories[fold] = History(pd.read_csv(folder / "history.csv"), kept_epochs)
+    return histories
 
 
-def _curve(axis, column: str, histories: dict[int, History]) -> None:
+def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for fold, history in histories.items():
         if column not in history.rows:
             continue
-        rows, colour = history.rows, FOLDS[fold % len(FOLDS)]
+        rows, colour = history.rows, FOLD_COLOURS[fold % len(FOLD_COLOURS)]
         axis.plot(rows["epoch"], rows[column], color=colour, linewidth=1.4, marker=".", markersize=4)
-        kept = rows[rows["epoch"].isin(history.kept)]
-        axis.plot(kept["epoch"], kept[column], "o", color=colour, markersize=7, fillstyle="none")
+        kept_rows = rows[rows["epoch"].isin(history.kept_epochs)]
+        axis.plot(kept_rows["epoch"], kept_rows[column], "o", color=colour, markersize=7, fillstyle="none")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -76,14 +81,17 @@ def _curve(axis, column: str, histories: dict[int, History]) -> None:
         axis.set_ylim(bottom=0)
     elif column != "loss":
         low, high = axis.get_ylim()
-        spare = max(LEAST_SPAN - (high - low), 0) / 2
-        axis.set_ylim(low - spare, high + spare)
+        padding = max(MIN_SCORE_SPAN - (high - low), 0) / 2
+        axis.set_ylim(low - padding, high + padding)
     if not axis.lines:  # a classifier has no Dice
         axis.axis("off")
 
 
-def _legend(figure, recipe: Recipe) -> None:
+def _add_legend(figure, recipe: Recipe) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=FOLDS[fold % len(FOLDS)], label=f"fold {fold}") for fold in recipe.trained]
-    figure.legend(handles=lines, loc="outside lower left", ncols=len(lines), fontsize=8, frameon=False)
+    handles = [
+        Line2D([], [], color=FOLD_COLOURS[fold % len(FOLD_COLOURS)], label=f"fold {fold}")
+        for fold in recipe.folds_to_train
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8, frameon=False)

@@ -6,13 +6,13 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
 )  # fmt: skip
 
 
-def new_figure(width: float, height: float, title: str):
+def create_figure(width: float, height: float, title: str):
     """An empty figure of this size in inches, with its title and the note that all pictures bear."""
     from matplotlib.figure import Figure  # takes a third of a second; without pyplot it needs no display
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    footer = 0.25 / height
-    figure.get_layout_engine().set(rect=(0, footer, 1, 1 - footer))
+    footer_height = 0.25 / height
+    figure.get_layout_engine().set(rect=(0, footer_height, 1, 1 - footer_height))
     figure.suptitle(title, fontsize=11)
-    figure.text(0.995, footer / 4, "Research use only.", fontsize=7, color="#555555", ha="right")
+    figure.text(0.995, footer_height / 4, "Research use only.", fontsize=7, color="#555555", ha="right")
     return figure

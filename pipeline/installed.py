@@ -8,26 +8,30 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*sys_platform == \"(\w+)\")?\s*$")
+LOCK_FILE = Path(__file__).resolve().parent.parent / "requirements.lock"
+PIN_PATTERN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*sys_platform == \"(\w+)\")?\s*$")
 
 
-def pins(text: str) -> dict[str, str]:
+def parse_pins(text: str) -> dict[str, str]:
     """Name and version of each package that a lock file wants on this system."""
-    found = [PIN.match(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return {pin[1]: pin[2] for pin in found if pin[3] in (None, sys.platform)}
+    matches = [PIN_PATTERN.match(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return {pin[1]: pin[2] for pin in matches if pin[3] in (None, sys.platform)}
 
 
-def differing(wanted: dict[str, str]) -> list[str]:
+def find_differences(wanted_versions: dict[str, str]) -> list[str]:
     """What is missing or has another version, as 'name 1.0 (wanted 1.1)'.
 
     A build's local mark ('+cpu') is the user's choice, not a difference.
     """
-    found = {name: _version(name) for name in wanted}
-    return [f"{name} {found[name]} (wanted {wanted[name]})" for name in wanted if found[name] != wanted[name]]
+    installed_versions = {name: _installed_version(name) for name in wanted_versions}
+    return [
+        f"{name} {installed_versions[name]} (wanted {wanted_versions[name]})"
+        for name in wanted_versions
+        if installed_versions[name] != wanted_versions[name]
+    ]
 
 
-def _version(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return version(name).split("+")[0]
     except PackageNotFoundError:
@@ -35,10 +39,13 @@ def _version(name: str) -> str:
 
 
 def main() -> None:
-    found = differing(pins(LOCK.read_text(encoding="utf-8")))
-    if found:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        print(f"the active environment differs from requirements.lock: {', '.join(found[:5])}{more}", file=sys.stderr)
+    differences = find_differences(parse_pins(LOCK_FILE.read_text(encoding="utf-8")))
+    if differences:
+        remainder = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+        print(
+            f"the active environment differs from requirements.lock: {', '.join(differences[:5])}{remainder}",
+            file=sys.stderr,
+        )
         raise SystemExit(1)
 
 

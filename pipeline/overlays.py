@@ -7,143 +7,155 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.geometry import resize
+from cxr.geometry import resize_image
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe
-from pipeline.figure import SKY, YELLOW, new_figure
-from pipeline.known import MASK_STACK, Known, deciding, gather
+from pipeline.figure import SKY, YELLOW, create_figure
+from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map, gather_image_record
 
-TRUTH, FOUND = YELLOW, SKY
-TRIED = 12  # images looked at for a false positive or negative: each is read whole
+TRUTH_COLOUR, PREDICTION_COLOUR = YELLOW, SKY
+MAX_TRIED_IMAGES = 12  # images looked at for a false positive or negative: each is read whole
 
 
 @dataclass(frozen=True)
 class Example:
     """An image to show, and what it is an example of."""
 
-    what: str
-    known: Known
+    title: str
+    record: ImageRecord
 
 
-def overlays(recipe: Recipe, paths: Paths):
+def draw_overlays(recipe: Recipe, paths: Paths):
     """Held-out images: as a reader drew them, the segmenters' mean map, and the final mask."""
-    examples = list(_examples(recipe, paths))
+    examples = list(_find_examples(recipe, paths))
     if not examples:
         return None
-    panels = [_drawn_by_hand]
-    panels += [_mean_map] if any(example.known.maps for example in examples) else []
-    panels += [_final] if any(example.known.final is not None for example in examples) else []
-    title = f"{paths.dataset}, recipe {recipe.name}: held-out images\nyellow line: drawn by hand; blue: found"
-    figure = new_figure(3.1 * len(examples), 3.35 * len(panels) + 1.1, title)
+    panels = [_draw_truth_panel]
+    panels += [_draw_map_panel] if any(example.record.prob_maps for example in examples) else []
+    panels += [_draw_final_panel] if any(example.record.final_mask is not None for example in examples) else []
+    title = f"{paths.dataset_name}, recipe {recipe.name}: held-out images\nyellow line: drawn by hand; blue: found"
+    figure = create_figure(3.1 * len(examples), 3.35 * len(panels) + 1.1, title)
     axes = figure.subplots(len(panels), len(examples), squeeze=False)
-    for row, panel in zip(axes, panels, strict=True):
+    for row, draw_panel in zip(axes, panels, strict=True):
         for axis, example in zip(row, examples, strict=True):
             axis.axis("off")
-            panel(axis, example)
+            draw_panel(axis, example)
     return figure
 
 
-def _examples(recipe: Recipe, paths: Paths) -> Iterator[Example]:
+def _find_examples(recipe: Recipe, paths: Paths) -> Iterator[Example]:
     """Lesions of typical size in each third of sizes, a false positive and a false negative; no image twice."""
-    table = _held_out(recipe, paths)
+    table = _build_held_out_table(recipe, paths)
     positives = table[table["label"] == 1].sort_values("mask_area")
-    shown = set()
+    shown_ids = set()
     for name, third in zip(("small", "middle", "large"), np.array_split(np.arange(len(positives)), 3), strict=True):
         if len(third):
             image_id = positives.index[third[len(third) // 2]]
-            shown.add(image_id)
-            yield Example(f"{name} lesion", gather(image_id, recipe, paths))
+            shown_ids.add(image_id)
+            yield Example(f"{name} lesion", gather_image_record(image_id, recipe, paths))
     if table["prob"].isna().all():
         return
     negatives = table[table["label"] == 0].sort_values(["positive", "prob"], ascending=False, kind="stable")
-    missed = positives.sort_values(["positive", "mask_area"], ascending=[True, False], kind="stable")
-    yield from _mistake("false positive", negatives, True, recipe, paths)
-    yield from _mistake("false negative", missed.drop(index=list(shown)), False, recipe, paths)
+    likely_missed = positives.sort_values(["positive", "mask_area"], ascending=[True, False], kind="stable")
+    yield from _find_mistake("false positive", negatives, True, recipe, paths)
+    yield from _find_mistake("false negative", likely_missed.drop(index=list(shown_ids)), False, recipe, paths)
 
 
-def _held_out(recipe: Recipe, paths: Paths) -> pd.DataFrame:
+def _build_held_out_table(recipe: Recipe, paths: Paths) -> pd.DataFrame:
     """label, mask_area, prob and positive of the images held out in the folds that were trained, by image_id."""
-    prepared = Prepared(paths.prepared, paths.folds)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     folds = prepared.folds["fold"]
-    table = prepared.manifest.loc[folds.index[folds.isin(recipe.trained)], ["label", "mask_area"]]
-    stacked = paths.stage3 / "stacked.parquet"
-    if not stacked.is_file():
+    table = prepared.manifest.loc[folds.index[folds.isin(recipe.folds_to_train)], ["label", "mask_area"]]
+    stacked_path = paths.stage3_folder / "stacked.parquet"
+    if not stacked_path.is_file():
         return table.assign(prob=np.nan, positive=False)
-    probs = tables.read(stacked, tables.STACKED, "stage 3").set_index("image_id")[["prob", "positive"]]
+    probs = tables.read_table(stacked_path, tables.STACKED, "stage 3").set_index("image_id")[["prob", "positive"]]
     return table.join(probs, how="inner")
 
 
-def _mistake(what: str, table: pd.DataFrame, wrong: bool, recipe: Recipe, paths: Paths) -> Iterator[Example]:
-    """The first of the foremost rows whose final answer is `wrong`, if there is one."""
-    for image_id, row in table[:TRIED].iterrows():
-        known = gather(image_id, recipe, paths)
-        answer = bool(row["positive"]) if known.final is None else bool(known.final.any())
-        if answer == wrong:
-            yield Example(what, known)
+def _find_mistake(
+    title: str, table: pd.DataFrame, wrong_answer: bool, recipe: Recipe, paths: Paths
+) -> Iterator[Example]:
+    """The first of the foremost rows whose final answer is `wrong_answer`, if there is one."""
+    for image_id, row in table[:MAX_TRIED_IMAGES].iterrows():
+        record = gather_image_record(image_id, recipe, paths)
+        predicted_positive = bool(row["positive"]) if record.final_mask is None else bool(record.final_mask.any())
+        if predicted_positive == wrong_answer:
+            yield Example(title, record)
             return
 
 
-def _show(axis, canvas: np.ndarray, title: str) -> None:
+def _show_image(axis, canvas: np.ndarray, title: str) -> None:
     axis.imshow(canvas, cmap="gray", vmin=0, vmax=255)
     axis.set_title(title, fontsize=8.5)
 
 
-def _outline(axis, mask: np.ndarray | None) -> None:
+def _outline_mask(axis, mask: np.ndarray | None) -> None:
     if mask is not None and mask.any():
-        axis.contour(mask.astype(float), levels=[0.5], colors=[TRUTH], linewidths=0.9)
+        axis.contour(mask.astype(float), levels=[0.5], colors=[TRUTH_COLOUR], linewidths=0.9)
 
 
-def _tint(axis, strength: np.ndarray) -> None:
+def _tint_area(axis, strength: np.ndarray) -> None:
     """Blue over the image, [height, width] of 0 (nothing) to 1."""
     from matplotlib.colors import to_rgb
 
-    colour = np.broadcast_to(to_rgb(FOUND), (*strength.shape, 3))
+    colour = np.broadcast_to(to_rgb(PREDICTION_COLOUR), (*strength.shape, 3))
     axis.imshow(np.dstack([colour, strength]))
 
 
-def _drawn_by_hand(axis, example: Example) -> None:
-    known = example.known
-    size = f", {known.truth.mean():.1%} of the frame" if known.truth is not None and known.truth.any() else ""
-    _show(axis, known.canvas, f"{example.what}{size}\n{_short(known.image_id)}\n{_probability(known)}")
-    _outline(axis, known.truth)
+def _draw_truth_panel(axis, example: Example) -> None:
+    record = example.record
+    size_text = (
+        f", {record.truth_mask.mean():.1%} of the frame"
+        if record.truth_mask is not None and record.truth_mask.any()
+        else ""
+    )
+    _show_image(
+        axis,
+        record.canvas,
+        f"{example.title}{size_text}\n{_shorten_id(record.image_id)}\n{_format_probability(record)}",
+    )
+    _outline_mask(axis, record.truth_mask)
 
 
-def _short(image_id: str) -> str:
+def _shorten_id(image_id: str) -> str:
     """The end of a long id: it is what differs, and pipeline.show finds an image by a part of its id."""
     return image_id if len(image_id) <= 32 else f"... {image_id[-30:]}"
 
 
-def _probability(known: Known) -> str:
-    if known.stacked is None:
+def _format_probability(record: ImageRecord) -> str:
+    if record.stacked_prob is None:
         return ""
-    gate = "" if known.gate is None else f", gate {known.gate:.2f}"
-    return f"probability {known.stacked:.2f}{gate}"
+    threshold_text = "" if record.probability_threshold is None else f", gate {record.probability_threshold:.2f}"
+    return f"probability {record.stacked_prob:.2f}{threshold_text}"
 
 
-def _mean_map(axis, example: Example) -> None:
-    known = example.known
-    if not known.maps:
-        return _show(axis, known.canvas, "no map")
-    mean = resize(deciding(known), *known.canvas.shape)
-    kind = MASK_STACK if MASK_STACK in known.maps else f"mean map of {len(known.maps)}"
-    _show(axis, known.canvas, f"{kind}, highest {mean.max():.2f}")
-    _tint(axis, np.clip(mean, 0, 1) * 0.8)
-    _outline(axis, known.truth)
+def _draw_map_panel(axis, example: Example) -> None:
+    record = example.record
+    if not record.prob_maps:
+        return _show_image(axis, record.canvas, "no map")
+    prob_map = resize_image(compute_final_prob_map(record), *record.canvas.shape)
+    map_name = MASK_STACK if MASK_STACK in record.prob_maps else f"mean map of {len(record.prob_maps)}"
+    _show_image(axis, record.canvas, f"{map_name}, highest {prob_map.max():.2f}")
+    _tint_area(axis, np.clip(prob_map, 0, 1) * 0.8)
+    _outline_mask(axis, record.truth_mask)
 
 
-def _final(axis, example: Example) -> None:
-    known = example.known
-    if known.final is None:
-        return _show(axis, known.canvas, "no final mask")
-    _show(axis, known.canvas, f"final mask{'' if known.final.any() else ': empty'}{_overlap(known)}")
-    _tint(axis, known.final * 0.6)
-    _outline(axis, known.truth)
+def _draw_final_panel(axis, example: Example) -> None:
+    record = example.record
+    if record.final_mask is None:
+        return _show_image(axis, record.canvas, "no final mask")
+    _show_image(
+        axis, record.canvas, f"final mask{'' if record.final_mask.any() else ': empty'}{_format_overlap(record)}"
+    )
+    _tint_area(axis, record.final_mask * 0.6)
+    _outline_mask(axis, record.truth_mask)
 
 
-def _overlap(known: Known) -> str:
-    if known.truth is None or not known.truth.any():
+def _format_overlap(record: ImageRecord) -> str:
+    if record.truth_mask is None or not record.truth_mask.any():
         return ""
-    both = int((known.final & known.truth).sum())
-    union = int((known.final | known.truth).sum())
-    return f", Dice {2 * both / (union + both):.2f}, IoU {both / union:.2f}"
+    intersection = int((record.final_mask & record.truth_mask).sum())
+    union = int((record.final_mask | record.truth_mask).sum())
+    return f", Dice {2 * intersection / (union + intersection):.2f}, IoU {intersection / union:.2f}"

@@ -1,47 +1,57 @@
-"""The units of every stage. Of a stage the pipeline knows config.py and nothing else."""
+"""The steps of every stage. Of a stage the pipeline knows config.py and nothing else."""
 
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
 from cxr.paths import Paths
-from cxr.plan import Unit
-from cxr.prepare import PIXELS
+from cxr.plan import Step
+from cxr.prepare import PIXEL_FILES
 from cxr.recipe import Recipe
 
-ROOMS = {"stage0": "stage0_bbox", "stage1": "stage1_classify", "stage2": "stage2_segment", "stage3": "stage3_stack"}
+STAGE_PACKAGES = {
+    "stage0": "stage0_bbox",
+    "stage1": "stage1_classify",
+    "stage2": "stage2_segment",
+    "stage3": "stage3_stack",
+}
 
 
-def units(stage: str, recipe: Recipe, paths: Paths) -> list[Unit]:
-    """The units of a stage, in the order to run them."""
-    return import_module(f"{ROOMS[stage]}.config").units(recipe, paths)
+def list_steps(stage: str, recipe: Recipe, paths: Paths) -> list[Step]:
+    """The steps of a stage, in the order to run them."""
+    return import_module(f"{STAGE_PACKAGES[stage]}.config").units(recipe, paths)
 
 
-def every_unit(recipe: Recipe, paths: Paths) -> dict[str, list[Unit]]:
-    """The units of all stages, by stage."""
-    return {stage: units(stage, recipe, paths) for stage in ROOMS}
+def list_steps_by_stage(recipe: Recipe, paths: Paths) -> dict[str, list[Step]]:
+    """The steps of all stages, by stage."""
+    return {stage: list_steps(stage, recipe, paths) for stage in STAGE_PACKAGES}
 
 
-def every_output(recipe: Recipe, paths: Paths) -> list[Path]:
+def list_outputs(recipe: Recipe, paths: Paths) -> list[Path]:
     """What prepare and all stages leave."""
-    units = [each for some in every_unit(recipe, paths).values() for unit in some for each in (*unit.parts, unit)]
-    prepared = [paths.prepared / name for name in PIXELS]
-    return [*prepared, paths.folds, *(path for unit in units for path in unit.outputs)]
+    steps = [
+        substep
+        for stage_steps in list_steps_by_stage(recipe, paths).values()
+        for step in stage_steps
+        for substep in (*step.substeps, step)
+    ]
+    prepared_files = [paths.prepared_folder / name for name in PIXEL_FILES]
+    return [*prepared_files, paths.folds_csv, *(path for step in steps for path in step.outputs)]
 
 
-def to_run(found: Iterable[Unit], paths: Paths) -> list[Unit]:
+def find_outdated_steps(steps: Iterable[Step], paths: Paths) -> list[Step]:
     """Those that are not up to date, and those made from what such ones will make anew."""
-    stale: list[Unit] = []
-    for unit in found:
-        if any(feeds(earlier, unit, paths) for earlier in stale) or not unit.current:
-            stale.append(unit)
-    return stale
+    outdated_steps: list[Step] = []
+    for step in steps:
+        if any(feeds_into(earlier, step, paths) for earlier in outdated_steps) or not step.is_up_to_date:
+            outdated_steps.append(step)
+    return outdated_steps
 
 
-def feeds(earlier: Unit, unit: Unit, paths: Paths) -> bool:
-    """Whether `unit` reads what `earlier` writes: files of its folder."""
-    return any(_inside(path, earlier.folder) for path in unit.inputs)
+def feeds_into(earlier: Step, step: Step, paths: Paths) -> bool:
+    """Whether `step` reads what `earlier` writes: files of its folder."""
+    return any(_is_inside(path, earlier.folder) for path in step.inputs)
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents

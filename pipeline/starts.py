@@ -1,4 +1,4 @@
-"""Start weights, resolved once and before any unit: a stage's check fetches them; units only load files."""
+"""Start weights, resolved once and before any step: a stage's check fetches them; steps only load files."""
 
 import os
 from pathlib import Path
@@ -8,22 +8,24 @@ from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from pipeline import jobs
-from pipeline.stages import ROOMS, units
+from pipeline.stages import STAGE_PACKAGES, list_steps
 
-TRAINED = ("stage0", "stage1", "stage2")  # have start weights, and a module check
+TRAINED_STAGES = ("stage0", "stage1", "stage2")  # have start weights, and a module check
 
 
-def resolve(recipe: Recipe, paths: Paths) -> None:
+def resolve_start_weights(recipe: Recipe, paths: Paths) -> None:
     """Have the stages fetch what no folder has; UsageError names all that is missing then, and what to do."""
-    asked: set[Path] = set()
-    for stage in TRAINED:
-        files = missing(stage, recipe, paths).keys()
-        if files - asked:
-            jobs.call(f"start weights of {stage}", (f"{ROOMS[stage]}.check", "--fetch"))
-        asked |= files
-    still = {path: name for stage in TRAINED for path, name in missing(stage, recipe, paths).items()}
-    if still:
-        files = ", ".join(f"{path.name} ({name})" for path, name in still.items())
+    requested_files: set[Path] = set()
+    for stage in TRAINED_STAGES:
+        files = find_missing_weights(stage, recipe, paths).keys()
+        if files - requested_files:
+            jobs.run_module(f"start weights of {stage}", (f"{STAGE_PACKAGES[stage]}.check", "--fetch"))
+        requested_files |= files
+    missing_files = {
+        path: name for stage in TRAINED_STAGES for path, name in find_missing_weights(stage, recipe, paths).items()
+    }
+    if missing_files:
+        files = ", ".join(f"{path.name} ({name})" for path, name in missing_files.items())
         folder = os.environ.get("WEIGHTS") or "a folder, and name it: WEIGHTS=<folder>"
         raise UsageError(
             f"start weights are missing, so nothing was trained: put {files} into {folder} (weights/README.md tells "
@@ -32,10 +34,10 @@ def resolve(recipe: Recipe, paths: Paths) -> None:
         )
 
 
-def missing(stage: str, recipe: Recipe, paths: Paths) -> dict[Path, str]:
-    """The files of start weights that are in no folder, each with the first unit that needs it."""
-    found: dict[Path, str] = {}
-    for unit in units(stage, recipe, paths):
-        for path in weights.lacking(unit.inputs):
-            found.setdefault(path, unit.name)
-    return found
+def find_missing_weights(stage: str, recipe: Recipe, paths: Paths) -> dict[Path, str]:
+    """The files of start weights that are in no folder, each with the first step that needs it."""
+    needed_by: dict[Path, str] = {}
+    for step in list_steps(stage, recipe, paths):
+        for path in weights.list_missing_weights(step.inputs):
+            needed_by.setdefault(path, step.name)
+    return needed_by

@@ -8,42 +8,42 @@ import argparse
 
 from cxr import weights
 from cxr.errors import UsageError, run_main
-from cxr.recipe import Recipe, chosen
+from cxr.recipe import Recipe, load_recipe_and_paths
 from stage0_bbox import config
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="stage0_bbox.check")
     parser.add_argument("--fetch", action="store_true", help="only fetch start weights")
-    asked = parser.parse_args()
-    recipe, _ = chosen(say=False)
-    detector = config.with_weights(recipe, config.read(recipe.stage0))
-    if asked.fetch:
-        weights.tell(resolve, recipe, detector)
+    arguments = parser.parse_args()
+    recipe, _ = load_recipe_and_paths(say=False)
+    detector = config.apply_recipe_weights(recipe, config.read_detector_settings(recipe.stage0))
+    if arguments.fetch:
+        weights.resolve_or_report(ensure_start_weights, recipe, detector)
     else:
-        check(recipe, detector)
+        check_detector(recipe, detector)
 
 
-def check(recipe: Recipe, detector: config.Config) -> None:
+def check_detector(recipe: Recipe, detector: config.DetectorConfig) -> None:
     """UsageError that names the detector's file and what would fit, where it cannot be made as its settings say."""
-    resolve(recipe, detector)
-    from stage0_bbox.model import build
+    ensure_start_weights(recipe, detector)
+    from stage0_bbox.model import build_detector
 
     try:
-        build(detector)
+        build_detector(detector)
     except UsageError as error:
         raise UsageError(f"{config.CONFIGS / recipe.stage0}.yaml: {error}") from None
 
 
-def resolve(recipe: Recipe, detector: config.Config) -> None:
-    """Have the start weights on this machine before any unit; UsageError as for `check`."""
-    start = config.start(detector)
-    if not weights.lacking(start.inputs):  # then no framework is needed
+def ensure_start_weights(recipe: Recipe, detector: config.DetectorConfig) -> None:
+    """Have the start weights on this machine before any step; UsageError as for `check_detector`."""
+    start = config.get_start_weights(detector)
+    if not weights.list_missing_weights(start.input_files):  # then no framework is needed
         return
-    from stage0_bbox.model import download
+    from stage0_bbox.model import download_coco_weights
 
     try:
-        weights.fetch(start, download)
+        weights.fetch_weights(start, download_coco_weights)
     except UsageError as error:
         raise type(error)(f"{config.CONFIGS / recipe.stage0}.yaml: weights: {error}") from None
 

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.box_files import INSIDE
-from cxr.boxes import written_copy
+from cxr.box_files import MIN_INSIDE_SHARE
+from cxr.boxes import written_copy_path
 from cxr.errors import DataError
 from cxr.geometry import Box
-from cxr.ids import image_id
+from cxr.ids import parse_image_id
 from cxr.prepared import Prepared
-from stage0_bbox.config import Config
-from stage0_bbox.edits import EDITED, Row, pending
+from stage0_bbox.config import DetectorConfig
+from stage0_bbox.edits import EDITED, BoxRow, pending_copy
 
 MODEL, FALLBACK = "model", "fallback"
 
 
-class Found(NamedTuple):
+class ChestBox(NamedTuple):
     """The chest of one image in the original's pixels, clipped, without margin."""
 
     box: Box
@@ -31,77 +31,81 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chooser:
+class ChestBoxChooser:
     """Turns detections into chest boxes: the detection, or the mean box of the labels where it is too unsure."""
 
     prepared: Prepared
-    detector: Config
+    detector: DetectorConfig
     labels: dict[str, Box]
-    part: dict[str, int]
+    fold_by_image: dict[str, int]
     """The model that did not see a labelled image."""
 
     @cached_property
-    def means(self) -> dict[int, np.ndarray]:
+    def mean_boxes(self) -> dict[int, np.ndarray]:
         """The mean box, as fractions of the frame [4], of the labels outside each part; under -1 of all."""
-        found = {-1: self._mean(self.labels)}
-        for number in set(self.part.values()):
-            found[number] = self._mean({key: box for key, box in self.labels.items() if self.part[key] != number})
-        return found
+        mean_by_fold = {-1: self._mean_relative_box(self.labels)}
+        for fold in set(self.fold_by_image.values()):
+            mean_by_fold[fold] = self._mean_relative_box(
+                {key: box for key, box in self.labels.items() if self.fold_by_image[key] != fold}
+            )
+        return mean_by_fold
 
-    def _mean(self, boxes: dict[str, Box]) -> np.ndarray:
-        return np.mean([np.array(box) / self.frame(key) for key, box in boxes.items()], axis=0)
+    def _mean_relative_box(self, boxes: dict[str, Box]) -> np.ndarray:
+        return np.mean([np.array(box) / self.frame_extent(key) for key, box in boxes.items()], axis=0)
 
-    def frame(self, key: str) -> np.ndarray:
+    def frame_extent(self, key: str) -> np.ndarray:
         """(width, height, width, height) of an original."""
         row = self.prepared.manifest.loc[key]
         return np.array([row["width"], row["height"]] * 2, float)
 
     def mean_box(self, key: str) -> Box:
         """What a labelled image's box would be if nothing were known of it; its own part's labels are left out."""
-        return Box(*map(float, self.means[self.part.get(key, -1)] * self.frame(key)))
+        return Box(*map(float, self.mean_boxes[self.fold_by_image.get(key, -1)] * self.frame_extent(key)))
 
-    def choose(self, detections: pd.DataFrame) -> dict[str, Found]:
+    def choose_boxes(self, detections: pd.DataFrame) -> dict[str, ChestBox]:
         """The chest of every image of detect.DETECTIONS."""
-        return {key: self._one(key, *map(float, row)) for key, *row in detections.itertuples()}
+        return {key: self._choose_box(key, *map(float, row)) for key, *row in detections.itertuples()}
 
-    def _one(self, key: str, xmin: float, ymin: float, xmax: float, ymax: float, score: float) -> Found:
-        box = Box(xmin, ymin, xmax, ymax).clipped(*self.frame(key)[:2])
+    def _choose_box(self, key: str, xmin: float, ymin: float, xmax: float, ymax: float, score: float) -> ChestBox:
+        box = Box(xmin, ymin, xmax, ymax).clip_to_frame(*self.frame_extent(key)[:2])
         if score > 0 and score >= self.detector.score_threshold and box.width >= 1 and box.height >= 1:
-            return Found(box, score, MODEL)
-        return Found(self.mean_box(key), score, FALLBACK)
+            return ChestBox(box, score, MODEL)
+        return ChestBox(self.mean_box(key), score, FALLBACK)
 
-    def grown(self, key: str, box: Box) -> Box:
+    def grow_box(self, key: str, box: Box) -> Box:
         """A box as the later stages get it: with the margin, clipped, in tenths of a pixel."""
-        width, height = self.frame(key)[:2]
-        return Box(*(round(float(edge), 1) for edge in box.grown(self.detector.margin).clipped(width, height)))
+        width, height = self.frame_extent(key)[:2]
+        return Box(
+            *(round(float(edge), 1) for edge in box.grow_by_margin(self.detector.margin).clip_to_frame(width, height))
+        )
 
-    def table(self, found: dict[str, Found], edits: dict[str, Row], path: Path) -> pd.DataFrame:
+    def build_table(self, chest_boxes: dict[str, ChestBox], edits: dict[str, BoxRow], path: Path) -> pd.DataFrame:
         """tables.BOXES; `edits` are rows of `path`, kept as they are. DataError names a row outside its image."""
-        rows = [self._row(key, one, edits.get(key), path) for key, one in found.items()]
+        rows = [self._box_row(key, chest_box, edits.get(key), path) for key, chest_box in chest_boxes.items()]
         return pd.DataFrame(rows, columns=list(tables.BOXES))
 
-    def _row(self, key: str, found: Found, edit: Row | None, path: Path) -> tuple:
-        box, source = (edit.box, EDITED) if edit else (self.grown(key, found.box), found.source)
-        width, height = self.frame(key)[:2]
-        inside = box.clipped(width, height)
-        if edit and (inside.area <= 0 or inside.area < INSIDE * box.area):
+    def _box_row(self, key: str, chest_box: ChestBox, edit: BoxRow | None, path: Path) -> tuple:
+        box, source = (edit.box, EDITED) if edit else (self.grow_box(key, chest_box.box), chest_box.source)
+        width, height = self.frame_extent(key)[:2]
+        clipped_box = box.clip_to_frame(width, height)
+        if edit and (clipped_box.area <= 0 or clipped_box.area < MIN_INSIDE_SHARE * box.area):
             raise DataError(
                 f"{path}, row {edit.line} ({key}): the box lies outside its image ({width:.0f} x {height:.0f})"
             )
-        return f"{key}.png", box.xmin, box.xmax, box.ymin, box.ymax, round(found.score, 4), source
+        return f"{key}.png", box.xmin, box.xmax, box.ymin, box.ymax, round(chest_box.score, 4), source
 
 
-def write(table: pd.DataFrame, path: Path, boxes: Path) -> None:
-    """Write the run's `boxes`, the table to look at and edit, `path`, and beside it what the next edits are told by.
+def write_box_tables(table: pd.DataFrame, path: Path, boxes_csv: Path) -> None:
+    """Write the run's `boxes_csv`, the table to edit, `path`, and beside it what the next edits are told by.
 
     A crash in between turns no box into an edit: until the copy is renamed, either version counts as ours.
     """
-    tables.write(table, pending(path), tables.BOXES)
-    tables.write(table, path, tables.BOXES)
-    tables.write(table, boxes, tables.BOXES)
-    os.replace(pending(path), written_copy(path))
+    tables.write_table(table, pending_copy(path), tables.BOXES)
+    tables.write_table(table, path, tables.BOXES)
+    tables.write_table(table, boxes_csv, tables.BOXES)
+    os.replace(pending_copy(path), written_copy_path(path))
 
 
-def dropped(edits: dict[str, Row], table: pd.DataFrame) -> list[str]:
+def find_dropped_edits(edits: dict[str, BoxRow], table: pd.DataFrame) -> list[str]:
     """Images with an edited box that the data does not hold."""
-    return sorted(edits.keys() - set(map(image_id, table["Filename"])))
+    return sorted(edits.keys() - set(map(parse_image_id, table["Filename"])))

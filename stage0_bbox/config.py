@@ -1,4 +1,4 @@
-"""Settings of the chest detector, and the unit of work of stage 0. Imports no framework."""
+"""Settings of the chest detector, and the step of stage 0. Imports no framework."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,26 +6,26 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cxr.augment import Augment
-from cxr.config import Strict, load
-from cxr.paths import Paths, home
-from cxr.plan import Unit
+from cxr.augment import Augmentation
+from cxr.config import StrictModel, load_settings
+from cxr.paths import Paths, home_folder
+from cxr.plan import Step
 from cxr.recipe import Recipe
 from cxr.training import Training
-from cxr.weights import MISSING, RANDOM, Start
+from cxr.weights import MISSING_WEIGHTS, RANDOM, StartWeights
 from stage0_bbox import edits
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
 CHECK = ("stage0_bbox.check",)
-"""What is asked before any unit: its answer, the start weights' file, is an input."""
-AFTERWARDS = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores")))
+"""What is asked before any step: its answer, the start weights' file, is an input."""
+BOX_MODULES = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores")))
 """Modules that turn detections into boxes: no network depends on them."""
 # Milliseconds to train on one image of 256 x 256 (2 cores, float32): only their ratios are used.
-COST = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
+TRAINING_MS = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
 
 
-class Moves(Strict):
+class Moves(StrictModel):
     """How a training image and its box are moved about."""
 
     hflip: float = Field(default=0.0, ge=0, le=1)
@@ -36,7 +36,7 @@ class Moves(Strict):
     """Largest change of scale: between 1 - zoom and 1 + zoom."""
 
 
-class Config(Strict):
+class DetectorConfig(StrictModel):
     """The detector: a file of configs/."""
 
     model: Literal["fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv2"]
@@ -61,48 +61,47 @@ class Config(Strict):
     epoch_images: int = Field(gt=0)
     """Training images drawn in an epoch; with fewer labels they come up again, moved another way."""
     moves: Moves = Moves()
-    augment: Augment = Augment()
+    augment: Augmentation = Augmentation()
     """Of the gray values only; `moves` does the geometry, as the box must follow."""
     training: Training
 
     @field_validator("augment")
     @classmethod
-    def _keeps_place(cls, augment: Augment) -> Augment:
+    def _forbid_geometric_augments(cls, augment: Augmentation) -> Augmentation:
         if augment.hflip or augment.rotate or augment.distort:
             raise ValueError("hflip, rotate and distort would leave the box behind; see moves")
         return augment
 
-
     @model_validator(mode="after")
-    def _starts_from_what_fits(self) -> "Config":
+    def _require_fitting_start(self) -> "DetectorConfig":
         if self.weights is None:
-            raise ValueError(MISSING.replace("imagenet", "coco"))
+            raise ValueError(MISSING_WEIGHTS.replace("imagenet", "coco"))
         if self.weights == "imagenet" or (self.weights == "coco" and "resnet50" not in self.model):
             raise ValueError(f"weights: there are no {self.weights} ones of {self.model}; name a file, or write random")
         return self
 
 
-class FitConfig(Strict):
+class FitStepConfig(StrictModel):
     """All that one of the cross-validation's models depends on beside its inputs."""
 
-    detector: Config
+    detector: DetectorConfig
     fold: int
     seed: int
     folds: int
 
 
-class DetectConfig(Strict):
+class DetectStepConfig(StrictModel):
     """All that the detections depend on beside the models and the pixels."""
 
-    detector: Config
+    detector: DetectorConfig
     seed: int
     folds: int
 
 
-class UnitConfig(Strict):
+class BoxStepConfig(StrictModel):
     """All that the boxes depend on beside their inputs."""
 
-    detector: Config
+    detector: DetectorConfig
     seed: int
     folds: int
     edits: str
@@ -110,110 +109,114 @@ class UnitConfig(Strict):
 
 
 @dataclass(frozen=True)
-class BoxUnit(Unit):
-    """Stage 0's unit: up to date only while every image's box lies where the user may edit it."""
+class BoxStep(Step):
+    """Stage 0's step: up to date only while every image's box lies where the user may edit it."""
 
-    boxes: Path = Path()
+    boxes_csv: Path = Path()
     """Of this run, for the later stages."""
-    editable_boxes: Path = Path()
+    editable_boxes_csv: Path = Path()
 
     @property
-    def current(self) -> bool:
-        whole = edits.is_picture(self.editable_boxes.with_suffix(".jpg"))
-        return super().current and whole and edits.is_complete(self.editable_boxes, self.boxes)
+    def is_up_to_date(self) -> bool:
+        has_picture = edits.is_complete_jpeg(self.editable_boxes_csv.with_suffix(".jpg"))
+        return (
+            super().is_up_to_date and has_picture and edits.is_table_complete(self.editable_boxes_csv, self.boxes_csv)
+        )
 
 
-def read(name: str) -> Config:
+def read_detector_settings(name: str) -> DetectorConfig:
     """The settings of a detector, by name."""
-    return load(CONFIGS / f"{name}.yaml", Config)
+    return load_settings(CONFIGS / f"{name}.yaml", DetectorConfig)
 
 
-def units(recipe: Recipe, paths: Paths) -> list[Unit]:
-    """The one unit of stage 0."""
-    return [unit(recipe, paths, with_weights(recipe, read(recipe.stage0)))]
+def units(recipe: Recipe, paths: Paths) -> list[Step]:
+    """The one step of stage 0."""
+    return [build_box_step(recipe, paths, apply_recipe_weights(recipe, read_detector_settings(recipe.stage0)))]
 
 
-def unit(recipe: Recipe, paths: Paths, detector: Config) -> BoxUnit:
+def build_box_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> BoxStep:
     """Training of the cross-validation's models, and the boxes of every image."""
-    edits.restore(paths.editable_boxes)
-    edited = edits.digest(paths.editable_boxes)
-    models = [fit_unit(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
-    return BoxUnit(
+    edits.restore_cut_table(paths.editable_boxes_csv)
+    edits_digest = edits.digest_edits(paths.editable_boxes_csv)
+    fit_steps = [build_fit_step(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
+    return BoxStep(
         name=f"stage 0 {recipe.stage0}",
         room=ROOM,
         command=("stage0_bbox.train",),
-        folder=paths.stage0,
-        config=UnitConfig(detector=detector, seed=recipe.seed, folds=recipe.folds, edits=edited),
-        inputs=inputs(recipe, paths, detector),
-        work=work(detector),
-        disk=detector.cross_validation * (170 << 20 if "resnet50" in detector.model else 20 << 20),
-        gpu=True,
-        outputs=(paths.boxes,),
-        but_not=CHECK,
-        parts=(*models, detect_unit(recipe, paths, detector)),
-        boxes=paths.boxes,
-        editable_boxes=paths.editable_boxes,
+        folder=paths.stage0_folder,
+        settings=BoxStepConfig(detector=detector, seed=recipe.seed, folds=recipe.folds, edits=edits_digest),
+        inputs=list_input_files(recipe, paths, detector),
+        work_seconds=estimate_detector_cost(detector),
+        disk_bytes=detector.cross_validation * (170 << 20 if "resnet50" in detector.model else 20 << 20),
+        needs_gpu=True,
+        outputs=(paths.boxes_csv,),
+        excluded_modules=CHECK,
+        substeps=(*fit_steps, build_detect_step(recipe, paths, detector)),
+        boxes_csv=paths.boxes_csv,
+        editable_boxes_csv=paths.editable_boxes_csv,
     )
 
 
-def fit_unit(recipe: Recipe, paths: Paths, detector: Config, fold: int) -> Unit:
+def build_fit_step(recipe: Recipe, paths: Paths, detector: DetectorConfig, fold: int) -> Step:
     """Training of one model; what only the detections or the boxes depend on is left out."""
-    plain = {key: Config.model_fields[key].default for key in ("score_threshold", "margin", "vote_iou")}
-    config = FitConfig(detector=detector.model_copy(update=plain), fold=fold, seed=recipe.seed, folds=recipe.folds)
-    return Unit(
+    defaults = {key: DetectorConfig.model_fields[key].default for key in ("score_threshold", "margin", "vote_iou")}
+    settings = FitStepConfig(
+        detector=detector.model_copy(update=defaults), fold=fold, seed=recipe.seed, folds=recipe.folds
+    )
+    return Step(
         name=f"stage 0 {recipe.stage0} model {fold + 1} of {detector.cross_validation}",
         room=ROOM,
         command=("stage0_bbox.train",),
-        folder=paths.stage0 / f"fold{fold}",
-        config=config,
-        inputs=inputs(recipe, paths, detector),
-        outputs=tuple(paths.stage0 / f"fold{fold}" / name for name in ("weights.safetensors", "history.csv")),
-        but_not=(*AFTERWARDS, "stage0_bbox.detect"),
+        folder=paths.stage0_folder / f"fold{fold}",
+        settings=settings,
+        inputs=list_input_files(recipe, paths, detector),
+        outputs=tuple(paths.stage0_folder / f"fold{fold}" / name for name in ("weights.safetensors", "history.csv")),
+        excluded_modules=(*BOX_MODULES, "stage0_bbox.detect"),
     )
 
 
-def detect_unit(recipe: Recipe, paths: Paths, detector: Config) -> Unit:
+def build_detect_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> Step:
     """Detections in every image; an edited box or another margin does not make them anew."""
-    plain = {key: Config.model_fields[key].default for key in ("score_threshold", "margin")}
-    weights = [paths.stage0 / f"fold{fold}" / "weights.safetensors" for fold in range(detector.cross_validation)]
-    return Unit(
+    defaults = {key: DetectorConfig.model_fields[key].default for key in ("score_threshold", "margin")}
+    weights = [paths.stage0_folder / f"fold{fold}" / "weights.safetensors" for fold in range(detector.cross_validation)]
+    return Step(
         name=f"stage 0 {recipe.stage0} detections",
         room=ROOM,
         command=("stage0_bbox.predict",),
-        folder=paths.stage0 / "detections",
-        config=DetectConfig(detector=detector.model_copy(update=plain), seed=recipe.seed, folds=recipe.folds),
-        inputs=(*inputs(recipe, paths, detector), *weights),
-        outputs=(paths.stage0 / "detections" / "detections.csv",),
-        but_not=AFTERWARDS,
+        folder=paths.stage0_folder / "detections",
+        settings=DetectStepConfig(detector=detector.model_copy(update=defaults), seed=recipe.seed, folds=recipe.folds),
+        inputs=(*list_input_files(recipe, paths, detector), *weights),
+        outputs=(paths.stage0_folder / "detections" / "detections.csv",),
+        excluded_modules=BOX_MODULES,
     )
 
 
-def with_weights(recipe: Recipe, detector: Config) -> Config:
+def apply_recipe_weights(recipe: Recipe, detector: DetectorConfig) -> DetectorConfig:
     """The detector, started from the recipe's weights where the recipe names some and they can fit."""
-    of_an_encoder = recipe.weights not in (None, "imagenet") and detector.model == "fasterrcnn_mobilenetv2"
-    fits = of_an_encoder or recipe.weights == RANDOM
+    takes_encoder_file = recipe.weights not in (None, "imagenet") and detector.model == "fasterrcnn_mobilenetv2"
+    fits = takes_encoder_file or recipe.weights == RANDOM
     return detector.model_copy(update={"weights": recipe.weights}) if fits else detector
 
 
-def inputs(recipe: Recipe, paths: Paths, detector: Config) -> tuple[Path, ...]:
+def list_input_files(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> tuple[Path, ...]:
     """Every file that the boxes are made from."""
-    files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
-    return (*files, paths.folds, *label_files(paths, detector), *start(detector).inputs)
+    files = [paths.prepared_folder / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
+    return (*files, paths.folds_csv, *find_label_files(paths, detector), *get_start_weights(detector).input_files)
 
 
-def start(detector: Config) -> Start:
+def get_start_weights(detector: DetectorConfig) -> StartWeights:
     """What the detector starts from."""
-    return Start(detector.weights, detector.model, "torchvision")
+    return StartWeights(detector.weights, detector.model, "torchvision")
 
 
-def label_files(paths: Paths, detector: Config) -> tuple[Path, ...]:
+def find_label_files(paths: Paths, detector: DetectorConfig) -> tuple[Path, ...]:
     """The label files that there are, in order of trust; never the boxes that this stage writes."""
-    folders = [paths.data / "boundingbox_csv", paths.data, home() / "boundingbox_csv"]
-    found = [next((f / name for f in folders if (f / name).is_file()), None) for name in detector.labels]
-    return tuple(path for path in found if path and path.resolve() != paths.editable_boxes.resolve())
+    folders = [paths.data_folder / "boundingbox_csv", paths.data_folder, home_folder() / "boundingbox_csv"]
+    label_paths = [next((f / name for f in folders if (f / name).is_file()), None) for name in detector.labels]
+    return tuple(path for path in label_paths if path and path.resolve() != paths.editable_boxes_csv.resolve())
 
 
-def work(detector: Config) -> float:
+def estimate_detector_cost(detector: DetectorConfig) -> float:
     """Training cost in seconds of the reference machine."""
     images = detector.cross_validation * detector.training.epochs * detector.epoch_images
-    return COST[detector.model] / 1000 * images * (detector.size / 256) ** 2
+    return TRAINING_MS[detector.model] / 1000 * images * (detector.size / 256) ** 2

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.course import explain_memory
+from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
 from cxr.geometry import Box
 from stage0_bbox.data import BoxData
@@ -15,25 +15,28 @@ DETECTIONS = {"image_id": "str", "xmin": "float", "ymin": "float", "xmax": "floa
 """The best box of each image in the original's pixels, before threshold and margin; score 0: nothing was found."""
 
 
-def detect(weights: list[Path], data: BoxData, part: dict[str, int], file: Path) -> None:
+def write_detections(weights: list[Path], data: BoxData, fold_by_image: dict[str, int], file: Path) -> None:
     """Write DETECTIONS of all prepared images: a boxed training image by the model that did not see its patient,
     every other by all models, their boxes averaged by score."""
-    from cxr.torchkit.device import device
+    from cxr.torchkit.device import select_device
     from stage0_bbox.model import Detector
 
-    everything, by_image = data.prepared.manifest.index.tolist(), {}
-    for number, path in enumerate(weights):
+    all_ids, detections_by_image = data.prepared.manifest.index.tolist(), {}
+    for fold, path in enumerate(weights):
         model = Detector(data.detector)
-        _load(model, path)
-        ids = [image_id for image_id in everything if part.get(image_id, number) == number]
-        with explain_memory(f"stage 0, detections of {path.parent.name}", data.detector.training):
-            for key, edges, score in _detections(model, data, ids, device()):
-                by_image.setdefault(key, []).append((edges, score))
-    rows = [(key, *_in_original(data, key, *merged(*zip(*by_image[key], strict=True)))) for key in everything]
-    tables.write(pd.DataFrame(rows, columns=list(DETECTIONS)), file, DETECTIONS)
+        _load_detector_weights(model, path)
+        model_ids = [image_id for image_id in all_ids if fold_by_image.get(image_id, fold) == fold]
+        with explain_out_of_memory(f"stage 0, detections of {path.parent.name}", data.detector.training):
+            for key, edges, score in _detect_images(model, data, model_ids, select_device()):
+                detections_by_image.setdefault(key, []).append((edges, score))
+    rows = [
+        (key, *_map_detection_to_original(data, key, *merge_detections(*zip(*detections_by_image[key], strict=True))))
+        for key in all_ids
+    ]
+    tables.write_table(pd.DataFrame(rows, columns=list(DETECTIONS)), file, DETECTIONS)
 
 
-def _load(model, path: Path) -> None:
+def _load_detector_weights(model, path: Path) -> None:
     from cxr.torchkit.checkpoint import load_weights
 
     if not path.is_file():
@@ -44,23 +47,23 @@ def _load(model, path: Path) -> None:
         raise UsageError(f"{path} is of another detector; train anew: python -m stage0_bbox.train") from None
 
 
-def _detections(model, data: BoxData, image_ids: list[str], on):
+def _detect_images(model, data: BoxData, image_ids: list[str], device):
     """Yield (image_id, edges [4] in the network's pixels, score)."""
     import torch
 
-    from cxr.torchkit.device import full_precision, move
-    from cxr.torchkit.loading import in_order
+    from cxr.torchkit.device import full_precision, move_batch
+    from cxr.torchkit.loading import load_in_order
 
-    model.to(on, memory_format=torch.channels_last).eval()
-    waiting, training = iter(image_ids), data.detector.training
-    for batch in in_order(image_ids, data.plain, 2 * training.batch, training.workers):
-        with torch.inference_mode(), full_precision(on):
-            edges, scores = model(move(batch, on)["image"])
-        for one, score in zip(edges.cpu().numpy(), scores.cpu().numpy(), strict=True):
-            yield next(waiting), one, float(score)
+    model.to(device, memory_format=torch.channels_last).eval()
+    remaining_ids, training = iter(image_ids), data.detector.training
+    for batch in load_in_order(image_ids, data.load_inference_image, 2 * training.batch, training.workers):
+        with torch.inference_mode(), full_precision(device):
+            edges, scores = model(move_batch(batch, device)["image"])
+        for box_edges, score in zip(edges.cpu().numpy(), scores.cpu().numpy(), strict=True):
+            yield next(remaining_ids), box_edges, float(score)
 
 
-def merged(edges: tuple[np.ndarray, ...], scores: tuple[float, ...]) -> tuple[np.ndarray, float]:
+def merge_detections(edges: tuple[np.ndarray, ...], scores: tuple[float, ...]) -> tuple[np.ndarray, float]:
     """One box of several models': their mean by score, and the mean score."""
     total = sum(scores)
     if total == 0:
@@ -68,11 +71,11 @@ def merged(edges: tuple[np.ndarray, ...], scores: tuple[float, ...]) -> tuple[np
     return sum(e * s for e, s in zip(edges, scores, strict=True)) / total, total / len(scores)
 
 
-def _in_original(data: BoxData, key: str, edges: np.ndarray, score: float) -> tuple[float, ...]:
-    box = data.in_original(key, Box(*map(float, edges))) if score else Box(0, 0, 0, 0)
+def _map_detection_to_original(data: BoxData, key: str, edges: np.ndarray, score: float) -> tuple[float, ...]:
+    box = data.box_to_original(key, Box(*map(float, edges))) if score else Box(0, 0, 0, 0)
     return (*box, score)
 
 
-def read(file: Path) -> pd.DataFrame:
+def read_detections(file: Path) -> pd.DataFrame:
     """DETECTIONS, indexed by image_id."""
-    return tables.read(file, DETECTIONS, "python -m stage0_bbox.train").set_index("image_id")
+    return tables.read_table(file, DETECTIONS, "python -m stage0_bbox.train").set_index("image_id")

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr import user_tables
-from cxr.boxes import written_copy
+from cxr.boxes import written_copy_path
 from cxr.errors import DataError
-from cxr.files import replacing
+from cxr.files import write_atomically
 from cxr.geometry import Box
-from cxr.ids import image_id
+from cxr.ids import parse_image_id
 
 COLUMNS = ("Filename", "xmin", "xmax", "ymin", "ymax")
 EDITED = "edited"
 
 
-class Row(NamedTuple):
+class BoxRow(NamedTuple):
     """One box of the table, in the original's pixels, and the line of the file that it stands in."""
 
     box: Box
@@ -31,76 +31,86 @@ class Row(NamedTuple):
     line: int
 
 
-def read(path: Path) -> dict[str, Row]:
+def read_box_rows(path: Path) -> dict[str, BoxRow]:
     """Rows by image_id; none where the file is absent or empty. DataError names the file and the row at fault."""
     if not path.is_file() or not path.stat().st_size:
         return {}
-    header = user_tables.columns(next(user_tables.lines(path), (1, []))[1])
-    missing = [name for name in COLUMNS if name.lower() not in header]
-    if missing:
-        raise DataError(f"{path}: column {', '.join(missing)} is missing; mend it, or delete it to have it made anew")
-    found: dict[str, Row] = {}
-    for line, values in user_tables.records(path):
-        key, row = image_id(values["filename"]), _row(values, path, line)
-        if key in found:
-            raise DataError(f"{path}, row {row.line}: {key} stands there twice (first in row {found[key].line})")
-        found[key] = row
-    return found
+    header = user_tables.normalise_columns(next(user_tables.read_lines(path), (1, []))[1])
+    missing_columns = [name for name in COLUMNS if name.lower() not in header]
+    if missing_columns:
+        raise DataError(
+            f"{path}: column {', '.join(missing_columns)} is missing; mend it, or delete it to have it made anew"
+        )
+    rows: dict[str, BoxRow] = {}
+    for line, values in user_tables.read_records(path):
+        key, row = parse_image_id(values["filename"]), _parse_box_row(values, path, line)
+        if key in rows:
+            raise DataError(f"{path}, row {row.line}: {key} stands there twice (first in row {rows[key].line})")
+        rows[key] = row
+    return rows
 
 
-def _row(values: dict[str, str], path: Path, line: int) -> Row:
-    place = f"{path}, row {line} ({values['filename']})"
+def _parse_box_row(values: dict[str, str], path: Path, line: int) -> BoxRow:
+    location = f"{path}, row {line} ({values['filename']})"
     try:
-        xmin, xmax, ymin, ymax = (user_tables.number(values[name]) for name in COLUMNS[1:])
+        xmin, xmax, ymin, ymax = (user_tables.parse_number(values[name]) for name in COLUMNS[1:])
     except ValueError as error:
-        raise DataError(f"{place}: an edge of the box is not a number ({error})") from None
+        raise DataError(f"{location}: an edge of the box is not a number ({error})") from None
     box = Box(xmin, ymin, xmax, ymax)
     if not all(map(math.isfinite, box)) or xmin >= xmax or ymin >= ymax:
-        raise DataError(f"{place}: needs xmin < xmax and ymin < ymax, has {box}")
-    return Row(box, values.get("source", ""), line)
+        raise DataError(f"{location}: needs xmin < xmax and ymin < ymax, has {box}")
+    return BoxRow(box, values.get("source", ""), line)
 
 
-def find(path: Path) -> dict[str, Row]:
+def find_edits(path: Path) -> dict[str, BoxRow]:
     """The edited rows of the table, by image_id."""
-    writing = {key: row for key, row in _version(pending(path)).items() if row.source != EDITED}  # those are the user's
-    versions = [_version(written_copy(path)), writing]
-    return {key: row for key, row in read(path).items() if row.source == EDITED or _changed(key, row, versions)}
+    pending_rows = {
+        key: row for key, row in _read_written_copy(pending_copy(path)).items() if row.source != EDITED
+    }  # those are the user's
+    written_versions = [_read_written_copy(written_copy_path(path)), pending_rows]
+    return {
+        key: row
+        for key, row in read_box_rows(path).items()
+        if row.source == EDITED or _is_changed(key, row, written_versions)
+    }
 
 
-def _version(copy: Path) -> dict[str, Row]:
+def _read_written_copy(copy: Path) -> dict[str, BoxRow]:
     """What a run wrote; nothing where the copy was cut since."""
-    return read(copy) if copy.is_file() and copy.read_bytes().endswith(b"\n") else {}
+    return read_box_rows(copy) if copy.is_file() and copy.read_bytes().endswith(b"\n") else {}
 
 
-def _changed(key: str, row: Row, versions: list[dict[str, Row]]) -> bool:
-    ours = [version[key].box for version in versions if key in version]
-    return bool(ours) and not any(_same(row.box, box) for box in ours)
+def _is_changed(key: str, row: BoxRow, written_versions: list[dict[str, BoxRow]]) -> bool:
+    written_boxes = [version[key].box for version in written_versions if key in version]
+    return bool(written_boxes) and not any(_is_same_box(row.box, box) for box in written_boxes)
 
 
-def _same(a: Box, b: Box) -> bool:
-    return all(abs(one - other) < 1e-3 for one, other in zip(a, b, strict=True))
+def _is_same_box(a: Box, b: Box) -> bool:
+    return all(abs(edge - other_edge) < 1e-3 for edge, other_edge in zip(a, b, strict=True))
 
 
-def pending(path: Path) -> Path:
+def pending_copy(path: Path) -> Path:
     """The copy of what a run is writing to `path`; there only where a run was cut off."""
     return path.with_name(f".{path.stem}.writing.csv")
 
 
-def digest(path: Path) -> str:
+def digest_edits(path: Path) -> str:
     """Digest of the edited boxes alone: what a run writes back leaves it as it is."""
-    edges = sorted((key, *(round(edge, 3) for edge in row.box)) for key, row in find(path).items())
+    edges = sorted((key, *(round(edge, 3) for edge in row.box)) for key, row in find_edits(path).items())
     return hashlib.sha256(repr(edges).encode()).hexdigest() if edges else ""
 
 
-def is_complete(path: Path, boxes: Path) -> bool:
-    """Whether the table to edit, `path`, has a row for each image of a run's own `boxes`."""
-    if not boxes.is_file():
+def is_table_complete(path: Path, boxes_csv: Path) -> bool:
+    """Whether the table to edit, `path`, has a row for each image of a run's own `boxes_csv`."""
+    if not boxes_csv.is_file():
         return False
-    return read(boxes).keys() <= read(path).keys() and bool(_version(written_copy(path)))
+    return read_box_rows(boxes_csv).keys() <= read_box_rows(path).keys() and bool(
+        _read_written_copy(written_copy_path(path))
+    )
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_table(path: Path) -> Iterator[None]:
     """Hold the table that all recipes of a dataset write; waits for another run that holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.stem}.lock"), "a+") as handle:
@@ -108,17 +118,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def restore(path: Path) -> None:
+def restore_cut_table(path: Path) -> None:
     """Write the table anew where it ends within a row of what was written last: it was cut, not edited."""
-    if path.is_file() and written_copy(path).is_file():
-        content, written = path.read_bytes(), written_copy(path).read_bytes()
-        lost = written[len(content) :]  # from a row's end on: the user deleted the last rows
-        in_a_row = lost.strip() == b"" or not lost.startswith((b"\n", b"\r"))
-        if written.startswith(content) and not content.endswith(b"\n") and in_a_row:
-            with replacing(path) as temporary:
-                temporary.write_bytes(written)
+    if path.is_file() and written_copy_path(path).is_file():
+        content, written_content = path.read_bytes(), written_copy_path(path).read_bytes()
+        lost_tail = written_content[len(content) :]  # from a row's end on: the user deleted the last rows
+        is_cut_within_row = lost_tail.strip() == b"" or not lost_tail.startswith((b"\n", b"\r"))
+        if written_content.startswith(content) and not content.endswith(b"\n") and is_cut_within_row:
+            with write_atomically(path) as temporary:
+                temporary.write_bytes(written_content)
 
 
-def is_picture(path: Path) -> bool:
+def is_complete_jpeg(path: Path) -> bool:
     """Whether a JPEG is there to its end; its digest tells nothing: all runs on a dataset draw this overview."""
     return path.is_file() and path.read_bytes()[-2:] == b"\xff\xd9"

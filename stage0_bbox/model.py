@@ -7,53 +7,55 @@ import torch
 from torch import nn
 
 from cxr.errors import UsageError
-from cxr.torchkit.loading import in_order
-from cxr.torchkit.weights import load_fitting, parts, read, recalibrated, save
-from cxr.weights import RANDOM, Start, find, origin
-from stage0_bbox.config import Config, start
+from cxr.torchkit.loading import load_in_order
+from cxr.torchkit.weights import load_fitting, read_parts, read_tensors, save_start_weights, set_norm_statistics
+from cxr.weights import RANDOM, StartWeights, require_weights_file, weights_origin
+from stage0_bbox.config import DetectorConfig, get_start_weights
 from stage0_bbox.data import BoxData
 
 WIDTH = 96  # channels of the slim pyramid
 # One chest fills .3 to .95 of the frame's sides; both levels of the pyramid look for it.
 ANCHORS = ((0.45, 0.65), (0.65, 0.85))
 RATIOS = (0.8, 1.0, 1.25)
-CLASSES = "roi_heads.box_predictor."  # COCO's are others
+CLASS_LAYER_PREFIX = "roi_heads.box_predictor."  # COCO's are others
 
 
 class Detector(nn.Module):
     """Gray images uint8 [B, 1, s, s]; with boxes [B, 4]: the losses by name; without: boxes [B, 4], scores [B]."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, settings: DetectorConfig) -> None:
         super().__init__()
-        self.vote_iou = config.vote_iou
-        small = config.model == "fasterrcnn_mobilenetv2"
-        self.net = _small(config.size) if small else _resnet50(config.size)
-        self.net.backbone = Reduced(self.net.backbone)
-        self.channels = 1 if small else 3
+        self.vote_iou = settings.vote_iou
+        is_small = settings.model == "fasterrcnn_mobilenetv2"
+        self.net = _build_small_detector(settings.size) if is_small else _build_resnet50_detector(settings.size)
+        self.net.backbone = MixedPrecisionBackbone(self.net.backbone)
+        self.channels = 1 if is_small else 3
 
     def forward(self, image: torch.Tensor, box: torch.Tensor | None = None):
-        images = self._scaled(image)
-        kind = image.device.type
-        self.net.backbone.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        with torch.autocast(kind, enabled=False):
+        images = self._scale_images(image)
+        device_type = image.device.type
+        self.net.backbone.dtype = (
+            torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+        )
+        with torch.autocast(device_type, enabled=False):
             if box is None:
-                return self._best(self.net(images), image)
-            one = torch.ones(1, dtype=torch.int64, device=image.device)
-            return self.net(images, [{"boxes": edges[None], "labels": one} for edges in box.float()])
+                return self._vote_boxes(self.net(images), image)
+            chest_label = torch.ones(1, dtype=torch.int64, device=image.device)
+            return self.net(images, [{"boxes": edges[None], "labels": chest_label} for edges in box.float()])
 
-    def normalised(self, image: torch.Tensor) -> torch.Tensor:
+    def normalise_images(self, image: torch.Tensor) -> torch.Tensor:
         """Images uint8 [B, 1, s, s] as the backbone gets them."""
-        return self.net.transform(self._scaled(image))[0].tensors
+        return self.net.transform(self._scale_images(image))[0].tensors
 
-    def _scaled(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def _scale_images(self, image: torch.Tensor) -> list[torch.Tensor]:
         return list((image.float() / 255).expand(-1, self.channels, -1, -1))
 
-    def _best(self, detections: list[dict], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = [vote(d["boxes"], d["scores"], self.vote_iou) for d in detections]
-        return torch.stack([box for box, _ in found]), torch.stack([score for _, score in found])
+    def _vote_boxes(self, detections: list[dict], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        votes = [vote_box(d["boxes"], d["scores"], self.vote_iou) for d in detections]
+        return torch.stack([box for box, _ in votes]), torch.stack([score for _, score in votes])
 
 
-class Reduced(nn.Module):
+class MixedPrecisionBackbone(nn.Module):
     """A backbone that alone runs in mixed precision: proposals and losses need float32's range and digits."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -66,7 +68,7 @@ class Reduced(nn.Module):
         return OrderedDict((name, feature.float()) for name, feature in features.items())
 
 
-def vote(boxes: torch.Tensor, scores: torch.Tensor, least_iou: float) -> tuple[torch.Tensor, torch.Tensor]:
+def vote_box(boxes: torch.Tensor, scores: torch.Tensor, min_iou: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The score-weighted mean [4] of the detections [n, 4] near the best one, and the best score; 0 where n is 0.
 
     Box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749).
@@ -75,9 +77,9 @@ def vote(boxes: torch.Tensor, scores: torch.Tensor, least_iou: float) -> tuple[t
 
     if not len(boxes):
         return boxes.new_zeros(4), boxes.new_zeros(())
-    best = scores.argmax()
-    weights = scores * (box_iou(boxes[best : best + 1], boxes)[0] >= least_iou)
-    return (boxes * weights[:, None]).sum(0) / weights.sum(), scores[best]
+    best_row = scores.argmax()
+    weights = scores * (box_iou(boxes[best_row : best_row + 1], boxes)[0] >= min_iou)
+    return (boxes * weights[:, None]).sum(0) / weights.sum(), scores[best_row]
 
 
 class SlimBackbone(nn.Module):
@@ -89,8 +91,8 @@ class SlimBackbone(nn.Module):
         from torchvision.ops import FeaturePyramidNetwork
 
         # pad_type: as the TensorFlow-born ImageNet weights want it, and the phantom weights were trained.
-        how = {"features_only": True, "out_indices": (3, 4), "in_chans": 1, "pad_type": "same"}
-        self.body = timm.create_model("mobilenetv2_100", pretrained=False, **how)
+        options = {"features_only": True, "out_indices": (3, 4), "in_chans": 1, "pad_type": "same"}
+        self.body = timm.create_model("mobilenetv2_100", pretrained=False, **options)
         self.pyramid = FeaturePyramidNetwork(self.body.feature_info.channels(), width)
         self.out_channels = width
 
@@ -98,7 +100,7 @@ class SlimBackbone(nn.Module):
         return self.pyramid(OrderedDict((str(level), x) for level, x in enumerate(self.body(images))))
 
 
-def _small(size: int) -> nn.Module:
+def _build_small_detector(size: int) -> nn.Module:
     """Few proposals and a slim head: there is one chest, and it is large."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -118,7 +120,7 @@ def _small(size: int) -> nn.Module:
     )  # fmt: skip
 
 
-def _resnet50(size: int) -> nn.Module:
+def _build_resnet50_detector(size: int) -> nn.Module:
     from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
     return fasterrcnn_resnet50_fpn_v2(
@@ -127,45 +129,48 @@ def _resnet50(size: int) -> nn.Module:
     )  # fmt: skip
 
 
-def losses(model: Detector, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def sum_losses(model: Detector, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum of the losses of the proposals and of the boxes: what the training loop minimises."""
     return sum(model(batch["image"], batch["box"]).values())
 
 
-def recalibrate(model: Detector, data: BoxData) -> None:
+def recalibrate_detector(model: Detector, data: BoxData) -> None:
     """Set the backbone's batch norm to the training images: the start weights saw other pictures."""
-    some, batch = sorted(data.boxes)[:128], data.detector.training.batch
-    batches = in_order(some, data.plain, batch, data.detector.training.workers)
-    recalibrated(model.net.backbone.inner, (model.normalised(images["image"]) for images in batches))
+    image_ids, batch = sorted(data.boxes)[:128], data.detector.training.batch
+    batches = load_in_order(image_ids, data.load_inference_image, batch, data.detector.training.workers)
+    set_norm_statistics(model.net.backbone.inner, (model.normalise_images(images["image"]) for images in batches))
 
 
-def build(config: Config) -> tuple[Detector, str]:
+def build_detector(settings: DetectorConfig) -> tuple[Detector, str]:
     """A detector with its start weights, and in words where they are from; UsageError where they do not fit."""
-    model = Detector(config)
-    if start(config).random:
+    model = Detector(settings)
+    if get_start_weights(settings).is_random:
         return model, RANDOM
-    path = find(start(config))
+    path = require_weights_file(get_start_weights(settings))
     share = (_load_detector if model.channels == 3 else _load_encoder)(model, path)
-    if share < start(config).least:
-        raise UsageError(f"weights '{config.weights}' ({path.name}) do not fit {config.model} ({share:.0%} found)")
-    return model, f"{path.name}, {origin(path)} ({share:.0%} of the tensors)"
+    if share < get_start_weights(settings).min_tensor_share:
+        raise UsageError(f"weights '{settings.weights}' ({path.name}) do not fit {settings.model} ({share:.0%} found)")
+    return model, f"{path.name}, {weights_origin(path)} ({share:.0%} of the tensors)"
 
 
 def _load_encoder(model: Detector, path: Path) -> float:
-    return load_fitting(model.net.backbone.inner.body, parts(path)["encoder"])
+    return load_fitting(model.net.backbone.inner.body, read_parts(path)["encoder"])
 
 
 def _load_detector(model: Detector, path: Path) -> float:
     """torchvision's names under ours: the backbone is one level deeper. All are wanted but the classes' own layers."""
-    tensors = {key.replace("backbone.", "backbone.inner.", 1): value for key, value in read(path).items()}
+    tensors = {key.replace("backbone.", "backbone.inner.", 1): value for key, value in read_tensors(path).items()}
     share = load_fitting(model.net, tensors)
-    own = [key for key, value in model.net.state_dict().items() if value.is_floating_point()]
-    return min(1.0, round(share * len(own) / len([key for key in own if not key.startswith(CLASSES)]), 6))
+    float_keys = [key for key, value in model.net.state_dict().items() if value.is_floating_point()]
+    return min(
+        1.0,
+        round(share * len(float_keys) / len([key for key in float_keys if not key.startswith(CLASS_LAYER_PREFIX)]), 6),
+    )
 
 
-def download(_start: Start, path: Path) -> None:
+def download_coco_weights(_start: StartWeights, path: Path) -> None:
     """Write COCO's weights of the whole detector; raises OSError where they cannot be fetched (urllib's errors are)."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights as Weights
 
     tensors = Weights.COCO_V1.get_state_dict(progress=False)
-    save(path, tensors, {"source": f"torchvision {Weights.COCO_V1.name}"})
+    save_start_weights(path, tensors, {"source": f"torchvision {Weights.COCO_V1.name}"})

@@ -4,64 +4,78 @@ import math
 
 import numpy as np
 
-from cxr.geometry import Box, iou
-from cxr.metrics import shown
+from cxr.geometry import Box, box_iou
+from cxr.metrics import format_metric
 from cxr.prepared import Prepared
-from stage0_bbox.choose import FALLBACK, Chooser, Found
+from stage0_bbox.choose import FALLBACK, ChestBox, ChestBoxChooser
 
-GOOD = 0.75
+GOOD_IOU = 0.75
 
 
-def measure(chooser: Chooser, found: dict[str, Found], hand: dict[str, Box]) -> dict[str, float | int | None]:
+def measure_boxes(
+    chooser: ChestBoxChooser, chest_boxes: dict[str, ChestBox], hand_boxes: dict[str, Box]
+) -> dict[str, float | int | None]:
     """Metrics of run.json: overlap with held-out hand boxes, fallbacks, pneumothorax pixels left outside."""
-    fallbacks = np.mean([one.source == FALLBACK for one in found.values()])
-    outside = {"": lambda key: found[key].box, "_with_margin": lambda key: chooser.grown(key, found[key].box)}
-    missed = {f"missed{name}": missed_pixels(chooser.prepared, box_of) for name, box_of in outside.items()}
-    return overlap(chooser, found, hand) | {"images": len(found), "fallbacks": round(float(fallbacks), 4)} | missed
+    fallback_share = np.mean([chest_box.source == FALLBACK for chest_box in chest_boxes.values()])
+    box_by_suffix = {
+        "": lambda key: chest_boxes[key].box,
+        "_with_margin": lambda key: chooser.grow_box(key, chest_boxes[key].box),
+    }
+    missed_shares = {
+        f"missed{suffix}": measure_missed_pixels(chooser.prepared, box_of) for suffix, box_of in box_by_suffix.items()
+    }
+    return (
+        measure_overlap(chooser, chest_boxes, hand_boxes)
+        | {"images": len(chest_boxes), "fallbacks": round(float(fallback_share), 4)}
+        | missed_shares
+    )
 
 
-def overlap(chooser: Chooser, found: dict[str, Found], hand: dict[str, Box]) -> dict[str, float | int | None]:
+def measure_overlap(
+    chooser: ChestBoxChooser, chest_boxes: dict[str, ChestBox], hand_boxes: dict[str, Box]
+) -> dict[str, float | int | None]:
     """IoU of found and hand boxes before the margin, and of the mean box with the same ones; None where n is 0."""
-    keys = sorted(hand)
+    keys = sorted(hand_boxes)
     undefined = {"iou_mean": None, "iou_p5": None, "iou_good": None, "iou_mean_box": None, "iou_with_margin": None}
     if not keys:
         return {"hand_boxes": 0} | undefined
-    truth = np.array([hand[key] for key in keys])
-    ious = iou(np.array([found[key].box for key in keys]), truth)
-    mean = iou(np.array([chooser.mean_box(key) for key in keys]), truth)
-    grown = iou(np.array([chooser.grown(key, found[key].box) for key in keys]), truth)
-    values = (ious.mean(), np.percentile(ious, 5), (ious >= GOOD).mean(), mean.mean(), grown.mean())
+    hand_edges = np.array([hand_boxes[key] for key in keys])
+    ious = box_iou(np.array([chest_boxes[key].box for key in keys]), hand_edges)
+    mean_box_ious = box_iou(np.array([chooser.mean_box(key) for key in keys]), hand_edges)
+    grown_ious = box_iou(np.array([chooser.grow_box(key, chest_boxes[key].box) for key in keys]), hand_edges)
+    values = (ious.mean(), np.percentile(ious, 5), (ious >= GOOD_IOU).mean(), mean_box_ious.mean(), grown_ious.mean())
     return {"hand_boxes": len(keys)} | {
         name: round(float(value), 4) for name, value in zip(undefined, values, strict=True)
     }
 
 
-def missed_pixels(prepared: Prepared, box_of) -> float | None:
+def measure_missed_pixels(prepared: Prepared, box_of) -> float | None:
     """Share of the train images' pneumothorax pixels outside `box_of(image_id)`; None where there are none."""
     manifest = prepared.manifest
-    positive = manifest.index[(manifest["split"] == "train") & (manifest["mask_area"] > 0)]
-    total = sum(int(manifest.loc[key, "mask_area"]) for key in positive)
-    inside = sum(_inside(prepared.original_mask(key), box_of(key)) for key in positive)
-    return round(1 - inside / total, 5) if total else None
+    positive_ids = manifest.index[(manifest["split"] == "train") & (manifest["mask_area"] > 0)]
+    lesion_pixels = sum(int(manifest.loc[key, "mask_area"]) for key in positive_ids)
+    covered_pixels = sum(_count_pixels_inside(prepared.read_original_mask(key), box_of(key)) for key in positive_ids)
+    return round(1 - covered_pixels / lesion_pixels, 5) if lesion_pixels else None
 
 
-def _inside(mask: np.ndarray, box: Box) -> int:
+def _count_pixels_inside(mask: np.ndarray, box: Box) -> int:
     left, top, right, bottom = math.floor(box.xmin), math.floor(box.ymin), math.ceil(box.xmax), math.ceil(box.ymax)
     return int(mask[max(top, 0) : bottom, max(left, 0) : right].sum())
 
 
-def table(metrics: dict) -> str:
+def format_metrics(metrics: dict) -> str:
     """The metrics for people, a line each."""
-    n, margin = metrics["hand_boxes"], metrics["margin"]
+    hand_count, margin = metrics["hand_boxes"], metrics["margin"]
     lines = [
-        (f"IoU with {n} held-out hand boxes, mean", metrics["iou_mean"]),
+        (f"IoU with {hand_count} held-out hand boxes, mean", metrics["iou_mean"]),
         ("  5th percentile", metrics["iou_p5"]),
-        (f"  share >= {GOOD}", metrics["iou_good"]),
+        (f"  share >= {GOOD_IOU}", metrics["iou_good"]),
         ("  the mean box's IoU with the same", metrics["iou_mean_box"]),
         (f"fallbacks among {metrics['images']} images, share", metrics["fallbacks"]),
         ("pneumothorax pixels outside the box, share", metrics["missed"]),
         (f"  with the margin of {margin:.0%}", metrics["missed_with_margin"]),
     ]
     return "\n".join(
-        f"  {name:<48}{shown(value, 4 if 'pixel' in name or 'margin' in name else 3):>8}" for name, value in lines
+        f"  {name:<48}{format_metric(value, 4 if 'pixel' in name or 'margin' in name else 3):>8}"
+        for name, value in lines
     )

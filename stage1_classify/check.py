@@ -10,55 +10,55 @@ import sys
 
 from cxr import weights
 from cxr.errors import UsageError, run_main
-from cxr.recipe import chosen
+from cxr.recipe import load_recipe_and_paths
 from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
-from stage1_classify.frameworks import own
+from stage1_classify.frameworks import dispatch_by_framework
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="stage1_classify.check")
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     parser.add_argument("--fetch", action="store_true", help="only fetch start weights")
-    asked = parser.parse_args()
-    recipe, paths = chosen(say=False)
-    members = config.members(recipe, [asked.member] if asked.member else None)
-    if asked.fetch:
-        members = dict({config.start(member): (name, member) for name, member in members.items()}.values())
-    for name, member in own(members, "stage1_classify.check", sys.argv[1:]):
-        if asked.fetch:
-            weights.tell(resolve, name, member)
+    arguments = parser.parse_args()
+    recipe, paths = load_recipe_and_paths(say=False)
+    members = config.read_members(recipe, [arguments.member] if arguments.member else None)
+    if arguments.fetch:
+        members = dict({config.get_start_weights(member): (name, member) for name, member in members.items()}.values())
+    for name, member in dispatch_by_framework(members, "stage1_classify.check", sys.argv[1:]):
+        if arguments.fetch:
+            weights.resolve_or_report(ensure_start_weights, name, member)
             continue
-        check(name, member)
-        for remark in weights.remarks(member, config.start(member), "backbone_args"):
+        check_member(name, member)
+        for remark in weights.list_input_conflicts(member, config.get_start_weights(member), "backbone_args"):
             print(f"NOTE: {config.CONFIGS / name}.yaml: {remark}", flush=True)
-        if member.input == "tfrecord" and not config.records(paths):
+        if member.input == "tfrecord" and not config.find_record_files(paths):
             raise UsageError(
-                f"{config.CONFIGS / name}.yaml: input: tfrecord needs records in {paths.artifacts / 'export'}; they "
-                "are made, once the data is prepared, by: python -m cxr.export --to tfrecord"
+                f"{config.CONFIGS / name}.yaml: input: tfrecord needs records in {paths.artifacts_folder / 'export'}; "
+                "they are made, once the data is prepared, by: python -m cxr.export --to tfrecord"
             )
 
 
-def check(name: str, member: ClassifierConfig) -> None:
+def check_member(name: str, member: ClassifierConfig) -> None:
     """Raise UsageError that names the member's file, the key at fault, and what would fit."""
-    resolve(name, member)
+    ensure_start_weights(name, member)
     try:
-        _backend(member).check(member)
+        _import_backend(member).check_network(member)
     except UsageError as error:
         raise UsageError(f"{config.CONFIGS / name}.yaml: {error}") from None
 
 
-def resolve(name: str, member: ClassifierConfig) -> None:
-    """Have a member's start weights on this machine before any unit; UsageError as for `check`."""
-    start = config.start(member)
-    if weights.lacking(start.inputs):  # else no framework is needed
+def ensure_start_weights(name: str, member: ClassifierConfig) -> None:
+    """Have a member's start weights on this machine before any step; UsageError as for `check_member`."""
+    start = config.get_start_weights(member)
+    if weights.list_missing_weights(start.input_files):  # else no framework is needed
         try:
-            weights.fetch(start, _backend(member).download)
+            weights.fetch_weights(start, _import_backend(member).download_weights)
         except UsageError as error:
             raise type(error)(f"{config.CONFIGS / name}.yaml: weights: {error}") from None
 
 
-def _backend(member: ClassifierConfig):
+def _import_backend(member: ClassifierConfig):
     return importlib.import_module(f"stage1_classify.{member.framework}_backend")
 
 

@@ -1,19 +1,19 @@
-"""Settings of a classifier, and the units of work of stage 1. Imports no framework."""
+"""Settings of a classifier, and the steps of stage 1. Imports no framework."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from cxr.augment import Augment
-from cxr.config import Strict, load
+from cxr.augment import Augmentation
+from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths
-from cxr.plan import Unit
+from cxr.plan import Step
 from cxr.recipe import Recipe
 from cxr.sampling import Sampling
 from cxr.training import HeadConfig, Training
 from cxr.views import View
-from cxr.weights import MISSING, RANDOM, Start, settle
+from cxr.weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
@@ -23,14 +23,14 @@ KERAS_INPUT = {"Xception": (0.5, 0.5), "VGG16": (0.45, 1 / 255)}
 WEIGHTS = {"timm": "weights.safetensors", "keras": "weights.keras"}
 TABLES = ("history.csv", "predictions.parquet", "features.npz")
 # Milliseconds to train on one image of 256 x 256 (2 cores, bfloat16): only their ratios are used.
-COST = {
+TRAINING_MS = {
     "mobilenetv2_100": 21, "efficientnet_b4": 120, "tf_efficientnet_b4": 120, "legacy_xception": 76,
     "EfficientNetB4": 365, "Xception": 271, "VGG16": 180,
 }  # fmt: skip
-WIDEST = 2560  # features of a pooled head: as many as the backbone has channels, of EfficientNet-B7 so many
+MAX_FEATURE_WIDTH = 2560  # features of a pooled head: as many as the backbone has channels, of EfficientNet-B7 so many
 
 
-class ClassifierConfig(Strict):
+class ClassifierConfig(StrictModel):
     """One member of stage 1: a file of configs/."""
 
     framework: Literal["timm", "keras"] = "timm"
@@ -51,7 +51,7 @@ class ClassifierConfig(Strict):
     """Of the gray values in 0..1; none: as the start weights want them, else ImageNet's .449 and .226."""
     head: HeadConfig = HeadConfig()
     view: View
-    augment: Augment = Augment()
+    augment: Augmentation = Augmentation()
     sampling: Sampling = Sampling()
     positive_weight: float = 1.0
     """The loss of a positive counts this many times."""
@@ -66,9 +66,9 @@ class ClassifierConfig(Strict):
     training: Training
 
     @model_validator(mode="after")
-    def _fits_its_framework(self) -> "ClassifierConfig":
-        problem = _keras_problem(self) if self.framework == "keras" else _timm_problem(self)
-        problem = problem or _problem(self)
+    def _require_framework_fit(self) -> "ClassifierConfig":
+        problem = _find_keras_problem(self) if self.framework == "keras" else _find_timm_problem(self)
+        problem = problem or _find_problem(self)
         if problem:
             raise ValueError(problem)
         return self
@@ -80,25 +80,25 @@ class ClassifierConfig(Strict):
         return view.crop == "box" or bool(view.random_share or view.frame or augment.zoom_in or augment.scale)
 
 
-def _problem(member: ClassifierConfig) -> str | None:
+def _find_problem(member: ClassifierConfig) -> str | None:
     """What no framework can have together, or do without."""
     if member.sampling.positives_only:
         return "sampling.positives_only: a classifier needs negatives, too"
-    if member.head.kind == "flat" and member.view.largest != member.view.size:
+    if member.head.kind == "flat" and member.view.inference_size != member.view.size:
         return "view.frame: a flat head sees one size only; leave frame out"
-    in_vain = {
+    useless_when_frozen = {
         "recalibrate": member.recalibrate, "training.head_first": member.training.head_first,
         "training.layer_decay": member.training.layer_decay < 1,
     }  # fmt: skip
-    asked = [key for key, value in in_vain.items() if value and member.freeze_backbone]
-    if asked:
-        return f"{asked[0]}: freeze_backbone leaves it nothing to do"
+    requested_keys = [key for key, value in useless_when_frozen.items() if value and member.freeze_backbone]
+    if requested_keys:
+        return f"{requested_keys[0]}: freeze_backbone leaves it nothing to do"
     if member.weights == "coco":
         return "weights: coco's are a detector's; take imagenet, random or the name of a file"
-    return MISSING if member.weights is None else None
+    return MISSING_WEIGHTS if member.weights is None else None
 
 
-def _keras_problem(member: ClassifierConfig) -> str | None:
+def _find_keras_problem(member: ClassifierConfig) -> str | None:
     """What a Keras member asks for and cannot have."""
     if member.backbone not in KERAS_BACKBONES:
         return f"backbone: '{member.backbone}' is none of Keras's: {', '.join(KERAS_BACKBONES)}"
@@ -106,86 +106,94 @@ def _keras_problem(member: ClassifierConfig) -> str | None:
         "backbone_args": member.backbone_args, "recalibrate": member.recalibrate,
         "training.layer_decay": member.training.layer_decay != 1.0,
     }  # fmt: skip
-    asked = [key for key, value in torch_only.items() if value]
-    return f"{asked[0]}: only framework: timm has it" if asked else None
+    requested_keys = [key for key, value in torch_only.items() if value]
+    return f"{requested_keys[0]}: only framework: timm has it" if requested_keys else None
 
 
-def _timm_problem(member: ClassifierConfig) -> str | None:
+def _find_timm_problem(member: ClassifierConfig) -> str | None:
     return "input: tfrecord is read by framework: keras alone" if member.input == "tfrecord" else None
 
 
-class UnitConfig(Strict):
-    """All that one unit depends on beside its inputs."""
+class TrainingStepConfig(StrictModel):
+    """All that one step depends on beside its inputs."""
 
     member: ClassifierConfig
     fold: int
     seed: int
 
 
-def read(name: str) -> ClassifierConfig:
+def read_member(name: str) -> ClassifierConfig:
     """The settings of a member, by name."""
-    return load(CONFIGS / f"{name}.yaml", ClassifierConfig)
+    return load_settings(CONFIGS / f"{name}.yaml", ClassifierConfig)
 
 
-def members(recipe: Recipe, names: list[str] | None = None) -> dict[str, ClassifierConfig]:
+def read_members(recipe: Recipe, names: list[str] | None = None) -> dict[str, ClassifierConfig]:
     """The recipe's members, or those named, as the recipe trains them."""
     names = recipe.stage1 if names is None else names
-    every = recipe.adapted({name: read(name) for name in dict.fromkeys([*recipe.stage1, *names])})
-    return {name: every[name] for name in names}
+    all_members = recipe.adapt_members({name: read_member(name) for name in dict.fromkeys([*recipe.stage1, *names])})
+    return {name: all_members[name] for name in names}
 
 
-def unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Unit:
+def build_training_step(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Step:
     """Training of one member on all folds but one, and what it says of that fold and of the test images."""
-    images = paths.prepared_images
-    member = settled(member)
-    return Unit(
+    images = paths.prepared_image_count
+    member = complete_member(member)
+    return Step(
         name=f"stage 1 {name} fold {fold}",
         room=ROOM,
         command=("stage1_classify.train", "--member", name, "--fold", str(fold)),
-        folder=paths.unit(1, name, fold),
-        config=UnitConfig(member=member, fold=fold, seed=recipe.seed),
-        inputs=_inputs(recipe, paths, member),
-        work=work(member, images * (recipe.folds - 1) / recipe.folds),
-        disk=int(images * 4 * (WIDEST if member.head.kind == "pooled" else member.head.width) + 80e6),
-        gpu=True,
-        outputs=tuple(paths.unit(1, name, fold) / file for file in (WEIGHTS[member.framework], *TABLES)),
-        also=(f"stage1_classify.{member.framework}_backend",),
-        but_not=("stage1_classify.check",),  # asked before any unit: its answer, the start weights' file, is an input
+        folder=paths.fold_folder(1, name, fold),
+        settings=TrainingStepConfig(member=member, fold=fold, seed=recipe.seed),
+        inputs=_list_input_files(recipe, paths, member),
+        work_seconds=estimate_training_cost(member, images * (recipe.folds - 1) / recipe.folds),
+        disk_bytes=int(images * 4 * (MAX_FEATURE_WIDTH if member.head.kind == "pooled" else member.head.width) + 80e6),
+        needs_gpu=True,
+        outputs=tuple(paths.fold_folder(1, name, fold) / file for file in (WEIGHTS[member.framework], *TABLES)),
+        chosen_modules=(f"stage1_classify.{member.framework}_backend",),
+        excluded_modules=(
+            "stage1_classify.check",
+        ),  # asked before any step: its answer, the start weights' file, is an input
     )
 
 
-def units(recipe: Recipe, paths: Paths) -> list[Unit]:
-    """Every unit of a recipe, in the order to run them."""
-    found = members(recipe)
-    return [unit(recipe, paths, name, fold, member) for name, member in found.items() for fold in recipe.trained]
+def units(recipe: Recipe, paths: Paths) -> list[Step]:
+    """Every step of a recipe, in the order to run them."""
+    members_by_name = read_members(recipe)
+    return [
+        build_training_step(recipe, paths, name, fold, member)
+        for name, member in members_by_name.items()
+        for fold in recipe.folds_to_train
+    ]
 
 
-def start(member: ClassifierConfig) -> Start:
+def get_start_weights(member: ClassifierConfig) -> StartWeights:
     """What a member starts from."""
-    return Start(member.weights, member.backbone, member.framework)
+    return StartWeights(member.weights, member.backbone, member.framework)
 
 
-def settled(member: ClassifierConfig) -> ClassifierConfig:
+def complete_member(member: ClassifierConfig) -> ClassifierConfig:
     """A member whose gray values and padding, where its YAML leaves them out, are those that its start wants."""
     if member.framework == "keras" and member.weights != RANDOM and member.backbone in KERAS_INPUT:
-        usual = dict(zip(("mean", "std"), KERAS_INPUT[member.backbone], strict=True))
-        member = member.model_copy(update={key: value for key, value in usual.items() if getattr(member, key) is None})
-    return settle(member, start(member), "backbone_args")
+        keras_defaults = dict(zip(("mean", "std"), KERAS_INPUT[member.backbone], strict=True))
+        member = member.model_copy(
+            update={key: value for key, value in keras_defaults.items() if getattr(member, key) is None}
+        )
+    return adopt_expected_input(member, get_start_weights(member), "backbone_args")
 
 
-def work(member: ClassifierConfig, images: float) -> float:
+def estimate_training_cost(member: ClassifierConfig, images: float) -> float:
     """Training cost in seconds of the reference machine."""
-    return COST.get(member.backbone, 80) / 1000 * images * member.training.epochs * (member.view.size / 256) ** 2
+    return TRAINING_MS.get(member.backbone, 80) / 1000 * images * member.training.epochs * (member.view.size / 256) ** 2
 
 
-def _inputs(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Path, ...]:
-    files = [paths.prepared / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
-    boxes = [paths.boxes] if member.view.crop == "box" else []
-    masks = [paths.prepared / "masks.npy"] if member.sees_parts else []
-    read = records(paths) if member.input == "tfrecord" else []
-    return (*files, paths.folds, *boxes, *masks, *read, *start(member).inputs)
+def _list_input_files(recipe: Recipe, paths: Paths, member: ClassifierConfig) -> tuple[Path, ...]:
+    files = [paths.prepared_folder / name for name in ("manifest.parquet", "index.parquet", "pixels.npy")]
+    boxes = [paths.boxes_csv] if member.view.crop == "box" else []
+    masks = [paths.prepared_folder / "masks.npy"] if member.sees_parts else []
+    record_files = find_record_files(paths) if member.input == "tfrecord" else []
+    return (*files, paths.folds_csv, *boxes, *masks, *record_files, *get_start_weights(member).input_files)
 
 
-def records(paths: Paths) -> list[Path]:
+def find_record_files(paths: Paths) -> list[Path]:
     """The TFRecords of the training images, as `python -m cxr.export --to tfrecord` writes them."""
-    return sorted(paths.artifacts.glob("export/tfrecord/train-*.tfrec"))
+    return sorted(paths.artifacts_folder.glob("export/tfrecord/train-*.tfrec"))

@@ -4,17 +4,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxr.augment import augmented
-from cxr.geometry import Box, crop, cut_mask
+from cxr.augment import augment_image
+from cxr.geometry import Box, crop_image, crop_mask
 from cxr.prepared import Prepared
-from cxr.sampling import batches_of, order
-from cxr.views import chest, drawn_region, key, region
+from cxr.sampling import draw_epoch_rows, split_into_batches
+from cxr.views import chest_box_on_canvas, draw_training_region, inference_region, keyed_rng
 from stage1_classify.config import ClassifierConfig
 
 
 @dataclass(frozen=True)
 class ClassifierData:
-    """Training examples of one unit, keyed by (seed, epoch, image_id)."""
+    """Training examples of one step, keyed by (seed, epoch, image_id)."""
 
     prepared: Prepared
     boxes: dict[str, Box]
@@ -23,33 +23,37 @@ class ClassifierData:
     image_ids: list[str]
     seed: int
 
-    def chest(self, image_id: str) -> Box:
+    def locate_chest(self, image_id: str) -> Box:
         """The chest box on the canvas, where the member crops to it."""
-        return chest(self.member.view, self.prepared, self.boxes, image_id)
+        return chest_box_on_canvas(self.member.view, self.prepared, self.boxes, image_id)
 
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches."""
-        training, positive = self.member.training, self.prepared.labels(self.image_ids) > 0
-        rows = order(self.member.sampling, positive, epoch, training.epochs, training.batch, key(self.seed, epoch))
-        return batches_of(self.image_ids, rows, training.batch, training.epoch_batches)
+        training, positive = self.member.training, self.prepared.read_labels(self.image_ids) > 0
+        rows = draw_epoch_rows(
+            self.member.sampling, positive, epoch, training.epochs, training.batch, keyed_rng(self.seed, epoch)
+        )
+        return split_into_batches(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], label float32: 0 where crop and augmentation leave nothing of the lesion."""
         label = np.float32(self.prepared.manifest.at[image_id, "label"])
-        mask = self.prepared.mask(image_id) if self.member.sees_parts and label else None
-        image, mask = self._jittered(image_id, key(self.seed, epoch, image_id), mask)
+        mask = self.prepared.read_mask(image_id) if self.member.sees_parts and label else None
+        image, mask = self._jitter_view(image_id, keyed_rng(self.seed, epoch, image_id), mask)
         return {"image": image[None], "label": label if mask is None else np.float32(mask.any())}
 
-    def seen(self, image_id: str, number: int = 0) -> dict[str, np.ndarray]:
+    def load_inference_image(self, image_id: str, number: int = 0) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s] as a pass of inference sees it: 0 is the plain one, the others are augmented."""
         if number:
-            rng = key(self.seed, "pass", number, image_id)
-            return {"image": self._jittered(image_id, rng, None)[0][None]}  # no mask: it would tell where to look
-        part = region(self.member.view, self.chest(image_id), self.prepared.size)
-        return {"image": crop(self.prepared.image(image_id), part, self.member.view.largest)[None]}
+            rng = keyed_rng(self.seed, "pass", number, image_id)
+            return {"image": self._jitter_view(image_id, rng, None)[0][None]}  # no mask: it would tell where to look
+        view_box = inference_region(self.member.view, self.locate_chest(image_id), self.prepared.size)
+        return {
+            "image": crop_image(self.prepared.read_image(image_id), view_box, self.member.view.inference_size)[None]
+        }
 
     @property
-    def passes(self) -> list[int]:
+    def pass_numbers(self) -> list[int]:
         """Numbers of the passes of inference."""
         return list(range(1, self.member.tta_passes + 1)) or [0]
 
@@ -58,9 +62,11 @@ class ClassifierData:
         """The same examples, which inference passes once and plainly: enough to choose an epoch by."""
         return replace(self, member=self.member.model_copy(update={"hflip_tta": False, "tta_passes": 0}))
 
-    def _jittered(self, image_id: str, rng: np.random.Generator, mask: np.ndarray | None):
+    def _jitter_view(self, image_id: str, rng: np.random.Generator, mask: np.ndarray | None):
         """A view, augmented, uint8 [s, s], and what it leaves of the image's mask."""
         view = self.member.view
-        part = drawn_region(view, self.chest(image_id), self.prepared.size, rng)
-        image = crop(self.prepared.image(image_id), part, view.size)
-        return augmented(self.member.augment, image, None if mask is None else cut_mask(mask, part, view.size), rng)
+        view_box = draw_training_region(view, self.locate_chest(image_id), self.prepared.size, rng)
+        image = crop_image(self.prepared.read_image(image_id), view_box, view.size)
+        return augment_image(
+            self.member.augment, image, None if mask is None else crop_mask(mask, view_box, view.size), rng
+        )

@@ -8,7 +8,7 @@ from cxr.paths import ROOT
 from stage1_classify.config import ClassifierConfig
 
 
-def own(
+def dispatch_by_framework(
     members: dict[str, ClassifierConfig], module: str, arguments: list[str]
 ) -> Iterator[tuple[str, ClassifierConfig]]:
     """The members of the first one's framework, for this process; `module` gets each other in one of its own."""
@@ -17,6 +17,6 @@ def own(
             yield name, member
         else:
             command = [sys.executable, "-m", module, "--member", name, *arguments]
-            code = subprocess.run(command, cwd=ROOT, check=False).returncode
-            if code:
-                sys.exit(code)
+            exit_code = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if exit_code:
+                sys.exit(exit_code)

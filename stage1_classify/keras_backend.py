@@ -1,7 +1,7 @@
 """Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of keras_models.
 
-It offers what timm_backend does: download(start, file) and check(member), before any work; fit(...) -> metrics;
-infer(...) -> (prob, features); and parameters(member), for the table in the README.
+It offers what timm_backend does: download_weights(start, path) and check_network(member), before any work;
+fit(...) -> metrics; infer(...) -> (prob, features); and count_parameters(member), for the table in the README.
 """
 
 from collections.abc import Callable
@@ -10,123 +10,133 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cxr.course import explain_memory
+from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
-from cxr.metrics import auc
-from cxr.processes import loaders
+from cxr.metrics import roc_auc
+from cxr.processes import count_loaders
 from stage1_classify import keras_device, keras_records
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData
-from stage1_classify.keras_device import precision, settle
-from stage1_classify.keras_loading import Loader, channels_last
-from stage1_classify.keras_loop import Trainer, steps_of
-from stage1_classify.keras_models import network
-from stage1_classify.keras_steps import FEW, answers
-from stage1_classify.keras_weights import download as download
-from stage1_classify.keras_weights import start
+from stage1_classify.keras_device import configure_tensorflow, set_precision
+from stage1_classify.keras_loading import TrainingLoader, stack_channels_last
+from stage1_classify.keras_loop import Trainer, count_steps
+from stage1_classify.keras_models import build_network
+from stage1_classify.keras_steps import MIN_GRAPH_STEPS, build_batch_predictor
+from stage1_classify.keras_weights import build_classifier
+from stage1_classify.keras_weights import download_weights as download_weights
 
-_fitted: dict[Path, keras.Model] = {}  # the network just trained: to build and read one again takes seconds
-Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+_fitted_models: dict[Path, keras.Model] = {}  # the network just trained: to build and read one again takes seconds
+PredictBatch = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def fit(data: ClassifierData, watch_ids: list[str], folder: Path, identity: str, label: str, fold: int) -> dict:
-    """Train the unit's model in `folder`, from its checkpoint where there is one; returns metrics."""
-    _begin(data.member)
-    devices, loader = _feed(data)
-    with devices.scope():
+def fit(data: ClassifierData, val_ids: list[str], folder: Path, identity: str, label: str, fold: int) -> dict:
+    """Train the step's model in `folder`, from its checkpoint where there is one; returns metrics."""
+    _reset_session(data.member)
+    strategy, loader = _open_loader(data)
+    with strategy.scope():
         keras.utils.set_random_seed(int(np.random.SeedSequence((data.seed, fold)).generate_state(1)[0]))
-        model = start(data.member)
-    answer = answers(model, steps_of(data) < FEW)
-    watch = (lambda: _score(data.without_tta, watch_ids, answer)) if watch_ids else None
+        model = build_classifier(data.member)
+    predict_batch = build_batch_predictor(model, count_steps(data) < MIN_GRAPH_STEPS)
+    validate = (lambda: _score_images(data.without_tta, val_ids, predict_batch)) if val_ids else None
     try:
-        metrics = Trainer(model, data, loader, folder, identity, watch, label, devices).fit()
+        metrics = Trainer(model, data, loader, folder, identity, validate, label, strategy).fit()
     finally:
         loader.close()
-    _fitted.clear()
-    _fitted[folder] = model
+    _fitted_models.clear()
+    _fitted_models[folder] = model
     return metrics
 
 
 def infer(data: ClassifierData, image_ids: list[str], folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities float32 [N] and bottleneck features float32 [N, D] of images under the model in `folder`."""
-    model = _fitted.pop(folder, None) or _loaded(data.member, folder)
-    with explain_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
-        return _infer(data, image_ids, answers(model, _batches(data, len(image_ids)) < FEW))
+    model = _fitted_models.pop(folder, None) or _load_model(data.member, folder)
+    with explain_out_of_memory(f"{folder.parent.name}, {folder.name}", data.member.training):
+        return _run_inference(
+            data,
+            image_ids,
+            build_batch_predictor(model, _count_inference_batches(data, len(image_ids)) < MIN_GRAPH_STEPS),
+        )
 
 
-def check(member: ClassifierConfig) -> None:
+def check_network(member: ClassifierConfig) -> None:
     """Build the network with its start weights; UsageError names the key that cannot be had."""
-    problem = _problem(member)
+    problem = _find_keras_limit(member)
     if problem:
         raise UsageError(problem)
-    _begin(member)
-    start(member)
+    _reset_session(member)
+    build_classifier(member)
 
 
-def parameters(member: ClassifierConfig) -> int:
+def count_parameters(member: ClassifierConfig) -> int:
     """Numbers in all of the network's tensors, batch norm's statistics among them."""
-    _begin(member)
-    return network(member).count_params()
+    _reset_session(member)
+    return build_network(member).count_params()
 
 
-def _begin(member: ClassifierConfig) -> None:
-    settle()
+def _reset_session(member: ClassifierConfig) -> None:
+    configure_tensorflow()
     keras.utils.clear_session()  # of a member before this one
-    precision(member.training.amp)
+    set_precision(member.training.amp)
 
 
-def _loaded(member: ClassifierConfig, folder: Path) -> keras.Model:
-    _begin(member)
-    model = network(member)
+def _load_model(member: ClassifierConfig, folder: Path) -> keras.Model:
+    _reset_session(member)
+    model = build_network(member)
     model.load_weights(folder / "weights.keras")
     return model
 
 
-def _problem(member: ClassifierConfig) -> str | None:
+def _find_keras_limit(member: ClassifierConfig) -> str | None:
     """What Keras cannot do with these settings, by the key."""
     training = member.training
     if training.schedule == "onecycle" and training.optimizer == "sgd":
         return "training.optimizer: Keras's sgd keeps its momentum, which onecycle moves; take another optimizer"
-    return keras_records.problem(member) if member.input == "tfrecord" else None
+    return keras_records.find_record_problem(member) if member.input == "tfrecord" else None
 
 
-def _feed(data: ClassifierData):
+def _open_loader(data: ClassifierData):
     """The devices to train on, and what brings them batches."""
     if data.member.input == "tfrecord":
-        devices = keras_device.strategy()
-        return devices, keras_records.Records(data, devices)
-    few = steps_of(data) < FEW  # a process takes seconds to start
-    return keras_device.single(), Loader(data, 0 if few else loaders(data.member.training.workers))
+        strategy = keras_device.choose_strategy()
+        return strategy, keras_records.RecordLoader(data, strategy)
+    is_short = count_steps(data) < MIN_GRAPH_STEPS  # a process takes seconds to start
+    return keras_device.default_strategy(), TrainingLoader(
+        data, 0 if is_short else count_loaders(data.member.training.workers)
+    )
 
 
-def _score(data: ClassifierData, image_ids: list[str], answer: Answer) -> dict[str, float]:
-    """AUC of the watched images as 'score'; minus log-loss where only one class is there."""
-    labels, (prob, _) = data.prepared.labels(image_ids), _infer(data, image_ids, answer)
-    clear = np.clip(prob.astype(np.float64), 1e-7, 1 - 1e-7)
-    loss = float(-np.mean(labels * np.log(clear) + (1 - labels) * np.log(1 - clear)))
-    found = auc(labels, prob)
-    return {"score": -loss if found is None else found, "watched_loss": loss}
+def _score_images(data: ClassifierData, image_ids: list[str], predict_batch: PredictBatch) -> dict[str, float]:
+    """AUC of the validation images as 'score'; minus log-loss where only one class is there."""
+    labels, (prob, _) = data.prepared.read_labels(image_ids), _run_inference(data, image_ids, predict_batch)
+    clipped_prob = np.clip(prob.astype(np.float64), 1e-7, 1 - 1e-7)
+    loss = float(-np.mean(labels * np.log(clipped_prob) + (1 - labels) * np.log(1 - clipped_prob)))
+    auc_score = roc_auc(labels, prob)
+    return {"score": -loss if auc_score is None else auc_score, "watched_loss": loss}
 
 
-def _infer(data: ClassifierData, image_ids: list[str], answer: Answer) -> tuple[np.ndarray, np.ndarray]:
+def _run_inference(
+    data: ClassifierData, image_ids: list[str], predict_batch: PredictBatch
+) -> tuple[np.ndarray, np.ndarray]:
     """Means over the passes, and over the image and the mirrored image: of the logits, and of the features."""
-    seen = [(image_id, number) for number in data.passes for image_id in image_ids]
-    found, size = [], _size(data)
-    for first in range(0, len(seen), size):
-        images = channels_last([data.seen(*one)["image"] for one in seen[first : first + size]])
+    sample_keys = [(image_id, number) for number in data.pass_numbers for image_id in image_ids]
+    outputs, batch_size = [], _inference_batch_size(data)
+    for first in range(0, len(sample_keys), batch_size):
+        images = stack_channels_last(
+            [data.load_inference_image(*sample_key)["image"] for sample_key in sample_keys[first : first + batch_size]]
+        )
         views = [images, images[:, :, ::-1]] if data.member.hflip_tta else [images]
-        found.append([np.mean(part, axis=0) for part in zip(*map(answer, views), strict=True)])
-    logits, features = (np.concatenate(part) for part in zip(*found, strict=True))
-    logits = logits.reshape(len(data.passes), -1).mean(axis=0, dtype=np.float32)
-    features = features.reshape(len(data.passes), len(image_ids), -1).mean(axis=0, dtype=np.float32)
+        outputs.append([np.mean(values, axis=0) for values in zip(*map(predict_batch, views), strict=True)])
+    logits, features = (np.concatenate(values) for values in zip(*outputs, strict=True))
+    logits = logits.reshape(len(data.pass_numbers), -1).mean(axis=0, dtype=np.float32)
+    features = features.reshape(len(data.pass_numbers), len(image_ids), -1).mean(axis=0, dtype=np.float32)
     return 1 / (1 + np.exp(-logits)), features
 
 
-def _size(data: ClassifierData) -> int:
+def _inference_batch_size(data: ClassifierData) -> int:
     """Images that the network is asked about at once; without gradients there is room for more than in training."""
     return max(2 * data.member.training.batch, 32)
 
 
-def _batches(data: ClassifierData, images: int) -> int:
+def _count_inference_batches(data: ClassifierData, images: int) -> int:
     """How often an inference asks the network."""
-    return -(-images * len(data.passes) // _size(data)) * (1 + data.member.hflip_tta)
+    return -(-images * len(data.pass_numbers) // _inference_batch_size(data)) * (1 + data.member.hflip_tta)

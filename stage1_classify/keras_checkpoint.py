@@ -6,38 +6,38 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.files import replacing
+from cxr.files import write_atomically
 
 Weights = list[np.ndarray]
 
 
 def save_state(path: Path, arrays: dict[str, Weights], state: dict) -> None:
     """Write lists of arrays, and what JSON can say, in one step."""
-    named = {f"{name}.{number}": value for name, values in arrays.items() for number, value in enumerate(values)}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, state=np.str_(json.dumps(state)), **named)
+    flat_arrays = {f"{name}.{number}": value for name, values in arrays.items() for number, value in enumerate(values)}
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, state=np.str_(json.dumps(state)), **flat_arrays)
 
 
 def load_state(path: Path, identity: str) -> tuple[dict[str, Weights], dict] | None:
     """What an interrupted training with this identity saved; None where there is none, or it is another's."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            state = json.loads(str(stored["state"]))
-            return (_lists(stored), state) if state["identity"] == identity else None
+        with np.load(path, allow_pickle=False) as archive:
+            state = json.loads(str(archive["state"]))
+            return (_group_arrays(archive), state) if state["identity"] == identity else None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # absent or damaged: anew
         return None
 
 
-def _lists(stored: np.lib.npyio.NpzFile) -> dict[str, Weights]:
+def _group_arrays(archive: np.lib.npyio.NpzFile) -> dict[str, Weights]:
     """Savez keeps the order, so that numbers need not be read."""
-    found: dict[str, Weights] = {}
-    for key in stored.files:
+    arrays: dict[str, Weights] = {}
+    for key in archive.files:
         if key != "state":
-            found.setdefault(key.rpartition(".")[0], []).append(stored[key])
-    return found
+            arrays.setdefault(key.rpartition(".")[0], []).append(archive[key])
+    return arrays
 
 
-class Kept:
+class TopCheckpoints:
     """The weights of the `count` best epochs so far; the first of two equals stays."""
 
     def __init__(self, count: int) -> None:
@@ -47,16 +47,16 @@ class Kept:
         self.weights: dict[int, Weights] = {}
         """by epoch"""
 
-    def offer(self, epoch: int, score: float, weights: Weights) -> None:
+    def add(self, epoch: int, score: float, weights: Weights) -> None:
         """Keep the weights where they are among the best."""
         if len(self.epochs) == self.count and not score > self.epochs[-1]["score"]:
             return
-        ranked = sorted([*self.epochs, {"epoch": epoch, "score": score}], key=lambda each: -each["score"])
+        ranked = sorted([*self.epochs, {"epoch": epoch, "score": score}], key=lambda entry: -entry["score"])
         self.epochs, self.weights[epoch] = ranked[: self.count], weights
-        self.weights = {each["epoch"]: self.weights[each["epoch"]] for each in self.epochs}
+        self.weights = {entry["epoch"]: self.weights[entry["epoch"]] for entry in self.epochs}
 
     @property
-    def mean(self) -> Weights | None:
+    def mean_weights(self) -> Weights | None:
         """The mean of the kept weights, batch norm's statistics among them; None where none are kept."""
         if not self.weights:
             return None

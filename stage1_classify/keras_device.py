@@ -12,7 +12,7 @@ FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # flags of the CPUs that have instr
 
 
 @cache
-def settle() -> None:
+def configure_tensorflow() -> None:
     """Bound the threads, let GPUs' memory grow, make equal runs equal; says so where a GPU is there but not seen."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -24,7 +24,7 @@ def settle() -> None:
         print(f"TensorFlow {tf.__version__} sees none of this machine's GPUs: Keras trains on the CPU", flush=True)
 
 
-def policy(amp: bool) -> str:
+def choose_dtype_policy(amp: bool) -> str:
     """Keras's name of the precision: bfloat16 where the GPU or CPU has it, else float32.
 
     Measured on two cores with AVX-512 BF16 at 256 x 256, training: EfficientNet-B4 1.3, Xception 2.3, VGG16 1.1 times
@@ -33,14 +33,14 @@ def policy(amp: bool) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         major, _ = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        fast = major >= 8
+        has_bfloat16 = major >= 8
     else:
-        fast = bool(FAST_BFLOAT16 & set(_cpu_flags()))
-    return "mixed_bfloat16" if amp and fast else "float32"
+        has_bfloat16 = bool(FAST_BFLOAT16 & set(_cpu_flags()))
+    return "mixed_bfloat16" if amp and has_bfloat16 else "float32"
 
 
 @cache
-def strategy() -> tf.distribute.Strategy:
+def choose_strategy() -> tf.distribute.Strategy:
     """The machine's: every core of a TPU, every GPU, every logical CPU where several are set up; else one device.
 
     On a TPU it has never run.
@@ -49,17 +49,19 @@ def strategy() -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
         return tf.distribute.TPUStrategy(resolver)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([each.name for each in devices]) if len(devices) > 1 else single()
+    return (
+        tf.distribute.MirroredStrategy([device.name for device in devices]) if len(devices) > 1 else default_strategy()
+    )
 
 
-def single() -> tf.distribute.Strategy:
+def default_strategy() -> tf.distribute.Strategy:
     """One device: that which TensorFlow takes by itself."""
     return tf.distribute.get_strategy()
 
 
-def precision(amp: bool) -> None:
+def set_precision(amp: bool) -> None:
     """Set the precision of the networks built from here on."""
-    keras.config.set_dtype_policy(policy(amp))
+    keras.config.set_dtype_policy(choose_dtype_policy(amp))
 
 
 def _has_gpu() -> bool:
@@ -67,6 +69,6 @@ def _has_gpu() -> bool:
 
 
 def _cpu_flags() -> list[str]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])

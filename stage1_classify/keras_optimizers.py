@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from cxr.schedule import Place, factor, momentum
+from cxr.schedule import SchedulePosition, lr_factor, scheduled_momentum
 from cxr.training import Training
 
 EPSILON = 1e-8  # PyTorch's; Keras takes 1e-7
@@ -28,36 +28,36 @@ class RAdam(keras.optimizers.Optimizer):
             self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        place = self._get_variable_index(variable)
-        m, v, step = self._momentums[place], self._velocities[place], ops.cast(self.iterations + 1, variable.dtype)
+        index = self._get_variable_index(variable)
+        m, v, step = self._momentums[index], self._velocities[index], ops.cast(self.iterations + 1, variable.dtype)
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))
         self.assign_add(v, (ops.square(gradient) - v) * (1 - self.beta_2))
         mean = m / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * mean * self._rectified(v, step))
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * mean * self._rectified_scale(v, step))
 
-    def _rectified(self, v, step):
+    def _rectified_scale(self, v, step):
         """1 / sqrt(v), rectified; 1 where the approximated length of the average (rho) is at most 5."""
         power = ops.power(ops.cast(self.beta_2, v.dtype), step)
-        most = 2 / (1 - self.beta_2) - 1
-        rho = most - 2 * step * power / (1 - power)
-        safe = ops.maximum(rho, 5.0)
-        share = ops.sqrt((safe - 4) * (safe - 2) * most / ((most - 4) * (most - 2) * safe))
-        return ops.where(rho > 5, share * ops.sqrt(1 - power) / (ops.sqrt(v) + self.epsilon), ops.ones_like(v))
+        max_rho = 2 / (1 - self.beta_2) - 1
+        rho = max_rho - 2 * step * power / (1 - power)
+        safe_rho = ops.maximum(rho, 5.0)
+        rectification = ops.sqrt((safe_rho - 4) * (safe_rho - 2) * max_rho / ((max_rho - 4) * (max_rho - 2) * safe_rho))
+        return ops.where(rho > 5, rectification * ops.sqrt(1 - power) / (ops.sqrt(v) + self.epsilon), ops.ones_like(v))
 
 
-def optimizer(training: Training) -> keras.optimizers.Optimizer:
+def build_optimizer(training: Training) -> keras.optimizers.Optimizer:
     """The optimizer of a training; where the schedule moves the first beta, it is a variable."""
-    kinds = {
+    constructors = {
         "adam": lambda lr: keras.optimizers.Adam(lr, epsilon=EPSILON),
         "adamw": lambda lr: keras.optimizers.AdamW(lr, weight_decay=training.weight_decay, epsilon=EPSILON),
         "nadam": lambda lr: keras.optimizers.Nadam(lr, epsilon=EPSILON),
         "radam": RAdam,
         "sgd": lambda lr: keras.optimizers.SGD(lr, momentum=0.9),
     }
-    found = kinds[training.optimizer](training.lr)
+    new_optimizer = constructors[training.optimizer](training.lr)
     if training.schedule == "onecycle":
-        found.beta_1 = tf.Variable(found.beta_1, dtype="float32", trainable=False)
-    return found
+        new_optimizer.beta_1 = tf.Variable(new_optimizer.beta_1, dtype="float32", trainable=False)
+    return new_optimizer
 
 
 def decay_in_gradient(training: Training) -> float:
@@ -65,22 +65,22 @@ def decay_in_gradient(training: Training) -> float:
     return 0.0 if training.optimizer == "adamw" else training.weight_decay
 
 
-def set_rate(found: keras.optimizers.Optimizer, training: Training, place: Place) -> None:
+def set_rate(keras_optimizer: keras.optimizers.Optimizer, training: Training, position: SchedulePosition) -> None:
     """Set the rate, and the first beta where the schedule moves it, to what it is at this place."""
-    found.learning_rate.assign(training.lr * factor(training, place))
-    if momentum(training, place) is not None:
-        found.beta_1.assign(momentum(training, place))
+    keras_optimizer.learning_rate.assign(training.lr * lr_factor(training, position))
+    if scheduled_momentum(training, position) is not None:
+        keras_optimizer.beta_1.assign(scheduled_momentum(training, position))
 
 
 @dataclass
 class Plateau:
-    """Lowers the rate when the watched score does not rise, as PyTorch's ReduceLROnPlateau(mode='max')."""
+    """Lowers the rate when the validation score does not rise, as PyTorch's ReduceLROnPlateau(mode='max')."""
 
     lr: float
     best: float = float("-inf")
     stale: int = 0
 
-    def step(self, score: float, training: Training) -> None:
+    def update_rate(self, score: float, training: Training) -> None:
         """After an epoch."""
         if score > self.best * (1 + 1e-4):  # PyTorch's threshold
             self.best, self.stale = score, 0

@@ -11,59 +11,61 @@ import numpy as np
 import pandas as pd
 
 from cxr import boxes, tables, weights
-from cxr.config import from_command_line
+from cxr.config import override_settings
 from cxr.errors import run_main
-from cxr.files import replacing
-from cxr.metrics import auc
+from cxr.files import write_atomically
+from cxr.metrics import roc_auc
 from cxr.paths import Paths
-from cxr.plan import Unit, run
+from cxr.plan import Step, run_step
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe, chosen
+from cxr.recipe import Recipe, load_recipe_and_paths
 from stage1_classify import config
-from stage1_classify.check import resolve
-from stage1_classify.frameworks import own
+from stage1_classify.check import ensure_start_weights
+from stage1_classify.frameworks import dispatch_by_framework
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="stage1_classify.train", description="other options override the member's")
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     parser.add_argument("--fold", type=int, help="the fold to hold out; all that the recipe trains by default")
-    asked, overrides = parser.parse_known_args()
-    recipe, paths = chosen()
-    members = config.members(recipe, [asked.member] if asked.member else None)
-    for name, member in own(members, "stage1_classify.train", sys.argv[1:]):
-        member = from_command_line(member, overrides, f"{parser.prog} --member {name}")
-        resolve(name, member)
-        for fold in recipe.folds_of(asked.fold):
-            unit = config.unit(recipe, paths, name, fold, member)
-            run(unit, lambda identity, metrics, unit=unit: train(unit, recipe, paths, identity, metrics))
+    arguments, overrides = parser.parse_known_args()
+    recipe, paths = load_recipe_and_paths()
+    members = config.read_members(recipe, [arguments.member] if arguments.member else None)
+    for name, member in dispatch_by_framework(members, "stage1_classify.train", sys.argv[1:]):
+        member = override_settings(member, overrides, f"{parser.prog} --member {name}")
+        ensure_start_weights(name, member)
+        for fold in recipe.select_folds(arguments.fold):
+            step = config.build_training_step(recipe, paths, name, fold, member)
+            run_step(step, lambda identity, metrics, step=step: train(step, recipe, paths, identity, metrics))
 
 
-def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
-    """Fit the unit's model, from its checkpoint where there is one, and write what it says."""
+def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
+    """Fit the step's model, from its checkpoint where there is one, and write what it says."""
     from stage1_classify.data import ClassifierData
 
-    member, fold = unit.config.member, unit.config.fold
+    member, fold = step.settings.member, step.settings.fold
     backend = importlib.import_module(f"stage1_classify.{member.framework}_backend")
-    prepared = Prepared(paths.prepared, paths.folds)
-    train_ids, watch_ids, held_out = prepared.split_fold(fold, member.training.validates)
-    found = boxes.read_run(paths) if member.view.crop == "box" else {}
-    data = ClassifierData(prepared, found, member, train_ids, recipe.seed)
-    metrics["start"] = weights.record(config.start(member))
-    metrics |= backend.fit(data, watch_ids, unit.folder, identity, unit.name, fold)
-    image_ids = held_out + prepared.ids("unlabelled") + prepared.ids("test")
-    prob, features = backend.infer(data, image_ids, unit.folder)
-    _write(unit, prepared, image_ids, prob, features)
-    metrics["auc"] = auc(prepared.labels(held_out), prob[: len(held_out)])
-    for checkpoint in unit.folder.glob("checkpoint.*"):
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
+    train_ids, val_ids, held_out = prepared.split_fold(fold, member.training.uses_validation)
+    chest_boxes = boxes.read_run_boxes(paths) if member.view.crop == "box" else {}
+    data = ClassifierData(prepared, chest_boxes, member, train_ids, recipe.seed)
+    metrics["start"] = weights.record_start(config.get_start_weights(member))
+    metrics |= backend.fit(data, val_ids, step.folder, identity, step.name, fold)
+    image_ids = held_out + prepared.list_ids("unlabelled") + prepared.list_ids("test")
+    prob, features = backend.infer(data, image_ids, step.folder)
+    _write_predictions(step, prepared, image_ids, prob, features)
+    metrics["auc"] = roc_auc(prepared.read_labels(held_out), prob[: len(held_out)])
+    for checkpoint in step.folder.glob("checkpoint.*"):
         checkpoint.unlink()
 
 
-def _write(unit: Unit, prepared: Prepared, image_ids: list[str], prob: np.ndarray, features: np.ndarray) -> None:
+def _write_predictions(
+    step: Step, prepared: Prepared, image_ids: list[str], prob: np.ndarray, features: np.ndarray
+) -> None:
     split = prepared.manifest.loc[image_ids, "split"].to_numpy()
     table = pd.DataFrame({"image_id": image_ids, "split": split, "prob": prob})
-    tables.write(table, unit.folder / "predictions.parquet", tables.PREDICTIONS)
-    with replacing(unit.folder / "features.npz") as temporary:
+    tables.write_table(table, step.folder / "predictions.parquet", tables.PREDICTIONS)
+    with write_atomically(step.folder / "features.npz") as temporary:
         np.savez(temporary, image_id=np.array(image_ids, dtype=np.str_), features=features.astype(np.float32))
 
 

@@ -13,27 +13,33 @@ class Fcn(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], bridge: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_halve(low, high) for low, high in zip((1, *widths), widths, strict=False))
+        self.down = nn.ModuleList(
+            _build_down_block(in_channels, out_channels)
+            for in_channels, out_channels in zip((1, *widths), widths, strict=False)
+        )
         self.bridge = nn.Sequential(nn.Conv2d(widths[-1], bridge, 3, padding=1), nn.ReLU())
-        skips = widths[-2::-1]
-        below = (bridge, *(2 * width for width in skips))
-        self.up = nn.ModuleList(_double(low, high) for low, high in zip(below, skips, strict=False))
+        skip_widths = widths[-2::-1]
+        input_widths = (bridge, *(2 * width for width in skip_widths))
+        self.up = nn.ModuleList(
+            _build_up_block(in_channels, out_channels)
+            for in_channels, out_channels in zip(input_widths, skip_widths, strict=False)
+        )
         self.drop = nn.Dropout2d(dropout)
-        self.last = nn.ConvTranspose2d(below[-1], 1, 2, stride=2)
+        self.last = nn.ConvTranspose2d(input_widths[-1], 1, 2, stride=2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         stages = [image]
-        for halve in self.down:
-            stages.append(halve(stages[-1]))
-        found = self.bridge(stages.pop())
-        for double in self.up:
-            found = torch.cat([double(found), stages.pop()], 1)
-        return self.last(self.drop(found))
+        for down_block in self.down:
+            stages.append(down_block(stages[-1]))
+        features = self.bridge(stages.pop())
+        for up_block in self.up:
+            features = torch.cat([up_block(features), stages.pop()], 1)
+        return self.last(self.drop(features))
 
 
-def _halve(low: int, high: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(low, high, 3, stride=2, padding=1), nn.ReLU())
+def _build_down_block(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1), nn.ReLU())
 
 
-def _double(low: int, high: int) -> nn.Module:
-    return nn.Sequential(nn.ConvTranspose2d(low, high, 2, stride=2), nn.ReLU())
+def _build_up_block(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2), nn.ReLU())

@@ -13,19 +13,19 @@ class SegmenterLoss(nn.Module):
     Where a whole batch is empty, both losses of soft Dice are 0.
     """
 
-    def __init__(self, config: SegmenterConfig) -> None:
+    def __init__(self, member: SegmenterConfig) -> None:
         super().__init__()
         from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
 
-        chosen = config.loss
-        self.label_weight = config.label_head.weight if config.label_head else 0.0
+        settings = member.loss
+        self.label_weight = member.label_head.weight if member.label_head else 0.0
         losses = {
             "bce": nn.BCEWithLogitsLoss(),
             "dice": DiceLoss("binary", smooth=1.0),
             "log_dice": DiceLoss("binary", log_loss=True, smooth=1.0),
-            "focal": FocalLoss("binary", alpha=chosen.focal_alpha, gamma=chosen.focal_gamma),
+            "focal": FocalLoss("binary", alpha=settings.focal_alpha, gamma=settings.focal_gamma),
         }
-        self.terms = [(getattr(chosen, name), loss) for name, loss in losses.items() if getattr(chosen, name)]
+        self.terms = [(getattr(settings, name), loss) for name, loss in losses.items() if getattr(settings, name)]
 
     def forward(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logits, label = model(batch["image"])

@@ -7,35 +7,37 @@ from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
-from cxr.torchkit.heads import head
-from cxr.torchkit.weights import load_fitting, parts
-from cxr.weights import describe, find, settle
-from stage2_segment.config import DEPTH, SegmenterConfig, start
+from cxr.torchkit.heads import build_head
+from cxr.torchkit.weights import load_fitting, read_parts
+from cxr.weights import adopt_expected_input, describe_start, require_weights_file
+from stage2_segment.config import DEPTH, SegmenterConfig, get_start_weights
 from stage2_segment.fcn import Fcn
 
 
 class Segmenter(nn.Module):
     """Gray images uint8 [B, 1, s, s] -> map logits [B, 1, s, s] and label logits [B] (None without a label head)."""
 
-    def __init__(self, config: SegmenterConfig) -> None:
+    def __init__(self, member: SegmenterConfig) -> None:
         super().__init__()
-        config = settle(config, start(config), "encoder_args")
-        if None in (config.mean, config.std):
-            find(start(config))  # which says what is missing
-        self.mean, self.std = 255 * config.mean, 255 * config.std
-        self.net = network(config)
-        self.drop = nn.Dropout2d(0.0 if self.encoder is None else config.dropout)
-        self.frozen, self.frozen_norm = config.freeze_encoder, config.freeze_norm
-        self.head, self.tap = None, DEPTH
-        if config.label_head:
-            self._add_head(config)
-        for module in [self.encoder] if self.frozen else self._norms if self.frozen_norm else []:
+        member = adopt_expected_input(member, get_start_weights(member), "encoder_args")
+        if None in (member.mean, member.std):
+            require_weights_file(get_start_weights(member))  # which says what is missing
+        self.mean, self.std = 255 * member.mean, 255 * member.std
+        self.net = build_network(member)
+        self.drop = nn.Dropout2d(0.0 if self.encoder is None else member.dropout)
+        self.freezes_encoder, self.freezes_norm = member.freeze_encoder, member.freeze_norm
+        self.head, self.head_stage = None, DEPTH
+        if member.label_head:
+            self._add_head(member)
+        for module in [self.encoder] if self.freezes_encoder else self._norm_layers if self.freezes_norm else []:
             module.requires_grad_(False)
 
-    def _add_head(self, config: SegmenterConfig) -> None:
-        chosen = config.label_head.head
-        self.tap = chosen.stride.bit_length() - 1 if chosen.kind == "tap" else DEPTH
-        self.head = head(self.encoder.out_channels[self.tap], config.view.size // 2**self.tap, chosen)
+    def _add_head(self, member: SegmenterConfig) -> None:
+        head_settings = member.label_head.head
+        self.head_stage = head_settings.stride.bit_length() - 1 if head_settings.kind == "tap" else DEPTH
+        self.head = build_head(
+            self.encoder.out_channels[self.head_stage], member.view.size // 2**self.head_stage, head_settings
+        )
 
     @property
     def encoder(self) -> nn.Module | None:
@@ -48,12 +50,12 @@ class Segmenter(nn.Module):
         return getattr(self.encoder, "model", self.encoder)  # smp wraps timm's networks
 
     @property
-    def unset_norm(self) -> bool:
+    def needs_norm_statistics(self) -> bool:
         """Whether frozen batch norm has no statistics yet: of random weights, it would let all values grow."""
-        return self.frozen_norm and not any(norm.running_mean.any() for norm in self._norms)
+        return self.freezes_norm and not any(norm.running_mean.any() for norm in self._norm_layers)
 
     @property
-    def _norms(self) -> list[nn.Module]:
+    def _norm_layers(self) -> list[nn.Module]:
         return [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -62,84 +64,91 @@ class Segmenter(nn.Module):
             return self.net(image), None
         stages = self.net.encoder(image)
         logits = self.net.segmentation_head(self.drop(self.net.decoder(stages)))
-        label = self.head.classify(self.head(stages[self.tap])) if self.head else None
+        label = self.head.compute_logits(self.head(stages[self.head_stage])) if self.head else None
         return logits, label
 
     def train(self, mode: bool = True) -> "Segmenter":
         """As nn.Module's, but what is frozen keeps its batch norm statistics too."""
         super().train(mode)
-        for module in [self.encoder] if self.frozen else self._norms if self.frozen_norm else []:
+        for module in [self.encoder] if self.freezes_encoder else self._norm_layers if self.freezes_norm else []:
             module.eval()
         return self
 
 
-def build(config: SegmenterConfig, former: Path | None = None) -> Segmenter:
-    """A segmenter with its start weights, or those of its former's training; says in one line where they are from."""
-    if former:
-        model = Segmenter(config)
-        share = load_fitting(model, load_weights(former))
-        print(f"start weights: {former.parent.parent.name}, {former.parent.name} ({share:.0%})", flush=True)
+def build_segmenter(member: SegmenterConfig, start_from: Path | None = None) -> Segmenter:
+    """A segmenter with its start weights, or those of the member it starts from; says in a line where they are from."""
+    if start_from:
+        model = Segmenter(member)
+        share = load_fitting(model, load_weights(start_from))
+        print(f"start weights: {start_from.parent.parent.name}, {start_from.parent.name} ({share:.0%})", flush=True)
         return model
-    model = Segmenter(config)
-    if start(config).random:
+    model = Segmenter(member)
+    if get_start_weights(member).is_random:
         return model
-    no_encoder(config)
-    about = describe(settle(config, start(config), "encoder_args"), start(config), "encoder_args")
-    print(f"start weights: {about} ({fill(model, config)})", flush=True)
+    require_encoder(member)
+    description = describe_start(
+        adopt_expected_input(member, get_start_weights(member), "encoder_args"),
+        get_start_weights(member),
+        "encoder_args",
+    )
+    print(f"start weights: {description} ({load_start_weights(model, member)})", flush=True)
     return model
 
 
-def no_encoder(config: SegmenterConfig) -> None:
+def require_encoder(member: SegmenterConfig) -> None:
     """UsageError where start weights are asked for that no encoder can take."""
-    if config.architecture == "fcn":
-        raise UsageError(f"weights '{config.weights}': fcn has no encoder to take them; write `weights: random`")
+    if member.architecture == "fcn":
+        raise UsageError(f"weights '{member.weights}': fcn has no encoder to take them; write `weights: random`")
 
 
-def fill(model: Segmenter, config: SegmenterConfig) -> str:
-    """Load the file `config.weights` where it fits; returns what was found, UsageError where too little fits."""
-    found, prefix = parts(find(start(config))), "model." if config.encoder.startswith("tu-") else ""
-    share = load_fitting(model.encoder, found["encoder"], prefix=prefix)
-    if share < start(config).least:
+def load_start_weights(model: Segmenter, member: SegmenterConfig) -> str:
+    """Load the file `member.weights` where it fits; returns what was found, UsageError where too little fits."""
+    tensors_by_part, prefix = (
+        read_parts(require_weights_file(get_start_weights(member))),
+        "model." if member.encoder.startswith("tu-") else "",
+    )
+    share = load_fitting(model.encoder, tensors_by_part["encoder"], prefix=prefix)
+    if share < get_start_weights(member).min_tensor_share:
         name, tensor = next(iter(model.encoder.state_dict().items()))
         raise UsageError(
-            f"weights '{config.weights}' do not fit the encoder {config.encoder} ({share:.0%} found); "
+            f"weights '{member.weights}' do not fit the encoder {member.encoder} ({share:.0%} found); "
             f"what fits holds {name.removeprefix(prefix)} of shape {list(tensor.shape)}, and so on"
         )
-    decoder = load_fitting(model.net, found.get(f"decoder.{config.architecture}", {}))
+    decoder = load_fitting(model.net, tensors_by_part.get(f"decoder.{member.architecture}", {}))
     if model.head:
-        load_fitting(model.head, found.get("head", {}))
+        load_fitting(model.head, tensors_by_part.get("head", {}))
     return f"encoder {share:.0%}{', decoder' if decoder else ''}"
 
 
-def network(config: SegmenterConfig) -> nn.Module:
+def build_network(member: SegmenterConfig) -> nn.Module:
     """The bare network of a member; UsageError where the library cannot pair encoder and architecture."""
-    if config.architecture == "fcn":
-        return Fcn(config.decoder_channels[:-1], config.decoder_channels[-1], config.dropout)
+    if member.architecture == "fcn":
+        return Fcn(member.decoder_channels[:-1], member.decoder_channels[-1], member.dropout)
     import segmentation_models_pytorch as smp
 
-    kinds = {"unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus}
+    architectures = {"unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus}
     try:
-        found = kinds[config.architecture](
-            config.encoder, encoder_weights=None, in_channels=1,
-            decoder_channels=config.decoder_channels, decoder_attention_type=config.attention, **config.encoder_args,
+        model = architectures[member.architecture](
+            member.encoder, encoder_weights=None, in_channels=1,
+            decoder_channels=member.decoder_channels, decoder_attention_type=member.attention, **member.encoder_args,
         )  # fmt: skip
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error.args[0] if error.args else error).split(", supported encoders")[0]  # a list of a hundred
-        raise UsageError(f"encoder '{config.encoder}' cannot be paired with {config.architecture}: {reason}") from None
-    return _without_dead_weights(found)
+        raise UsageError(f"encoder '{member.encoder}' cannot be paired with {member.architecture}: {reason}") from None
+    return _remove_dead_weights(model)
 
 
-def _without_dead_weights(found: nn.Module) -> nn.Module:
+def _remove_dead_weights(model: nn.Module) -> nn.Module:
     """Take out what smp builds and never calls, so that the weights that are counted, stepped and kept are in use."""
     for name in ("_conv_head", "_bn1"):  # of its own EfficientNets
-        if hasattr(found.encoder, name):
-            setattr(found.encoder, name, nn.Identity())
-    list(found.decoder.blocks.children())[-1].attention1 = nn.Identity()  # scSE of a skip that is not there
-    return found
+        if hasattr(model.encoder, name):
+            setattr(model.encoder, name, nn.Identity())
+    list(model.decoder.blocks.children())[-1].attention1 = nn.Identity()  # scSE of a skip that is not there
+    return model
 
 
-def parameters(config: SegmenterConfig) -> int:
+def count_parameters(member: SegmenterConfig) -> int:
     """All weights, batch norm's statistics among them as Keras counts, without the label head's."""
     with torch.device("meta"):
-        found = network(config)
-    return sum(value.numel() for value in found.state_dict().values() if value.is_floating_point())
+        model = build_network(member)
+    return sum(value.numel() for value in model.state_dict().values() if value.is_floating_point())

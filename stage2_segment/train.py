@@ -7,14 +7,14 @@ import argparse
 from pathlib import Path
 
 from cxr import runs, weights
-from cxr.config import from_command_line
+from cxr.config import override_settings
 from cxr.errors import DataError, run_main
 from cxr.paths import Paths
-from cxr.plan import Unit, run
+from cxr.plan import Step, run_step
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe, chosen
+from cxr.recipe import Recipe, load_recipe_and_paths
 from stage2_segment import config, predict
-from stage2_segment.check import ready
+from stage2_segment.check import resolve_members
 from stage2_segment.predict import open_data, write_maps
 
 
@@ -22,86 +22,93 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="stage2_segment.train", description="other options override the member's")
     parser.add_argument("--member", help="a file of configs/, by name; all of the recipe's by default")
     parser.add_argument("--fold", type=int, help="train this fold alone; by default all, and then the test maps")
-    asked, overrides = parser.parse_known_args()
-    recipe, paths = chosen()
-    found = config.members(recipe, asked.member)
-    names = [asked.member] if asked.member else list(found)
-    found |= {name: from_command_line(found[name], overrides, f"{parser.prog} --member {name}") for name in names}
-    found = ready(recipe, names, found)
+    arguments, overrides = parser.parse_known_args()
+    recipe, paths = load_recipe_and_paths()
+    members = config.read_members(recipe, arguments.member)
+    names = [arguments.member] if arguments.member else list(members)
+    members |= {name: override_settings(members[name], overrides, f"{parser.prog} --member {name}") for name in names}
+    members = resolve_members(recipe, names, members)
     for name in names:
-        for fold in recipe.folds_of(asked.fold):
-            _after_its_formers(recipe, paths, found, name, fold)
-        if asked.fold is None and name not in config.only_formers(recipe):
-            predict.make(recipe, paths, name, found[name])
+        for fold in recipe.select_folds(arguments.fold):
+            _train_with_start_members(recipe, paths, members, name, fold)
+        if arguments.fold is None and name not in config.pretraining_only(recipe):
+            predict.make_test_maps(recipe, paths, name, members[name])
 
 
-def _after_its_formers(recipe: Recipe, paths: Paths, found: dict, name: str, fold: int) -> None:
+def _train_with_start_members(recipe: Recipe, paths: Paths, members: dict, name: str, fold: int) -> None:
     """Train a member on a fold; before it, where that is not done, those that it starts from."""
-    for former in config.formers(name, found[name]):
-        _once(_unit(recipe, paths, former, fold, found[former]), recipe, paths)
-    _make(_unit(recipe, paths, name, fold, found[name]), recipe, paths)
+    for start_name in config.list_start_members(name, members[name]):
+        _train_once(_build_step(recipe, paths, start_name, fold, members[start_name]), recipe, paths)
+    _run_training(_build_step(recipe, paths, name, fold, members[name]), recipe, paths)
 
 
-def _unit(recipe: Recipe, paths: Paths, name: str, fold: int, member: config.SegmenterConfig) -> Unit:
-    return config.unit(recipe, paths, name, fold, member, maps=name not in config.only_formers(recipe))
+def _build_step(recipe: Recipe, paths: Paths, name: str, fold: int, member: config.SegmenterConfig) -> Step:
+    return config.build_training_step(
+        recipe, paths, name, fold, member, writes_maps=name not in config.pretraining_only(recipe)
+    )
 
 
-def _make(unit: Unit, recipe: Recipe, paths: Paths) -> None:
-    run(unit, lambda identity, metrics: train(unit, recipe, paths, identity, metrics))
+def _run_training(step: Step, recipe: Recipe, paths: Paths) -> None:
+    run_step(step, lambda identity, metrics: train(step, recipe, paths, identity, metrics))
 
 
-def _once(former: Unit, recipe: Recipe, paths: Paths) -> None:
+def _train_once(step: Step, recipe: Recipe, paths: Paths) -> None:
     """Train what another member starts from where that is not done; FORCE=1 is for the member that was asked for."""
-    if not runs.is_made(former.folder, former.identity):
-        _make(former, recipe, paths)
+    if not runs.matches_identity(step.folder, step.identity):
+        _run_training(step, recipe, paths)
 
 
-def train(unit: Unit, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
-    """Fit the unit's model, from its checkpoint where there is one, and write its held-out maps."""
-    from cxr.torchkit.device import device, seed
+def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
+    """Fit the step's model, from its checkpoint where there is one, and write its held-out maps."""
+    from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit
     from stage2_segment.losses import SegmenterLoss
-    from stage2_segment.watch import watch
+    from stage2_segment.watch import build_validation
 
-    member, fold = unit.config.member, unit.config.fold
-    prepared = Prepared(paths.prepared, paths.folds)
-    train_ids, watch_ids, held_out = prepared.split_fold(fold, member.training.validates)
-    if member.sampling.positives_only and not prepared.labels(train_ids).any():
-        raise DataError(f"{unit.name}: it trains on positives only, and {paths.folds} leaves it none")
+    member, fold = step.settings.member, step.settings.fold
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
+    train_ids, val_ids, held_out_ids = prepared.split_fold(fold, member.training.uses_validation)
+    if member.sampling.positives_only and not prepared.read_labels(train_ids).any():
+        raise DataError(f"{step.name}: it trains on positives only, and {paths.folds_csv} leaves it none")
     data = open_data(prepared, paths, member, train_ids, recipe.seed)
-    seed(recipe.seed, fold)
-    former = config.former_weights(paths, member, fold) if member.start_from else None
-    model, on = _start(member, data, former), device()
-    metrics["start"] = _started(member, former)
+    seed_torch(recipe.seed, fold)
+    start_from = config.start_from_weights(paths, member, fold) if member.start_from else None
+    model, device = _build_model(member, data, start_from), select_device()
+    metrics["start"] = _record_start(member, start_from)
     metrics |= fit(
-        model, data, SegmenterLoss(member), member.training, unit.folder, identity, on,
-        watch(data, watch_ids, on), label=unit.name,
+        model, data, SegmenterLoss(member), member.training, step.folder, identity, device,
+        build_validation(data, val_ids, device), label=step.name,
     )  # fmt: skip
-    if unit.config.maps:
-        write_maps(unit.folder, [model], data, held_out, on)
-    (unit.folder / "checkpoint.pt").unlink(missing_ok=True)
+    if step.settings.maps:
+        write_maps(step.folder, [model], data, held_out_ids, device)
+    (step.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _started(member: config.SegmenterConfig, former: Path | None) -> dict[str, str]:
+def _record_start(member: config.SegmenterConfig, start_from: Path | None) -> dict[str, str]:
     """For run.json: the file that the network started from."""
-    if former is None:
-        return weights.record(config.start(member))
-    whose = f"stage 2, {former.parent.parent.name}, {former.parent.name}"
-    return {"name": member.start_from, "file": former.name, "sha256": runs.digest(former), "origin": whose}
+    if start_from is None:
+        return weights.record_start(config.get_start_weights(member))
+    origin = f"stage 2, {start_from.parent.parent.name}, {start_from.parent.name}"
+    return {
+        "name": member.start_from,
+        "file": start_from.name,
+        "sha256": runs.digest_file(start_from),
+        "origin": origin,
+    }
 
 
-def _start(member: config.SegmenterConfig, data, former: Path | None):
-    from cxr.torchkit.loading import in_order
-    from cxr.torchkit.weights import recalibrated
-    from stage2_segment.models import build
+def _build_model(member: config.SegmenterConfig, data, start_from: Path | None):
+    from cxr.torchkit.loading import load_in_order
+    from cxr.torchkit.weights import set_norm_statistics
+    from stage2_segment.models import build_segmenter
 
-    model = build(member, former)
-    if member.recalibrate or model.unset_norm:
-        some = data.image_ids[: 16 * member.training.batch]
-        batches = in_order(some, data.plain, member.training.batch, member.training.workers)
-        model.frozen_norm = False
-        recalibrated(model, (batch["image"] for batch in batches))
-        model.frozen_norm = member.freeze_norm
+    model = build_segmenter(member, start_from)
+    if member.recalibrate or model.needs_norm_statistics:
+        statistics_ids, training = data.image_ids[: 16 * member.training.batch], member.training
+        batches = load_in_order(statistics_ids, data.load_inference_image, training.batch, training.workers)
+        model.freezes_norm = False
+        set_norm_statistics(model, (batch["image"] for batch in batches))
+        model.freezes_norm = member.freeze_norm
     return model
 
 

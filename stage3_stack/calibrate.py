@@ -8,14 +8,14 @@ import numpy as np
 
 from cxr.errors import UsageError
 from cxr.files import read_json
-from stage3_stack.config import STEP
+from stage3_stack.config import STAGE3
 from stage3_stack.data import sigmoid
 
-LEAST_SLOPE = 0.05  # a calibration never turns the order of images round
-PRIOR = 1.0  # pull of the slope towards 1, in log-likelihood; felt with a handful of rows only
+MIN_SLOPE = 0.05  # a calibration never turns the order of images round
+SLOPE_PULL = 1.0  # pull of the slope towards 1, in log-likelihood; felt with a handful of rows only
 
 
-class Scaling(NamedTuple):
+class Calibration(NamedTuple):
     """A fitted calibration.
 
     values: platt [slope, intercept]; temperature [slope], which is 1 / temperature; isotonic [2, knots]: logits and
@@ -26,7 +26,7 @@ class Scaling(NamedTuple):
     """As of `Config.calibration`"""
     values: np.ndarray
 
-    def probs(self, logits: np.ndarray) -> np.ndarray:
+    def apply_to_logits(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of logits [n]."""
         if self.kind == "isotonic":
             return np.interp(logits, *self.values) if self.values.size else sigmoid(logits)
@@ -34,36 +34,36 @@ class Scaling(NamedTuple):
         return sigmoid(slope * logits + intercept)
 
 
-def fit(kind: str, labels: np.ndarray, logits: np.ndarray) -> Scaling:
+def fit_calibration(kind: str, labels: np.ndarray, logits: np.ndarray) -> Calibration:
     """The calibration of labels [n] of 0 or 1 and logits [n]; without rows of both classes it is the sigmoid."""
     if len(np.unique(labels)) < 2:
-        return Scaling(kind, np.array(UNFITTED[kind]))
-    fits = {"platt": platt, "temperature": temperature, "isotonic": isotonic}
-    return Scaling(kind, fits[kind](labels, logits))
+        return Calibration(kind, np.array(SIGMOID_VALUES[kind]))
+    fitters = {"platt": fit_platt, "temperature": fit_temperature, "isotonic": fit_isotonic}
+    return Calibration(kind, fitters[kind](labels, logits))
 
 
-UNFITTED = {"platt": [1.0, 0.0], "temperature": [1.0], "isotonic": [[], []]}
+SIGMOID_VALUES = {"platt": [1.0, 0.0], "temperature": [1.0], "isotonic": [[], []]}
 
 
-def platt(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def fit_platt(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """Slope and intercept, [2], with which sigmoid(slope * logit + intercept) fits labels [n] of both classes.
 
     On Platt's smoothed targets (Platt 1999; Lin, Lin and Weng 2007), so that separable rows give no infinite slope.
     """
-    target = _smoothed(labels)
-    found = _fitted(np.stack([logits, np.ones(len(logits))], axis=1), target)
-    if found[0] >= LEAST_SLOPE:
-        return found
-    base = np.log(target.mean() / (1 - target.mean()))
-    return np.array([LEAST_SLOPE, base - LEAST_SLOPE * np.mean(logits)])
+    target = _smooth_labels(labels)
+    weights = _fit_weights(np.stack([logits, np.ones(len(logits))], axis=1), target)
+    if weights[0] >= MIN_SLOPE:
+        return weights
+    base_logit = np.log(target.mean() / (1 - target.mean()))
+    return np.array([MIN_SLOPE, base_logit - MIN_SLOPE * np.mean(logits)])
 
 
-def temperature(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """The slope alone, [1]: 1 / temperature (Guo et al., ICML 2017), with platt's targets, pull and least slope."""
-    return np.maximum(_fitted(np.asarray(logits, float)[:, None], _smoothed(labels)), LEAST_SLOPE)
+    return np.maximum(_fit_weights(np.asarray(logits, float)[:, None], _smooth_labels(labels)), MIN_SLOPE)
 
 
-def isotonic(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def fit_isotonic(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """The rising steps that fit labels [n] best, [2, knots]: logits and probabilities, away from 0 and 1.
 
     scikit-learn's, of the rows and two more, after Laplace's rule: a positive at the lowest logit and a negative at
@@ -71,82 +71,95 @@ def isotonic(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    rows = np.concatenate([[np.min(logits)], logits, [np.max(logits)]])
-    found = IsotonicRegression(out_of_bounds="clip").fit(rows, np.concatenate([[1.0], labels, [0.0]]))
-    return np.stack([found.X_thresholds_, np.maximum.accumulate(found.y_thresholds_)])  # but for rounding they rise
+    padded_logits = np.concatenate([[np.min(logits)], logits, [np.max(logits)]])
+    regression = IsotonicRegression(out_of_bounds="clip").fit(padded_logits, np.concatenate([[1.0], labels, [0.0]]))
+    return np.stack(
+        [regression.X_thresholds_, np.maximum.accumulate(regression.y_thresholds_)]
+    )  # but for rounding they rise
 
 
-def _smoothed(labels: np.ndarray) -> np.ndarray:
+def _smooth_labels(labels: np.ndarray) -> np.ndarray:
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
     return np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
 
-def _fitted(design: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _fit_weights(design: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Weights of the design's columns [n, c], the first of which is the logit's: the least log-loss and pull."""
     from scipy.optimize import minimize  # plain Newton steps ran in circles on separable rows turned round
 
-    start, pull = np.eye(design.shape[1])[0], np.array([PRIOR, 1e-6])[: design.shape[1]]
+    start, pull = np.eye(design.shape[1])[0], np.array([SLOPE_PULL, 1e-6])[: design.shape[1]]
 
-    def loss(found: np.ndarray) -> float:
-        logits = design @ found
-        return np.logaddexp(0, logits).sum() - target @ logits + (pull * (found - start) ** 2).sum() / 2
+    def penalised_loss(weights: np.ndarray) -> float:
+        logits = design @ weights
+        return np.logaddexp(0, logits).sum() - target @ logits + (pull * (weights - start) ** 2).sum() / 2
 
-    def gradient(found: np.ndarray) -> np.ndarray:
-        return design.T @ (sigmoid(design @ found) - target) + pull * (found - start)
+    def loss_gradient(weights: np.ndarray) -> np.ndarray:
+        return design.T @ (sigmoid(design @ weights) - target) + pull * (weights - start)
 
-    def curvature(found: np.ndarray) -> np.ndarray:
-        prob = sigmoid(design @ found)
+    def loss_hessian(weights: np.ndarray) -> np.ndarray:
+        prob = sigmoid(design @ weights)
         return (design * (prob * (1 - prob))[:, None]).T @ design + np.diag(pull)
 
-    return minimize(loss, start, jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}).x
+    return minimize(
+        penalised_loss, start, jac=loss_gradient, hess=loss_hessian, method="trust-exact", options={"gtol": 1e-6}
+    ).x
 
 
-def record(kind: str, scalings: Mapping[str, Scaling]) -> dict:
+def calibration_record(kind: str, calibrations: Mapping[str, Calibration]) -> dict:
     """What decision.json holds under 'calibration': the kind, and each head's values by 'fold/subfold'."""
-    return {"kind": kind, "heads": {key: scaling.values.tolist() for key, scaling in scalings.items()}}
+    return {"kind": kind, "heads": {key: calibration.values.tolist() for key, calibration in calibrations.items()}}
 
 
-def read(path: Path) -> dict[str, Scaling]:
+def read_calibrations(path: Path) -> dict[str, Calibration]:
     """Each head's calibration, by 'fold/subfold', from decision.json, which a user may have edited.
 
     Raises UsageError where it is missing, or where values would give no probabilities in the logits' order.
     """
-    whole = read_json(path)
-    if whole is None:
-        raise UsageError(f"{path} is missing or damaged; it is made by: {STEP}")
-    found = whole.get("calibration")
-    if not (isinstance(found, dict) and str(found.get("kind")) in UNFITTED and isinstance(found.get("heads"), dict)):
+    decision_record = read_json(path)
+    if decision_record is None:
+        raise UsageError(f"{path} is missing or damaged; it is made by: {STAGE3}")
+    calibration = decision_record.get("calibration")
+    if not (
+        isinstance(calibration, dict)
+        and str(calibration.get("kind")) in SIGMOID_VALUES
+        and isinstance(calibration.get("heads"), dict)
+    ):
         raise UsageError(
-            f"{path}: 'calibration' needs a kind ({', '.join(UNFITTED)}) and heads; FORCE=1 makes it anew: {STEP}"
+            f"{path}: 'calibration' needs a kind ({', '.join(SIGMOID_VALUES)}) and heads; "
+            f"FORCE=1 makes it anew: {STAGE3}"
         )
-    return {key: Scaling(found["kind"], _checked(path, key, found["kind"], v)) for key, v in found["heads"].items()}
+    return {
+        key: Calibration(calibration["kind"], _check_values(path, key, calibration["kind"], values))
+        for key, values in calibration["heads"].items()
+    }
 
 
-def _checked(path: Path, key: str, kind: str, values: object) -> np.ndarray:
+def _check_values(path: Path, key: str, kind: str, values: object) -> np.ndarray:
     try:
-        found = np.array(values, float)
+        array = np.array(values, float)
     except (TypeError, ValueError, OverflowError):
-        found = np.empty(0)
-    if not (np.isfinite(found).all() and _RIGHT[kind](found)):
+        array = np.empty(0)
+    if not (np.isfinite(array).all() and _IS_VALID[kind](array)):
         raise UsageError(
-            f"{path}: 'calibration' of head {key} must be {_MEANT[kind]}; mend it, or FORCE=1 makes it anew: {STEP}"
+            f"{path}: 'calibration' of head {key} must be {_EXPECTED_FORM[kind]}; "
+            f"mend it, or FORCE=1 makes it anew: {STAGE3}"
         )
-    return found
+    return array
 
 
-def _rising(knots: np.ndarray) -> bool:
+def _is_rising(knots: np.ndarray) -> bool:
     if knots.ndim != 2 or len(knots) != 2:
         return False
     steps = np.diff(knots, axis=1)
     return bool((steps[0] > 0).all() and (steps[1] >= 0).all() and ((knots[1] > 0) & (knots[1] < 1)).all())
 
 
-_RIGHT = {
-    "platt": lambda found: found.shape == (2,) and found[0] > 0,
-    "temperature": lambda found: found.shape == (1,) and found[0] > 0,
-    "isotonic": _rising,
+_IS_VALID = {
+    "platt": lambda array: array.shape == (2,) and array[0] > 0,
+    "temperature": lambda array: array.shape == (1,) and array[0] > 0,
+    "isotonic": _is_rising,
 }
-_MEANT = {
+_EXPECTED_FORM = {
     "platt": "two numbers, a slope above 0 and an intercept",
     "temperature": "one number above 0",
     "isotonic": "two lists as long as each other, rising logits and their probabilities, above 0 and below 1",

@@ -10,109 +10,136 @@ import pandas as pd
 
 from cxr import kaggle, rle, tables
 from cxr.panel.groups import CHEST_TUBE
-from cxr.panel.masks import judged
+from cxr.panel.masks import compare_masks
 from cxr.prepared import Prepared
 from stage3_stack import config
-from stage3_stack.combine import member, scored_by
-from stage3_stack.decide import Decisions
-from stage3_stack.masks import Images, Seen, final_mask
+from stage3_stack.combine import find_scoring_heads, member_column
+from stage3_stack.decide import NestedPostprocessing
+from stage3_stack.masks import MappedImages, MapSet, final_mask
 from stage3_stack.stack import KINDS
-from stage3_stack.thresholds import Cut, drawn, passes
+from stage3_stack.thresholds import MaskRule, has_mask, passes_thresholds
 
-NOTHING = {"truth": 0, "found": 0, "overlap": 0, "lesions": 0, "hit": 0, "extra": 0, "nsd": 1.0}
+EMPTY_CASE = {"truth": 0, "found": 0, "overlap": 0, "lesions": 0, "hit": 0, "extra": 0, "nsd": 1.0}
 """Of an image without a lesion that got no mask."""
 
 
-def held_out(
-    table: pd.DataFrame, prepared: Prepared, seen: Seen | None, decisions: Decisions, group: np.ndarray
+def evaluate_held_out(
+    table: pd.DataFrame,
+    prepared: Prepared,
+    map_set: MapSet | None,
+    postprocessing: NestedPostprocessing,
+    group: np.ndarray,
 ) -> pd.DataFrame:
     """The held-out images, each under the decision of its own group; `table`'s columns and those of tables.CASES.
 
-    table: indexed by image_id, with label, fold, subfold, prob, positive; seen: the same images in the same order, None
-    without segmenters.
+    table: indexed by image_id, with label, fold, subfold, prob, positive; map_set: the same images in the same order,
+    None without segmenters.
     """
-    truth = prepared.manifest.loc[table.index, "rle"].to_dict()
-    table = table.assign(head=scored_by(table))
-    if seen is None:
-        return _described(table, prepared, unseen(truth))
-    cuts = [decision.cut for decision in decisions.of(group)]
-    return _described(table, prepared, masks(seen.images, kept(table, seen, decisions, group), cuts, prepared, truth))
+    truth_rle = prepared.manifest.loc[table.index, "rle"].to_dict()
+    table = table.assign(head=find_scoring_heads(table))
+    if map_set is None:
+        return _add_image_columns(table, prepared, evaluate_without_maps(truth_rle))
+    rules = [params.mask_rule for params in postprocessing.params_of_images(group)]
+    return _add_image_columns(
+        table,
+        prepared,
+        evaluate_masks(
+            map_set.images, select_masked_rows(table, map_set, postprocessing, group), rules, prepared, truth_rle
+        ),
+    )
 
 
-def kept(table: pd.DataFrame, seen: Seen, decisions: Decisions, group: np.ndarray) -> np.ndarray:
+def select_masked_rows(
+    table: pd.DataFrame, map_set: MapSet, postprocessing: NestedPostprocessing, group: np.ndarray
+) -> np.ndarray:
     """Which held-out images get a mask, bool [n], by the decision of their own group [n]."""
-    keep, prob = np.zeros(len(table), bool), table["prob"].to_numpy()
-    for key, decision in decisions.groups.items():
-        keep[group == key] = drawn(decision, seen.counts[group == key], prob[group == key])
-    return keep
+    with_mask, prob = np.zeros(len(table), bool), table["prob"].to_numpy()
+    for key, params in postprocessing.group_params.items():
+        with_mask[group == key] = has_mask(params, map_set.histograms[group == key], prob[group == key])
+    return with_mask
 
 
-def test(
-    table: pd.DataFrame, prepared: Prepared, seen: Seen | None, decisions: Decisions, truth: dict[str, str]
+def evaluate_test(
+    table: pd.DataFrame,
+    prepared: Prepared,
+    map_set: MapSet | None,
+    postprocessing: NestedPostprocessing,
+    truth_rle: dict[str, str],
 ) -> pd.DataFrame:
-    """The test images whose truth is known, under the test's decision, as `held_out`; truth: RLE by image_id."""
-    counts, prob = seen and seen.counts, table["prob"].to_numpy()
-    table = table.assign(fold=-1, head=0, positive=passes(decisions.test, counts, prob))
-    if seen is None:
-        found = unseen(truth).loc[table.index]
+    """The test images whose truth is known, under the test's decision, as `evaluate_held_out`.
+
+    truth_rle: RLE by image_id.
+    """
+    histograms, prob = map_set and map_set.histograms, table["prob"].to_numpy()
+    table = table.assign(fold=-1, head=0, positive=passes_thresholds(postprocessing.test_params, histograms, prob))
+    if map_set is None:
+        mask_figures = evaluate_without_maps(truth_rle).loc[table.index]
     else:
-        keep = drawn(decisions.test, counts, prob)
-        found = masks(seen.images, keep, [decisions.test.cut] * len(table), prepared, truth)
-    return _described(table.assign(label=(found["truth"] > 0).astype(float)), prepared, found)
+        with_mask = has_mask(postprocessing.test_params, histograms, prob)
+        mask_figures = evaluate_masks(
+            map_set.images, with_mask, [postprocessing.test_params.mask_rule] * len(table), prepared, truth_rle
+        )
+    return _add_image_columns(table.assign(label=(mask_figures["truth"] > 0).astype(float)), prepared, mask_figures)
 
 
-def masks(images: Images, keep: np.ndarray, cuts: list[Cut], prepared: Prepared, truth: dict[str, str]) -> pd.DataFrame:
-    """`cxr.panel.masks.judged` of each image's final mask under its cut, where `keep` [n], else of an empty one.
+def evaluate_masks(
+    images: MappedImages, with_mask: np.ndarray, rules: list[MaskRule], prepared: Prepared, truth_rle: dict[str, str]
+) -> pd.DataFrame:
+    """`cxr.panel.masks.compare_masks` of each image's final mask under its cut.
 
-    truth: RLE of the hand-drawn mask by image_id. Two empty masks need not be decoded.
+    Where `with_mask` [n] is False it is of an empty one. truth_rle: RLE of the hand-drawn mask by image_id. Two empty
+    masks need not be decoded.
     """
 
-    def one(place: int) -> dict[str, int | float]:
-        image_id = images.ids[place]
-        code = truth[image_id]
-        if not keep[place] and not len(rle.runs(code)):
-            return NOTHING
-        box = prepared.letterbox(image_id)
-        drawn_by_hand = rle.decode(code, box.height, box.width)
-        if not keep[place]:
-            return judged(drawn_by_hand, np.zeros_like(drawn_by_hand))
-        return judged(drawn_by_hand, final_mask(images.maps[place].mean(image_id), box, cuts[place]))
+    def evaluate_image(row: int) -> dict[str, int | float]:
+        image_id = images.ids[row]
+        rle_code = truth_rle[image_id]
+        if not with_mask[row] and not len(rle.parse_runs(rle_code)):
+            return EMPTY_CASE
+        box = prepared.get_letterbox(image_id)
+        truth_mask = rle.decode_mask(rle_code, box.height, box.width)
+        if not with_mask[row]:
+            return compare_masks(truth_mask, np.zeros_like(truth_mask))
+        return compare_masks(truth_mask, final_mask(images.mean_maps[row].read_mean(image_id), box, rules[row]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pd.DataFrame(list(pool.map(one, range(len(keep)))), index=images.ids, columns=list(NOTHING))
+        return pd.DataFrame(
+            list(pool.map(evaluate_image, range(len(with_mask)))), index=images.ids, columns=list(EMPTY_CASE)
+        )
 
 
-def unseen(truth: dict[str, str]) -> pd.DataFrame:
+def evaluate_without_maps(truth_rle: dict[str, str]) -> pd.DataFrame:
     """The same where there are no segmenters: the area of the truth alone, and no surface distance."""
-    areas = [int(np.diff(rle.runs(code), axis=1).sum()) for code in truth.values()]
-    return pd.DataFrame(NOTHING | {"nsd": np.nan}, index=list(truth)).assign(truth=areas)
+    truth_areas = [int(np.diff(rle.parse_runs(code), axis=1).sum()) for code in truth_rle.values()]
+    return pd.DataFrame(EMPTY_CASE | {"nsd": np.nan}, index=list(truth_rle)).assign(truth=truth_areas)
 
 
-def _described(table: pd.DataFrame, prepared: Prepared, found: pd.DataFrame) -> pd.DataFrame:
-    about = prepared.manifest.loc[table.index]
-    table = table.join(about[["patient", "age", "sex", "view"]]).join(found)
-    share = table["truth"] / (about["height"] * about["width"])
+def _add_image_columns(table: pd.DataFrame, prepared: Prepared, mask_figures: pd.DataFrame) -> pd.DataFrame:
+    manifest_rows = prepared.manifest.loc[table.index]
+    table = table.join(manifest_rows[["patient", "age", "sex", "view"]]).join(mask_figures)
+    share = table["truth"] / (manifest_rows["height"] * manifest_rows["width"])
     return table.assign(share=share, image_id=table.index)
 
 
-def chest_tubes(data: Path) -> pd.Series | None:
+def read_chest_tubes(data: Path) -> pd.Series | None:
     """Whether a chest tube is seen, 1 or 0, by image_id; None where the data has no table of them."""
-    path = config.chest_tubes(data)
-    return None if path is None else pd.Series(kaggle.chest_tubes(path), dtype=float)
+    path = config.chest_tubes_path(data)
+    return None if path is None else pd.Series(kaggle.read_chest_tubes(path), dtype=float)
 
 
-def with_chest_tubes(rows: pd.DataFrame, tubes: pd.Series | None) -> pd.DataFrame:
+def add_chest_tubes(rows: pd.DataFrame, tubes: pd.Series | None) -> pd.DataFrame:
     """The rows, indexed by image_id, with a column chest_tube (1, 0 or NaN) where there is a table of them."""
     return rows if tubes is None else rows.assign(**{CHEST_TUBE: tubes.reindex(rows.index)})
 
 
-def write(folder: Path, rows: pd.DataFrame, members: Iterable[str]) -> None:
+def write_cases(folder: Path, rows: pd.DataFrame, members: Iterable[str]) -> None:
     """Write cases.parquet and scores.parquet: of the same images, what each member and each stacker says.
 
-    rows: of `held_out` and `test`, with the columns of the stacks, and `uncalibrated` of those in use.
+    rows: of `evaluate_held_out` and `evaluate_test`, with the columns of the stacks, and `uncalibrated` of those in
+    use.
     """
-    tubes = {CHEST_TUBE: "float"} if CHEST_TUBE in rows else {}
-    tables.write(rows, folder / "cases.parquet", tables.CASES | tubes)
-    scores = rows[["image_id", *map(member, members), *KINDS, "uncalibrated"]]
+    tube_column = {CHEST_TUBE: "float"} if CHEST_TUBE in rows else {}
+    tables.write_table(rows, folder / "cases.parquet", tables.CASES | tube_column)
+    scores = rows[["image_id", *map(member_column, members), *KINDS, "uncalibrated"]]
     schema = dict.fromkeys(scores, "float") | {"image_id": "str"}
-    tables.write(scores, folder / "scores.parquet", schema)
+    tables.write_table(scores, folder / "scores.parquet", schema)

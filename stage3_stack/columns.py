@@ -8,55 +8,60 @@ from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack.config import Column
-from stage3_stack.masks import Seen
-from stage3_stack.thresholds import Counts, level
+from stage3_stack.masks import MapSet
+from stage3_stack.thresholds import LevelHistograms, score_to_level
 
 CODES = {"sex": ("F", "M"), "view": ("AP", "PA")}
-AREAS = (0.3, 0.5, 0.7)
-TOP = 0.01  # share of the pixels whose mean is a map's score
+AREA_SCORES = (0.3, 0.5, 0.7)
+TOP_SHARE = 0.01  # share of the pixels whose mean is a map's score
 Columns = dict[Column, pd.DataFrame]
 
 
-def gather(paths: Paths, prepared: Prepared, asked: list[Column], seen: list[Seen]) -> Columns:
+def gather_columns(paths: Paths, prepared: Prepared, column_names: list[Column], map_sets: list[MapSet]) -> Columns:
     """The asked-for columns that there are, each table indexed by image_id; NaN where an image has none.
 
-    seen: held-out and test images with their mean maps; none without segmenters. Raises UsageError where
+    map_sets: held-out and test images with their mean maps; none without segmenters. Raises UsageError where
     nothing that is asked for is there.
     """
-    found: Columns = {"header": header(prepared.manifest)}
-    if paths.boxes.is_file():
-        found["box"] = box_geometry(boxes.read_table(paths.boxes), prepared.manifest)
-    if seen:
-        found["masks"] = pd.concat([mask_statistics(part.images.ids, part.counts) for part in seen])
-    if not {"pca", *found} & set(asked):
-        raise UsageError(f"lightgbm.columns: of {', '.join(asked)} nothing is there; add pca or header")
-    return found
+    columns: Columns = {"header": header_columns(prepared.manifest)}
+    if paths.boxes_csv.is_file():
+        columns["box"] = box_geometry(boxes.read_boxes_table(paths.boxes_csv), prepared.manifest)
+    if map_sets:
+        columns["masks"] = pd.concat([mask_statistics(map_set.images.ids, map_set.histograms) for map_set in map_sets])
+    if not {"pca", *columns} & set(column_names):
+        raise UsageError(f"lightgbm.columns: of {', '.join(column_names)} nothing is there; add pca or header")
+    return columns
 
 
-def header(manifest: pd.DataFrame) -> pd.DataFrame:
+def header_columns(manifest: pd.DataFrame) -> pd.DataFrame:
     """Age, sex (0 F, 1 M) and view (0 AP, 1 PA) of images; NaN where the DICOM says nothing."""
-    coded = {name: manifest[name].map({zero: 0.0, one: 1.0}).astype(float) for name, (zero, one) in CODES.items()}
+    coded = {
+        name: manifest[name].map({first_code: 0.0, second_code: 1.0}).astype(float)
+        for name, (first_code, second_code) in CODES.items()
+    }
     return pd.DataFrame({"age": manifest["age"].astype(float)} | coded, index=manifest.index)
 
 
-def box_geometry(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+def box_geometry(box_table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Corner, width, height and area of each chest box as shares of the frame, and whether it is a fallback."""
-    table = table.set_index(table["Filename"].map(ids.image_id)).reindex(manifest.index)
-    x, y = table["xmin"] / manifest["width"], table["ymin"] / manifest["height"]
-    width, height = table["xmax"] / manifest["width"] - x, table["ymax"] / manifest["height"] - y
-    fallback = (table["source"] == "fallback").astype(float).where(table["source"].notna())
+    box_table = box_table.set_index(box_table["Filename"].map(ids.parse_image_id)).reindex(manifest.index)
+    x, y = box_table["xmin"] / manifest["width"], box_table["ymin"] / manifest["height"]
+    width, height = box_table["xmax"] / manifest["width"] - x, box_table["ymax"] / manifest["height"] - y
+    fallback = (box_table["source"] == "fallback").astype(float).where(box_table["source"].notna())
     edges = {"x": x, "y": y, "width": width, "height": height}
     return pd.DataFrame(edges | {"area": width * height, "fallback": fallback})
 
 
-def mask_statistics(image_ids: list[str], counts: Counts) -> pd.DataFrame:
+def mask_statistics(image_ids: list[str], histograms: LevelHistograms) -> pd.DataFrame:
     """Highest score, mean of the top 1 %, share of the frame above some, parts above .5, the label heads' mean."""
-    top = np.maximum(np.rint(TOP * counts.pixels), 1).astype(int)
-    found = {
-        "highest": (counts.above > 0).sum(axis=1) / 255,  # the levels below the highest are just those exceeded
+    top_pixels = np.maximum(np.rint(TOP_SHARE * histograms.pixel_count), 1).astype(int)
+    statistics = {
+        # the levels below the highest are just those exceeded
+        "highest": (histograms.area_above > 0).sum(axis=1) / 255,
         # a pixel counts once a level that it exceeds
-        "top": np.minimum(counts.above, top[:, None]).sum(axis=1) / top / 255,
-        **{f"above_{score}": counts.above[:, level(score)] / counts.pixels for score in AREAS},
-        "parts": counts.pieces.astype(float), "head": counts.head,
+        "top": np.minimum(histograms.area_above, top_pixels[:, None]).sum(axis=1) / top_pixels / 255,
+        **{f"above_{score}": histograms.area_above[:, score_to_level(score)] / histograms.pixel_count
+           for score in AREA_SCORES},
+        "parts": histograms.component_count.astype(float), "head": histograms.label_head_prob,
     }  # fmt: skip
-    return pd.DataFrame(found, index=image_ids)
+    return pd.DataFrame(statistics, index=image_ids)

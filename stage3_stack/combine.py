@@ -14,139 +14,153 @@ from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack.columns import Columns
 from stage3_stack.config import UnitConfig
-from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold, sigmoid
-from stage3_stack.masks import fold_of
-from stage3_stack.stack import KINDS, FoldStack, fit_fold
+from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold_rows, sigmoid
+from stage3_stack.masks import fold_of_images
+from stage3_stack.stack import KINDS, FoldStack, fit_fold_stack
 
 
 @dataclass
-class Combined:
+class CombinedStacks:
     """What the stacks say; tables are indexed by image_id, with a column for each member and each stacker."""
 
     held_out: pd.DataFrame
     """split, fold, subfold, label and probabilities by the models that did not see the image; in folds.csv's order"""
-    others: pd.DataFrame
+    new_rows: pd.DataFrame
     """split and probabilities, mean over folds, of unlabelled and test images"""
     stacks: dict[int, FoldStack]
 
 
-def member(name: str) -> str:
+def member_column(name: str) -> str:
     """The column of a member's probability."""
     return f"member {name}"
 
 
-def uncalibrated(kind: str) -> str:
+def uncalibrated_column(kind: str) -> str:
     """The column of a stacker's probability before calibration."""
     return f"uncalibrated {kind}"
 
 
-def members(unit: UnitConfig) -> list[str]:
+def list_members(unit: UnitConfig) -> list[str]:
     """The classifiers or, in a recipe without any, the segmenters' maps."""
     return unit.members or [MAPS]
 
 
-def combine(paths: Paths, prepared: Prepared, unit: UnitConfig, columns: Columns) -> Combined:
+def train_fold_stacks(paths: Paths, prepared: Prepared, unit: UnitConfig, columns: Columns) -> CombinedStacks:
     """Train the stacks of all folds, one fold in memory at a time."""
-    tables, stacks = [], {}
+    fold_tables, stacks = [], {}
     for fold in unit.trained:
-        rows = read_fold(paths, prepared, unit.members, fold, columns)
+        rows = read_fold_rows(paths, prepared, unit.members, fold, columns)
         with threadpool_limits(1):  # many small problems; and the same numbers whatever the machine's cores
-            stacks[fold] = fit_fold(rows, unit.config, unit.seed)
-        _tell(stacks[fold], rows)
-        tables.append(_table(rows, stacks[fold], members(unit)))
-    table = pd.concat(tables)
-    held_out = table["split"] == "train"
-    held = table[held_out].set_index("image_id").loc[fold_of(prepared, unit.trained).index]
-    return Combined(held, _average(table[~held_out], len(tables)), stacks)
+            stacks[fold] = fit_fold_stack(rows, unit.settings, unit.seed)
+        _warn_of_untrained_heads(stacks[fold], rows)
+        fold_tables.append(_build_fold_table(rows, stacks[fold], list_members(unit)))
+    table = pd.concat(fold_tables)
+    is_held_out = table["split"] == "train"
+    held_out_rows = table[is_held_out].set_index("image_id").loc[fold_of_images(prepared, unit.trained).index]
+    return CombinedStacks(held_out_rows, _average_over_folds(table[~is_held_out], len(fold_tables)), stacks)
 
 
-def _tell(stack: FoldStack, rows: FoldRows) -> None:
-    if stack.untrained:
+def _warn_of_untrained_heads(stack: FoldStack, rows: FoldRows) -> None:
+    if stack.untrained_count:
         print(
-            f"stage 3 fold {rows.fold}: too few rows of either class for {stack.untrained} heads; "
+            f"stage 3 fold {rows.fold}: too few rows of either class for {stack.untrained_count} heads; "
             "in their place stands the members' mean logit"
         )
 
 
-def _table(rows: FoldRows, stack: FoldStack, names: list[str]) -> pd.DataFrame:
+def _build_fold_table(rows: FoldRows, stack: FoldStack, member_names: list[str]) -> pd.DataFrame:
     columns = {"image_id": rows.image_ids, "split": rows.split, "fold": rows.fold, "subfold": rows.subfold}
     columns |= {"label": rows.labels}
-    columns |= {member(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(names)}
-    columns |= {uncalibrated(kind): probs for kind, probs in stack.uncalibrated.items()}
+    columns |= {member_column(name): sigmoid(rows.logits[:, k]) for k, name in enumerate(member_names)}
+    columns |= {uncalibrated_column(kind): probs for kind, probs in stack.uncalibrated_probs.items()}
     return pd.DataFrame(columns | stack.probs)
 
 
-def _average(table: pd.DataFrame, folds: int) -> pd.DataFrame:
+def _average_over_folds(table: pd.DataFrame, fold_count: int) -> pd.DataFrame:
     """Mean over folds of the probabilities of each; all folds must have predicted the image."""
-    groups = table.groupby("image_id")
-    missing = groups.size()[groups.size() != folds]
+    by_image = table.groupby("image_id")
+    missing = by_image.size()[by_image.size() != fold_count]
     if len(missing):
-        raise UsageError(f"{missing.index[0]} is predicted by {missing.iloc[0]} of {folds} folds; run {STAGE1} again")
-    means = groups[table.columns.drop(["image_id", "split", "fold", "subfold", "label"]).tolist()].mean()
-    return means.assign(split=groups["split"].first())
+        raise UsageError(
+            f"{missing.index[0]} is predicted by {missing.iloc[0]} of {fold_count} folds; run {STAGE1} again"
+        )
+    means = by_image[table.columns.drop(["image_id", "split", "fold", "subfold", "label"]).tolist()].mean()
+    return means.assign(split=by_image["split"].first())
 
 
-def groups(held_out: pd.DataFrame) -> tuple[str, np.ndarray]:
+def nesting_groups(held_out: pd.DataFrame) -> tuple[str, np.ndarray]:
     """What a decision is nested over, and of each image which: the fold or, with one fold, its subfold."""
-    by = "fold" if held_out["fold"].nunique() > 1 else "subfold"
-    return by, held_out[by].to_numpy(int)
+    nested_by = "fold" if held_out["fold"].nunique() > 1 else "subfold"
+    return nested_by, held_out[nested_by].to_numpy(int)
 
 
-def scored_by(table: pd.DataFrame) -> np.ndarray:
+def find_scoring_heads(table: pd.DataFrame) -> np.ndarray:
     """Which head scored each held-out image, int [n]: that of its fold and subfold.
 
     So few images that no head scored both classes count as scored by their fold's.
     """
     head = table.groupby(["fold", "subfold"]).ngroup().to_numpy()
     labels = table["label"].to_numpy(float)
-    return head if metrics.auc_within(labels, labels, head) is not None else table["fold"].to_numpy(int)
+    return head if metrics.roc_auc_within_groups(labels, labels, head) is not None else table["fold"].to_numpy(int)
 
 
-def auc(rows: pd.DataFrame, column: str) -> float | None:
+def fold_mean_auc(rows: pd.DataFrame, column: str) -> float | None:
     """The panel's AUC of a column of scores: the mean over folds, of pairs that the same head scored."""
     label, probs, fold, head = (rows[name].to_numpy() for name in ("label", column, "fold", "head"))
-    once = np.ones((1, len(rows)), np.uint8)
-    found = ranking.auc_of_folds(label, probs, fold, head, np.arange(len(rows)), once)
-    return float(found[0]) if np.isfinite(found[0]) else None
+    single_resample = np.ones((1, len(rows)), np.uint8)
+    auc_values = ranking.compute_mean_fold_auc(label, probs, fold, head, np.arange(len(rows)), single_resample)
+    return float(auc_values[0]) if np.isfinite(auc_values[0]) else None
 
 
-def in_use(stacker: str, combined: Combined) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+def apply_used_stacker(stacker: str, combined: CombinedStacks) -> tuple[str, pd.DataFrame, pd.DataFrame]:
     """The stacker of the images without a fold, and both tables with what the stackers in use say: prob, uncalibrated.
 
     Where the best is taken (auto), a fold's held-out images have what was best on the other folds'.
     """
-    used, (_, group) = pick(stacker, combined.held_out), groups(combined.held_out)
+    used_stacker, (_, group) = pick_stacker(stacker, combined.held_out), nesting_groups(combined.held_out)
     tables = []
-    for table, kinds in ((combined.held_out, nested(stacker, combined.held_out, group)), (combined.others, {0: used})):
-        own = group if table is combined.held_out else np.zeros(len(table), int)
-        columns = {"prob": str, "uncalibrated": uncalibrated}
-        tables.append(table.assign(**{name: _of(table, own, kinds, column) for name, column in columns.items()}))
-    return used, *tables
+    for table, kinds in (
+        (combined.held_out, pick_nested_stackers(stacker, combined.held_out, group)),
+        (combined.new_rows, {0: used_stacker}),
+    ):
+        table_group = group if table is combined.held_out else np.zeros(len(table), int)
+        column_functions = {"prob": str, "uncalibrated": uncalibrated_column}
+        tables.append(
+            table.assign(
+                **{
+                    name: _column_by_group(table, table_group, kinds, column)
+                    for name, column in column_functions.items()
+                }
+            )
+        )
+    return used_stacker, *tables
 
 
-def nested(stacker: str, held_out: pd.DataFrame, group: np.ndarray) -> dict[int, str]:
+def pick_nested_stackers(stacker: str, held_out: pd.DataFrame, group: np.ndarray) -> dict[int, str]:
     """For each group of held-out images [n] the stacker picked on all other groups; the mean where there is none."""
     keys = np.unique(group).tolist()
     if len(keys) == 1 and stacker == "auto":
         return {keys[0]: "mean"}
-    return {key: pick(stacker, held_out[group != key]) for key in keys}
+    return {key: pick_stacker(stacker, held_out[group != key]) for key in keys}
 
 
-def _of(table: pd.DataFrame, group: np.ndarray, kinds: dict[int, str], column: Callable[[str], str]) -> np.ndarray:
+def _column_by_group(
+    table: pd.DataFrame, group: np.ndarray, kinds: dict[int, str], column: Callable[[str], str]
+) -> np.ndarray:
     """Of each image the column of its group's stacker."""
-    found = np.full(len(table), np.nan)
+    values = np.full(len(table), np.nan)
     for key, kind in kinds.items():
-        found[group == key] = table[column(kind)].to_numpy()[group == key]
-    return found
+        values[group == key] = table[column(kind)].to_numpy()[group == key]
+    return values
 
 
-def pick(stacker: str, held_out: pd.DataFrame) -> str:
+def pick_stacker(stacker: str, held_out: pd.DataFrame) -> str:
     """The stacker as set or, with auto, the best on these held-out rows by AUC, then by log-loss."""
     if stacker != "auto":
         return stacker
-    rows, labels = held_out.assign(head=scored_by(held_out)), held_out["label"].to_numpy()
+    rows, labels = held_out.assign(head=find_scoring_heads(held_out)), held_out["label"].to_numpy()
 
-    def worth(kind: str) -> tuple[float, float]:
-        return round(auc(rows, kind) or 0.0, 3), -metrics.log_loss(labels, rows[kind].to_numpy())
+    def rank_kind(kind: str) -> tuple[float, float]:
+        return round(fold_mean_auc(rows, kind) or 0.0, 3), -metrics.log_loss(labels, rows[kind].to_numpy())
 
-    return max(KINDS, key=worth)
+    return max(KINDS, key=rank_kind)

@@ -38,11 +38,11 @@ class FoldRows:
     """float64 [n, c] by name (columns.py), NaN where unknown"""
 
     @property
-    def held_out(self) -> np.ndarray:
+    def is_held_out(self) -> np.ndarray:
         return self.subfold >= 0
 
 
-def read_fold(paths: Paths, prepared: Prepared, members: list[str], fold: int, columns: Columns) -> FoldRows:
+def read_fold_rows(paths: Paths, prepared: Prepared, members: list[str], fold: int, columns: Columns) -> FoldRows:
     """Rows of a fold, held-out ones first; every member must have predicted the same images.
 
     Without members the rows are those that have maps, and the maps' statistics stand for the features.
@@ -50,78 +50,80 @@ def read_fold(paths: Paths, prepared: Prepared, members: list[str], fold: int, c
     its fold was trained on.
     """
     if not members:
-        return _of_maps(prepared, fold, columns)
-    folders = [paths.unit(1, member, fold) for member in members]
-    predictions = [_predictions(folder) for folder in folders]
-    ids = _rows(predictions[0], prepared.folds, fold, folders[0])
-    logits = np.stack([_logits(*pair, ids) for pair in zip(predictions, folders, strict=True)], axis=1)
-    features = np.concatenate([_features(folder, ids) for folder in folders], axis=1)
-    split = predictions[0].loc[ids, "split"].to_numpy(str)
-    return _known(prepared, columns, fold, ids, split, logits, features)
+        return _build_rows_of_maps(prepared, fold, columns)
+    folders = [paths.fold_folder(1, member, fold) for member in members]
+    predictions = [_read_predictions(folder) for folder in folders]
+    image_ids = _list_image_ids(predictions[0], prepared.folds, fold, folders[0])
+    logits = np.stack([_align_logits(*pair, image_ids) for pair in zip(predictions, folders, strict=True)], axis=1)
+    features = np.concatenate([_read_features(folder, image_ids) for folder in folders], axis=1)
+    split = predictions[0].loc[image_ids, "split"].to_numpy(str)
+    return _build_fold_rows(prepared, columns, fold, image_ids, split, logits, features)
 
 
-def _known(
-    prepared: Prepared, columns: Columns, fold: int, ids: np.ndarray, split: np.ndarray,
+def _build_fold_rows(
+    prepared: Prepared, columns: Columns, fold: int, image_ids: np.ndarray, split: np.ndarray,
     logits: np.ndarray, features: np.ndarray,
 ) -> FoldRows:  # fmt: skip
     """The rows with labels, subfolds and columns."""
-    held_out = split == "train"
-    labels, subfold = np.full(len(ids), np.nan), np.full(len(ids), -1)
-    labels[held_out] = prepared.labels(ids[held_out].tolist())
-    subfold[held_out] = prepared.folds.loc[ids[held_out], "subfold"]
-    found = {name: table.reindex(ids).to_numpy(float) for name, table in columns.items()}
-    return FoldRows(fold, ids, split, logits, features, labels, subfold, found)
+    is_held_out = split == "train"
+    labels, subfold = np.full(len(image_ids), np.nan), np.full(len(image_ids), -1)
+    labels[is_held_out] = prepared.read_labels(image_ids[is_held_out].tolist())
+    subfold[is_held_out] = prepared.folds.loc[image_ids[is_held_out], "subfold"]
+    column_values = {name: table.reindex(image_ids).to_numpy(float) for name, table in columns.items()}
+    return FoldRows(fold, image_ids, split, logits, features, labels, subfold, column_values)
 
 
-def _of_maps(prepared: Prepared, fold: int, columns: Columns) -> FoldRows:
+def _build_rows_of_maps(prepared: Prepared, fold: int, columns: Columns) -> FoldRows:
     """A fold's held-out and the test images; the logit is the label heads' or, without any, the map's score."""
-    held_out = prepared.folds.index[prepared.folds["fold"] == fold]
-    ids = np.array([*sorted(held_out), *sorted(prepared.ids("test"))], dtype=str)
-    found = columns["masks"].reindex(ids)
-    prob = found["head"].fillna(found["top"])
-    features = found.drop(columns="head").to_numpy(np.float32)
-    split = prepared.manifest.loc[ids, "split"].to_numpy(str)
-    return _known(prepared, columns, fold, ids, split, logit(prob)[:, None], features)
+    held_out_ids = prepared.folds.index[prepared.folds["fold"] == fold]
+    image_ids = np.array([*sorted(held_out_ids), *sorted(prepared.list_ids("test"))], dtype=str)
+    statistics = columns["masks"].reindex(image_ids)
+    prob = statistics["head"].fillna(statistics["top"])
+    features = statistics.drop(columns="head").to_numpy(np.float32)
+    split = prepared.manifest.loc[image_ids, "split"].to_numpy(str)
+    return _build_fold_rows(prepared, columns, fold, image_ids, split, logit(prob)[:, None], features)
 
 
-def _predictions(folder: Path) -> pd.DataFrame:
+def _read_predictions(folder: Path) -> pd.DataFrame:
     path = folder / "predictions.parquet"
-    table = tables.read(path, tables.PREDICTIONS, STAGE1).set_index("image_id")
+    table = tables.read_table(path, tables.PREDICTIONS, STAGE1).set_index("image_id")
     if not np.isfinite(table["prob"]).all():
         raise DataError(f"{path}: a probability is not a number")
     return table
 
 
-def _rows(table: pd.DataFrame, folds: pd.DataFrame, fold: int, folder: Path) -> np.ndarray:
+def _list_image_ids(table: pd.DataFrame, folds: pd.DataFrame, fold: int, folder: Path) -> np.ndarray:
     """The fold's held-out images, then all others that are predicted; sorted, so that file order means nothing."""
-    expected = set(folds.index[folds["fold"] == fold])
-    found = set(table.index[table["split"] == "train"])
-    if found != expected:
-        odd = sorted(found ^ expected)
+    expected_ids = set(folds.index[folds["fold"] == fold])
+    predicted_ids = set(table.index[table["split"] == "train"])
+    if predicted_ids != expected_ids:
+        differing_ids = sorted(predicted_ids ^ expected_ids)
         raise UsageError(
             f"{folder}: the held-out images are not those of fold {fold} "
-            f"({len(odd)} differ, {odd[0]} for one); run {STAGE1} again"
+            f"({len(differing_ids)} differ, {differing_ids[0]} for one); run {STAGE1} again"
         )
-    return np.array([*sorted(expected), *sorted(set(table.index) - expected)], dtype=str)
+    return np.array([*sorted(expected_ids), *sorted(set(table.index) - expected_ids)], dtype=str)
 
 
-def _logits(table: pd.DataFrame, folder: Path, ids: np.ndarray) -> np.ndarray:
-    odd = set(ids) ^ set(table.index)
-    if odd:
-        raise UsageError(f"{folder}: its images are not those of the other members ({min(odd)} for one); run {STAGE1}")
-    return logit(table.loc[ids, "prob"].to_numpy())
+def _align_logits(table: pd.DataFrame, folder: Path, image_ids: np.ndarray) -> np.ndarray:
+    differing_ids = set(image_ids) ^ set(table.index)
+    if differing_ids:
+        raise UsageError(
+            f"{folder}: its images are not those of the other members ({min(differing_ids)} for one); run {STAGE1}"
+        )
+    return logit(table.loc[image_ids, "prob"].to_numpy())
 
 
-def _features(folder: Path, ids: np.ndarray) -> np.ndarray:
+def _read_features(folder: Path, image_ids: np.ndarray) -> np.ndarray:
     path = folder / "features.npz"
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {STAGE1}")
     with np.load(path, allow_pickle=False) as stored:
-        row = {image_id: number for number, image_id in enumerate(stored["image_id"].tolist())}
-        missing = [image_id for image_id in ids if image_id not in row]
+        row_of_image = {image_id: number for number, image_id in enumerate(stored["image_id"].tolist())}
+        missing = [image_id for image_id in image_ids if image_id not in row_of_image]
         if missing:
             raise UsageError(f"{path}: no features of {missing[0]} and {len(missing) - 1} more; run {STAGE1} again")
-        features = stored["features"][[row[image_id] for image_id in ids]].astype(np.float32)
+        features = stored["features"][[row_of_image[image_id] for image_id in image_ids]].astype(np.float32)
     if not np.isfinite(features).all():
         raise DataError(f"{path}: a feature is not a number")
     return features

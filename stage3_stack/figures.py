@@ -5,7 +5,7 @@ import pandas as pd
 
 from cxr import metrics
 from cxr.panel import PARTS, measure, resample
-from stage3_stack.combine import auc, member
+from stage3_stack.combine import fold_mean_auc, member_column
 from stage3_stack.stack import KINDS
 
 HEADLINE = (
@@ -16,7 +16,7 @@ BY_SIZE = ("auc", "positives_dice")
 RESAMPLES, SEED = 2000, 1  # as the panel's: its calibration error is the one after
 
 
-def classification(rows: pd.DataFrame, members: list[str]) -> dict:
+def score_classification(rows: pd.DataFrame, members: list[str]) -> dict:
     """AUC and log-loss of members, stackers and the stack in use; what the gate makes of it.
 
     rows: columns of tables.CASES, and one of probabilities for each member and stacker. An AUC is the mean over folds,
@@ -24,75 +24,75 @@ def classification(rows: pd.DataFrame, members: list[str]) -> dict:
     """
     labels, positive = rows["label"].to_numpy(float), rows["positive"].to_numpy(bool)
 
-    def judged(column: str) -> dict:
-        return {"auc": auc(rows, column), "log_loss": metrics.log_loss(labels, rows[column].to_numpy(float))}
+    def score_column(column: str) -> dict:
+        return {"auc": fold_mean_auc(rows, column), "log_loss": metrics.log_loss(labels, rows[column].to_numpy(float))}
 
     return {
-        "members": {name: judged(member(name)) for name in members},
-        "stackers": {kind: judged(kind) for kind in KINDS},
-        "stack": judged("prob"),
-        "sensitivity": _share(positive[labels == 1]),
-        "specificity": _share(~positive[labels == 0]),
+        "members": {name: score_column(member_column(name)) for name in members},
+        "stackers": {kind: score_column(kind) for kind in KINDS},
+        "stack": score_column("prob"),
+        "sensitivity": _share_of_true(positive[labels == 1]),
+        "specificity": _share_of_true(~positive[labels == 0]),
     }
 
 
-def _share(values: np.ndarray) -> float | None:
+def _share_of_true(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def segmentation(rows: pd.DataFrame, plain: pd.DataFrame) -> dict:
+def score_segmentation(rows: pd.DataFrame, plain_rows: pd.DataFrame) -> dict:
     """Dice in both meanings, in the originals' pixels, beside what an empty and an unchosen answer score.
 
-    rows, plain: truth, found and overlap of the same images' masks.
+    rows, plain_rows: truth, found and overlap of the same images' masks.
     """
-    dices, labels = dice(rows), (rows["truth"] > 0).to_numpy()
+    dice_values, labels = dice_of_rows(rows), (rows["truth"] > 0).to_numpy()
     return {
-        "kaggle_dice": metrics.kaggle_dice(dices),
-        "floor": metrics.floor(labels),
-        "plain_dice": metrics.kaggle_dice(dice(plain)),
-        "positives_dice": metrics.positives_dice(labels, dices),
-        "plain_positives_dice": metrics.positives_dice(labels, dice(plain)),
+        "kaggle_dice": metrics.kaggle_dice(dice_values),
+        "floor": metrics.empty_submission_dice(labels),
+        "plain_dice": metrics.kaggle_dice(dice_of_rows(plain_rows)),
+        "positives_dice": metrics.positives_dice(labels, dice_values),
+        "plain_positives_dice": metrics.positives_dice(labels, dice_of_rows(plain_rows)),
         "drawn": int((rows["found"] > 0).sum()),
     }
 
 
-def dice(rows: pd.DataFrame) -> np.ndarray:
+def dice_of_rows(rows: pd.DataFrame) -> np.ndarray:
     """Dice of each image, [n]."""
     return metrics.dice_of_areas(*(rows[name].to_numpy() for name in ("truth", "found", "overlap")))
 
 
-def described(labels: np.ndarray) -> dict[str, int]:
+def count_images(labels: np.ndarray) -> dict[str, int]:
     """How many images, how many of them positive."""
     return {"images": len(labels), "positives": int((np.asarray(labels) == 1).sum())}
 
 
-def calibration(rows: pd.DataFrame, kind: str) -> dict:
+def score_calibration(rows: pd.DataFrame, kind: str) -> dict:
     """Log-loss, Brier score and calibration error (less its bias, and as counted) before and after calibration.
 
     rows: the held-out images, each scored by what was calibrated without it; kind: of calibration.
     """
-    patient, _ = resample.patients(rows)
-    counts = resample.draw(int(patient.max()) + 1, RESAMPLES, SEED)
+    patient, _ = resample.number_patients(rows)
+    resample_counts = resample.draw_resamples(int(patient.max()) + 1, RESAMPLES, SEED)
 
-    def judged(column: str) -> dict:
+    def score_column(column: str) -> dict:
         labels, probs = (rows[name].to_numpy(float) for name in ("label", column))
-        found = {"log_loss": metrics.log_loss(labels, probs), "brier": float(np.mean((probs - labels) ** 2))}
-        error = measure.calibration_error(rows.assign(prob=probs), patient, counts)
-        return found | {"calibration_error": error["value"], "calibration_error_counted": error["counted"]}
+        scores = {"log_loss": metrics.log_loss(labels, probs), "brier": float(np.mean((probs - labels) ** 2))}
+        error = measure.estimate_calibration_error(rows.assign(prob=probs), patient, resample_counts)
+        return scores | {"calibration_error": error["value"], "calibration_error_counted": error["counted"]}
 
-    return {"kind": kind, "before": judged("uncalibrated"), "after": judged("prob")}
+    return {"kind": kind, "before": score_column("uncalibrated"), "after": score_column("prob")}
 
 
-def headline(panel: dict) -> dict:
+def select_headline(panel: dict) -> dict:
     """Of the whole panel what the table prints: of all images, and by size of the pneumothorax."""
-    return {"resamples": panel["resamples"]} | {name: panel[name] and _headline(panel[name]) for name in PARTS}
+    return {"resamples": panel["resamples"]} | {name: panel[name] and _headline_of_part(panel[name]) for name in PARTS}
 
 
-def _headline(part: dict) -> dict:
-    about = {name: part[name] for name in ("images", "positives", "patients", "resampled")}
-    sizes = {size: _some(found, BY_SIZE) for size, found in part["by"]["size"].items()}
-    return about | {"all": _some(part["all"], HEADLINE), "size": sizes}
+def _headline_of_part(panel_part: dict) -> dict:
+    group_counts = {name: panel_part[name] for name in ("images", "positives", "patients", "resampled")}
+    sizes = {size: _pick_figures(size_figures, BY_SIZE) for size, size_figures in panel_part["by"]["size"].items()}
+    return group_counts | {"all": _pick_figures(panel_part["all"], HEADLINE), "size": sizes}
 
 
-def _some(found: dict, names: tuple[str, ...]) -> dict:
-    return {name: found[name] for name in names if name in found}
+def _pick_figures(all_figures: dict, names: tuple[str, ...]) -> dict:
+    return {name: all_figures[name] for name in names if name in all_figures}

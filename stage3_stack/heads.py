@@ -13,10 +13,10 @@ State = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadInput:
     """The rows that a head is trained on or applied to."""
 
-    logits: np.ndarray
+    member_logits: np.ndarray
     """float64 [n, members]"""
     components: np.ndarray
     """float32 [n, c]: principal components of the bottleneck features"""
@@ -27,7 +27,7 @@ class Part:
 
     @property
     def mean_logit(self) -> np.ndarray:
-        return self.logits.mean(axis=1)
+        return self.member_logits.mean(axis=1)
 
 
 def fit_reducer(features: np.ndarray, components: int, seed: int) -> State:
@@ -36,19 +36,19 @@ def fit_reducer(features: np.ndarray, components: int, seed: int) -> State:
 
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6, scale, 1.0)
-    count = max(1, min(components, len(features) // 4, features.shape[1]))
-    found = PCA(count, svd_solver="randomized", random_state=seed).fit((features - mean) / scale)
-    spread = np.sqrt(np.maximum(found.explained_variance_, 1e-6))
-    axes = (found.components_ / spread[:, None]).T / scale[:, None]
+    component_count = max(1, min(components, len(features) // 4, features.shape[1]))
+    pca = PCA(component_count, svd_solver="randomized", random_state=seed).fit((features - mean) / scale)
+    spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6))
+    axes = (pca.components_ / spread[:, None]).T / scale[:, None]
     return {"mean": mean.astype(np.float32), "axes": axes.astype(np.float32)}
 
 
-def reduced(reducer: State, features: np.ndarray) -> np.ndarray:
+def reduce_features(reducer: State, features: np.ndarray) -> np.ndarray:
     """Principal components of features, [n, d] -> [n, c] of unit variance where they were fitted."""
     return (features - reducer["mean"]) @ reducer["axes"]
 
 
-def fit_dense(part: Part, config: DenseConfig, seed: tuple[int, ...]) -> State:
+def fit_dense(head_input: HeadInput, settings: DenseConfig, seed: tuple[int, ...]) -> State:
     """Train components -> width (ReLU) -> 1 as a correction to the members' mean logit.
 
     The last layer starts at zero, so that with 0 steps the head is the mean. With few rows a head that
@@ -59,18 +59,22 @@ def fit_dense(part: Part, config: DenseConfig, seed: tuple[int, ...]) -> State:
     import torch
     from torch import nn
 
-    from cxr.torchkit.device import seed as seed_torch
+    from cxr.torchkit.device import seed_torch
 
     torch.set_num_threads(1)  # a step is so small that threads only wait for each other (measured: 20 times slower)
     seed_torch(*seed)
-    head = nn.Sequential(nn.Linear(part.components.shape[1], config.width), nn.ReLU(), nn.Linear(config.width, 1))
+    head = nn.Sequential(
+        nn.Linear(head_input.components.shape[1], settings.width), nn.ReLU(), nn.Linear(settings.width, 1)
+    )
     nn.init.zeros_(head[2].weight)
     nn.init.zeros_(head[2].bias)
-    rows = torch.from_numpy(part.components.astype(np.float32))
-    offset, labels = (torch.from_numpy(values.astype(np.float32)) for values in (part.mean_logit, part.labels))
-    optimizer = torch.optim.AdamW(head.parameters(), config.lr, weight_decay=config.weight_decay)
-    for batch in map(torch.from_numpy, _batches(len(labels), config, seed)):
-        logits = offset[batch] + head(rows[batch]).squeeze(1)
+    components = torch.from_numpy(head_input.components.astype(np.float32))
+    offset, labels = (
+        torch.from_numpy(values.astype(np.float32)) for values in (head_input.mean_logit, head_input.labels)
+    )
+    optimizer = torch.optim.AdamW(head.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    for batch in map(torch.from_numpy, _draw_batches(len(labels), settings, seed)):
+        logits = offset[batch] + head(components[batch]).squeeze(1)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels[batch])
         optimizer.zero_grad()
         loss.backward()
@@ -78,17 +82,17 @@ def fit_dense(part: Part, config: DenseConfig, seed: tuple[int, ...]) -> State:
     return {name: value.numpy().copy() for name, value in head.state_dict().items()}
 
 
-def dense_logit(state: State, part: Part) -> np.ndarray:
+def dense_logit(state: State, head_input: HeadInput) -> np.ndarray:
     """Logits of a dense head, float64 [n]."""
-    hidden = np.maximum(part.components @ state["0.weight"].T + state["0.bias"], 0)
-    return part.mean_logit + (hidden @ state["2.weight"].T + state["2.bias"])[:, 0]
+    hidden = np.maximum(head_input.components @ state["0.weight"].T + state["0.bias"], 0)
+    return head_input.mean_logit + (hidden @ state["2.weight"].T + state["2.bias"])[:, 0]
 
 
-def _batches(count: int, config: DenseConfig, seed: tuple[int, ...]) -> list[np.ndarray]:
+def _draw_batches(row_count: int, settings: DenseConfig, seed: tuple[int, ...]) -> list[np.ndarray]:
     """Row numbers of each step's batch: the rows shuffled anew each time they are used up."""
-    draw = np.random.default_rng(seed)
-    needed, rounds = config.steps * config.batch, []
-    while sum(map(len, rounds)) < needed:
-        rounds.append(draw.permutation(count))
-    order = np.concatenate([*rounds, np.empty(0, int)])[:needed]
-    return np.split(order, config.steps) if config.steps else []
+    rng = np.random.default_rng(seed)
+    needed_rows, shuffles = settings.steps * settings.batch, []
+    while sum(map(len, shuffles)) < needed_rows:
+        shuffles.append(rng.permutation(row_count))
+    order = np.concatenate([*shuffles, np.empty(0, int)])[:needed_rows]
+    return np.split(order, settings.steps) if settings.steps else []

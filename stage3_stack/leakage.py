@@ -4,57 +4,74 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from cxr import duplicates
-from cxr.leaks import leaks
+from cxr.leaks import measure_leakage
 from cxr.prepared import Prepared
 
 TRAITS = ("patient", "duplicate")
 
 
-def audited(prepared: Prepared, trained: list[int]) -> dict:
-    """`cxr.leaks.leaks` of the images that are scored: held out in a trained fold, with all other folds as training."""
-    ids = prepared.folds.index.tolist()
-    about = prepared.manifest.loc[ids]
-    patients = about["patient"].dropna().to_dict()
-    labels = about["label"].dropna().to_dict()
-    found = leaks(prepared.folds.reset_index(drop=True), patients or None, copies(prepared, ids), labels)
-    scored = prepared.folds.index[prepared.folds["fold"].isin(trained)]
-    parts = [part for part in found["folds"] if int(part["fold"]) in trained]
-    whole = {name: sum(part[name] for part in parts) for name in ("images", "positive")}
-    whole |= {trait: _summed([part[trait] for part in parts], whole) for trait in TRAITS}
-    leak = any(whole[trait] and whole[trait]["images"] for trait in TRAITS)
-    known = sum(name in patients for name in scored)
-    return {"images": len(scored), "patients_known": known, "folds": parts, "all": whole, "leak": leak}
+def audit_leakage(prepared: Prepared, trained_folds: list[int]) -> dict:
+    """`cxr.leaks.measure_leakage` of the images that are scored.
+
+    They are held out in a trained fold, with all other folds as training.
+    """
+    image_ids = prepared.folds.index.tolist()
+    manifest_rows = prepared.manifest.loc[image_ids]
+    patients = manifest_rows["patient"].dropna().to_dict()
+    labels = manifest_rows["label"].dropna().to_dict()
+    audit = measure_leakage(
+        prepared.folds.reset_index(drop=True), patients or None, group_duplicates(prepared, image_ids), labels
+    )
+    scored_ids = prepared.folds.index[prepared.folds["fold"].isin(trained_folds)]
+    fold_records = [fold_record for fold_record in audit["folds"] if int(fold_record["fold"]) in trained_folds]
+    totals = {name: sum(fold_record[name] for fold_record in fold_records) for name in ("images", "positive")}
+    totals |= {trait: _sum_trait([fold_record[trait] for fold_record in fold_records], totals) for trait in TRAITS}
+    has_leak = any(totals[trait] and totals[trait]["images"] for trait in TRAITS)
+    known_count = sum(name in patients for name in scored_ids)
+    return {
+        "images": len(scored_ids),
+        "patients_known": known_count,
+        "folds": fold_records,
+        "all": totals,
+        "leak": has_leak,
+    }
 
 
-def _summed(parts: list[dict | None], whole: dict[str, int]) -> dict | None:
+def _sum_trait(trait_records: list[dict | None], totals: dict[str, int]) -> dict | None:
     """A trait's figures of several folds together; None where it is unknown."""
-    if None in parts:
+    if None in trait_records:
         return None
-    counts = {name: sum(part[name] for part in parts) for name in ("images", "positive")}
+    counts = {name: sum(record[name] for record in trait_records) for name in ("images", "positive")}
     shares = {"share": "images", "positive_share": "positive"}
-    return counts | {share: counts[n] / whole[n] if whole[n] else None for share, n in shares.items()}
+    return counts | {share: counts[n] / totals[n] if totals[n] else None for share, n in shares.items()}
 
 
-def copies(prepared: Prepared, ids: list[str]) -> dict[str, int]:
+def group_duplicates(prepared: Prepared, image_ids: list[str]) -> dict[str, int]:
     """Number of each image's group of near-duplicates, told by the prepared pixels."""
 
-    def one(image_id: str):
-        canvas = prepared.image(image_id)
-        return duplicates.signature(canvas), duplicates.thumbnail(canvas)
+    def compute_signature(image_id: str):
+        canvas = prepared.read_image(image_id)
+        return duplicates.compute_signature(canvas), duplicates.make_thumbnail(canvas)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = list(pool.map(one, ids))
-    return dict(zip(ids, duplicates.linked(pictures).tolist(), strict=True))
+        signatures = list(pool.map(compute_signature, image_ids))
+    return dict(zip(image_ids, duplicates.link_pictures(signatures).tolist(), strict=True))
 
 
-def described(found: dict) -> str:
+def describe_leakage(audit: dict) -> str:
     """The audit in a sentence, for the table."""
-    known, images = found["patients_known"], found["images"]
-    first = f"Patients in training too: {_of(found['all']['patient'])}" if known else "Patients unknown"
-    first += f" (patients known of {known} of {images} images only)" if 0 < known < images else ""
-    return f"{first}; near-duplicates: {_of(found['all']['duplicate'])}."
+    known_count, image_count = audit["patients_known"], audit["images"]
+    patient_text = (
+        f"Patients in training too: {_format_share(audit['all']['patient'])}" if known_count else "Patients unknown"
+    )
+    patient_text += (
+        f" (patients known of {known_count} of {image_count} images only)" if 0 < known_count < image_count else ""
+    )
+    return f"{patient_text}; near-duplicates: {_format_share(audit['all']['duplicate'])}."
 
 
-def _of(share: dict) -> str:
-    ill = share["positive_share"]
-    return f"{100 * share['share']:.1f} % of images" + ("" if ill is None else f", {100 * ill:.1f} % of positive ones")
+def _format_share(trait_record: dict) -> str:
+    positive_share = trait_record["positive_share"]
+    return f"{100 * trait_record['share']:.1f} % of images" + (
+        "" if positive_share is None else f", {100 * positive_share:.1f} % of positive ones"
+    )

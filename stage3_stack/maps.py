@@ -8,9 +8,9 @@ import pandas as pd
 
 from cxr import tables
 from cxr.errors import UsageError
-from cxr.geometry import resize
+from cxr.geometry import resize_image
 from cxr.paths import Paths
-from stage3_stack.config import map_folder, stacked_maps
+from stage3_stack.config import map_folder, stacked_map_folder
 
 STAGE2 = "stage 2 (cd stage2_segment && bash run.sh)"
 MASK_STACK = "the mask stack (python -m stage3_stack.mask_train)"
@@ -22,9 +22,9 @@ class MeanMap:
 
     arrays: list[np.ndarray]
     """uint8 [images, s, s] of each member, memory-mapped; s may differ"""
-    rows: list[dict[str, int]]
+    image_rows: list[dict[str, int]]
     """Row of an image in each member's array"""
-    heads: list[dict[str, float]]
+    member_head_probs: list[dict[str, float]]
     """Probability of a pneumothorax by each member's label head; NaN where it has none"""
 
     @property
@@ -32,19 +32,23 @@ class MeanMap:
         """Side of the mean map: the largest member's."""
         return max(array.shape[1] for array in self.arrays)
 
-    def each(self, image_id: str, size: int) -> np.ndarray:
+    def read_members(self, image_id: str, size: int) -> np.ndarray:
         """Every member's map of an image on the full-frame letterbox canvas, uint8 [members, size, size]."""
-        pairs = zip(self.arrays, self.rows, strict=True)
-        return np.stack([resize(np.asarray(array[rows[image_id]]), size, size) for array, rows in pairs])
+        pairs = zip(self.arrays, self.image_rows, strict=True)
+        return np.stack(
+            [resize_image(np.asarray(array[row_of_image[image_id]]), size, size) for array, row_of_image in pairs]
+        )
 
-    def mean(self, image_id: str) -> np.ndarray:
+    def read_mean(self, image_id: str) -> np.ndarray:
         """Mean map of an image, uint8 [size, size], probability * 255."""
-        return np.rint(self.each(image_id, self.size).mean(axis=0, dtype=np.float32)).astype(np.uint8)
+        return np.rint(self.read_members(image_id, self.size).mean(axis=0, dtype=np.float32)).astype(np.uint8)
 
-    def head(self, image_id: str) -> float:
+    def mean_head_prob(self, image_id: str) -> float:
         """Mean probability of a pneumothorax by the members that have a label head; NaN where none has one."""
-        known = [heads[image_id] for heads in self.heads if not np.isnan(heads[image_id])]
-        return float(np.mean(known)) if known else float("nan")
+        probs = [
+            prob_of_image[image_id] for prob_of_image in self.member_head_probs if not np.isnan(prob_of_image[image_id])
+        ]
+        return float(np.mean(probs)) if probs else float("nan")
 
 
 def read_maps(paths: Paths, segmenters: list[str], fold: int | None, image_ids: list[str]) -> MeanMap:
@@ -52,28 +56,28 @@ def read_maps(paths: Paths, segmenters: list[str], fold: int | None, image_ids: 
 
     Raises UsageError where a file, or an image in it, is missing.
     """
-    opened = [_open(map_folder(paths, segmenter, fold), image_ids, STAGE2) for segmenter in segmenters]
-    return MeanMap(*map(list, zip(*opened, strict=True)))
+    member_maps = [_open_maps(map_folder(paths, segmenter, fold), image_ids, STAGE2) for segmenter in segmenters]
+    return MeanMap(*map(list, zip(*member_maps, strict=True)))
 
 
-def read_stacked(paths: Paths, image_ids: list[str]) -> MeanMap:
+def read_stacked_maps(paths: Paths, image_ids: list[str]) -> MeanMap:
     """The mask stacker's maps, of held-out and test images alike; raises as `read_maps`."""
-    return MeanMap(*([part] for part in _open(stacked_maps(paths), image_ids, MASK_STACK)))
+    return MeanMap(*([field] for field in _open_maps(stacked_map_folder(paths), image_ids, MASK_STACK)))
 
 
-def _open(folder: Path, image_ids: list[str], made_by: str) -> tuple[np.ndarray, dict[str, int], dict[str, float]]:
-    index = tables.read(folder / "index.parquet", tables.MAP_INDEX, made_by)
+def _open_maps(folder: Path, image_ids: list[str], made_by: str) -> tuple[np.ndarray, dict[str, int], dict[str, float]]:
+    index = tables.read_table(folder / "index.parquet", tables.MAP_INDEX, made_by)
     if not (folder / "maps.npy").is_file():
         raise UsageError(f"{folder / 'maps.npy'} is missing; it is made by: {made_by}")
     maps = np.load(folder / "maps.npy", mmap_mode="r", allow_pickle=False)
     if maps.dtype != np.uint8 or maps.ndim != 3 or maps.shape[1] != maps.shape[2]:
         raise UsageError(f"{folder / 'maps.npy'}: expected uint8 [n, s, s], found {maps.dtype} {maps.shape}")
-    rows = _by_image(index, "row")
-    missing = [image_id for image_id in image_ids if not 0 <= rows.get(image_id, -1) < len(maps)]
+    row_of_image = _column_by_image(index, "row")
+    missing = [image_id for image_id in image_ids if not 0 <= row_of_image.get(image_id, -1) < len(maps)]
     if missing:
         raise UsageError(f"{folder}: no map of {missing[0]} and {len(missing) - 1} more; run {made_by} again")
-    return maps, rows, _by_image(index, "prob")
+    return maps, row_of_image, _column_by_image(index, "prob")
 
 
-def _by_image(index: pd.DataFrame, column: str) -> dict:
+def _column_by_image(index: pd.DataFrame, column: str) -> dict:
     return dict(zip(index["image_id"], index[column].tolist(), strict=True))

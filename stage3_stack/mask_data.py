@@ -5,14 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
-from cxr.geometry import resize
+from cxr.geometry import resize_image
 from cxr.prepared import Prepared
-from cxr.sampling import batches_of, with_share
+from cxr.sampling import balance_batches, split_into_batches
 from cxr.training import Training
-from cxr.views import key
+from cxr.views import keyed_rng
 from stage3_stack.config import MaskStackerConfig
 from stage3_stack.maps import MeanMap
-from stage3_stack.masks import on_canvas
+from stage3_stack.masks import resize_mask
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MaskData:
     """Training examples of one net; framework-free, keyed by (seed, epoch, image_id)."""
 
     prepared: Prepared
-    maps: dict[str, MeanMap]
+    mean_map_of_image: dict[str, MeanMap]
     """Of each image: the maps of the fold that it was held out from, or the test's."""
     stacker: MaskStackerConfig
     image_ids: list[str]
@@ -30,7 +30,7 @@ class MaskData:
     @cached_property
     def size(self) -> int:
         """Side of the largest member's maps."""
-        return max({id(maps): maps.size for maps in self.maps.values()}.values())
+        return max({id(mean_map): mean_map.size for mean_map in self.mean_map_of_image.values()}.values())
 
     @property
     def training(self) -> Training:
@@ -44,19 +44,25 @@ class MaskData:
 
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches, each with its share of positives."""
-        positive = self.prepared.labels(self.image_ids) > 0
-        order = with_share(positive, self.stacker.positive_share, self.stacker.batch, key(self.seed, epoch))
-        left = self.stacker.steps - epoch * self._per_epoch
-        return batches_of(self.image_ids, order, self.stacker.batch)[:left]
+        is_positive = self.prepared.read_labels(self.image_ids) > 0
+        order = balance_batches(
+            is_positive, self.stacker.positive_share, self.stacker.batch, keyed_rng(self.seed, epoch)
+        )
+        steps_left = self.stacker.steps - epoch * self._per_epoch
+        return split_into_batches(self.image_ids, order, self.stacker.batch)[:steps_left]
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """maps uint8 [members, s, s], image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1; half of them mirrored."""
-        mask = on_canvas(self.prepared.mask(image_id), self.size)
-        found = self.plain(image_id) | {"mask": mask[None]}
-        mirrored = key(self.seed, epoch, image_id).random() < 0.5
-        return {name: np.ascontiguousarray(value[..., ::-1]) if mirrored else value for name, value in found.items()}
+        mask = resize_mask(self.prepared.read_mask(image_id), self.size)
+        example = self.load_inputs(image_id) | {"mask": mask[None]}
+        is_mirrored = keyed_rng(self.seed, epoch, image_id).random() < 0.5
+        return {
+            name: np.ascontiguousarray(value[..., ::-1]) if is_mirrored else value for name, value in example.items()
+        }
 
-    def plain(self, image_id: str) -> dict[str, np.ndarray]:
+    def load_inputs(self, image_id: str) -> dict[str, np.ndarray]:
         """maps and image as inference sees them."""
-        image = resize(self.prepared.image(image_id), self.size, self.size).copy()  # the file on the disk is read-only
-        return {"maps": self.maps[image_id].each(image_id, self.size), "image": image[None]}
+        image = resize_image(
+            self.prepared.read_image(image_id), self.size, self.size
+        ).copy()  # the file on the disk is read-only
+        return {"maps": self.mean_map_of_image[image_id].read_members(image_id, self.size), "image": image[None]}

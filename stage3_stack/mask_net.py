@@ -9,8 +9,8 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.nn import functional as F
 
-from cxr.torchkit.device import full_precision, move
-from cxr.torchkit.loading import in_order
+from cxr.torchkit.device import full_precision, move_batch
+from cxr.torchkit.loading import load_in_order
 from stage3_stack.config import MaskStackerConfig
 from stage3_stack.mask_data import MaskData
 
@@ -23,12 +23,12 @@ class MaskNet(nn.Module):
     The last layer starts at zero, so that an untrained net gives the members' mean map.
     """
 
-    def __init__(self, members: int, config: MaskStackerConfig) -> None:
+    def __init__(self, members: int, settings: MaskStackerConfig) -> None:
         super().__init__()
-        widths = [members + 1] + [config.width] * config.layers
+        widths = [members + 1] + [settings.width] * settings.layers
         body = [(nn.Conv2d(*pair, 3, padding=1), nn.ReLU()) for pair in pairwise(widths)]
         self.body = nn.Sequential(*(layer for block in body for layer in block))
-        self.last = nn.Conv2d(config.width, 1, 1)
+        self.last = nn.Conv2d(settings.width, 1, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -38,23 +38,25 @@ class MaskNet(nn.Module):
         return mean + self.last(self.body(torch.cat([maps, image], dim=1)))
 
 
-def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def bce_dice_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Binary cross entropy and soft Dice, summed."""
     logits, mask = model(batch["maps"], batch["image"]).float(), batch["mask"].float()
     return F.binary_cross_entropy_with_logits(logits, mask) + DICE(logits, mask)
 
 
-def stacked(nets: list[nn.Module], data: MaskData, image_ids: list[str], on: torch.device) -> Iterator[np.ndarray]:
+def predict_stacked_maps(
+    nets: list[nn.Module], data: MaskData, image_ids: list[str], device: torch.device
+) -> Iterator[np.ndarray]:
     """Map of each image, uint8 [s, s], in the order given: the mean over the nets."""
     for net in nets:
-        net.to(on, memory_format=torch.channels_last).eval()
-    for batch in in_order(image_ids, data.plain, 2 * data.stacker.batch, data.training.workers):
-        yield from _mean(nets, move(batch, on), on)
+        net.to(device, memory_format=torch.channels_last).eval()
+    for batch in load_in_order(image_ids, data.load_inputs, 2 * data.stacker.batch, data.training.workers):
+        yield from _predict_mean_maps(nets, move_batch(batch, device), device)
 
 
 @torch.inference_mode()
-def _mean(nets: list[nn.Module], batch: dict[str, torch.Tensor], on: torch.device) -> np.ndarray:
-    with full_precision(on):
+def _predict_mean_maps(nets: list[nn.Module], batch: dict[str, torch.Tensor], device: torch.device) -> np.ndarray:
+    with full_precision(device):
         logits = [net(batch["maps"], batch["image"])[:, 0] for net in nets]
-    mean = torch.stack([torch.sigmoid(values) for values in logits]).mean(dim=0)
-    return (mean * 255).round().to(torch.uint8).cpu().numpy()
+    mean_prob = torch.stack([torch.sigmoid(net_logits) for net_logits in logits]).mean(dim=0)
+    return (mean_prob * 255).round().to(torch.uint8).cpu().numpy()

@@ -12,83 +12,106 @@ import pandas as pd
 from cxr import config as settings
 from cxr import plan, recipe, tables
 from cxr.errors import UsageError, run_main
-from cxr.files import replacing, reserve
+from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
-from cxr.plan import Unit
+from cxr.plan import Step
 from cxr.prepared import Prepared
 from stage3_stack import combine
-from stage3_stack.config import mask_unit, read
+from stage3_stack.config import build_mask_step, read_stack_settings
 from stage3_stack.maps import read_maps
 from stage3_stack.mask_data import MaskData
-from stage3_stack.masks import fold_of, held_out
+from stage3_stack.masks import fold_of_images, open_held_out_maps
 
 
 def main() -> None:
     """Command: the mask stack of the chosen recipe, where it asks for one; --key value overrides a setting."""
-    chosen, paths = recipe.chosen()
-    config = settings.from_command_line(read(chosen), sys.argv[1:], "python -m stage3_stack.mask_train")
-    if config.masks == "stacker":
-        unit = mask_unit(chosen, paths, config)
-        plan.run(unit, lambda identity, metrics: metrics.update(make(paths, unit, identity)))
+    chosen_recipe, paths = recipe.load_recipe_and_paths()
+    stage_settings = settings.override_settings(
+        read_stack_settings(chosen_recipe), sys.argv[1:], "python -m stage3_stack.mask_train"
+    )
+    if stage_settings.masks == "stacker":
+        step = build_mask_step(chosen_recipe, paths, stage_settings)
+        plan.run_step(step, lambda identity, metrics: metrics.update(train_mask_stack(paths, step, identity)))
 
 
-def make(paths: Paths, unit: Unit, identity: str) -> dict:
+def train_mask_stack(paths: Paths, step: Step, identity: str) -> dict:
     """Train the nets, from their checkpoints where there are any, and write maps.npy and index.parquet."""
-    prepared = Prepared(paths.prepared, paths.folds)
-    held = prepared.folds.loc[fold_of(prepared, unit.config.trained).index]
-    by, group = combine.groups(held)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
+    held_out_rows = prepared.folds.loc[fold_of_images(prepared, step.settings.trained).index]
+    nested_by, group = combine.nesting_groups(held_out_rows)
     if len(np.unique(group)) < 2:
-        raise UsageError(f"the mask stack needs images in two {by}s at least, as no net may score what it has seen")
-    tests = prepared.ids("test")
-    images = held_out(paths, unit.config.segmenters, held["fold"])
-    maps = dict(zip(images.ids, images.maps, strict=True))
-    maps |= dict.fromkeys(tests, read_maps(paths, unit.config.segmenters, None, tests))
+        raise UsageError(
+            f"the mask stack needs images in two {nested_by}s at least, as no net may score what it has seen"
+        )
+    test_ids = prepared.list_ids("test")
+    images = open_held_out_maps(paths, step.settings.segmenters, held_out_rows["fold"])
+    mean_map_of_image = dict(zip(images.ids, images.mean_maps, strict=True))
+    mean_map_of_image |= dict.fromkeys(test_ids, read_maps(paths, step.settings.segmenters, None, test_ids))
     nets, metrics = {}, {}
     for key in np.unique(group).tolist():
-        data = MaskData(prepared, maps, unit.config.stacker, held.index[group != key].tolist(), unit.config.seed)
-        nets[key], metrics[f"{by} {key}"] = _fit(data, unit, identity, key, f"{unit.name}, {by} {key}")
-    _write(unit, data, _maps(nets, data, pd.Series(group, held.index), tests), [*held.index, *tests])
+        data = MaskData(
+            prepared,
+            mean_map_of_image,
+            step.settings.stacker,
+            held_out_rows.index[group != key].tolist(),
+            step.settings.seed,
+        )
+        nets[key], metrics[f"{nested_by} {key}"] = _fit_net(
+            data, step, identity, key, f"{step.name}, {nested_by} {key}"
+        )
+    _write_maps(
+        step,
+        data,
+        _predict_maps(nets, data, pd.Series(group, held_out_rows.index), test_ids),
+        [*held_out_rows.index, *test_ids],
+    )
     for key in nets:
-        (unit.folder / f"net{key}" / "checkpoint.pt").unlink(missing_ok=True)
-    return {"nested_by": by, "size": data.size, "nets": metrics}
+        (step.folder / f"net{key}" / "checkpoint.pt").unlink(missing_ok=True)
+    return {"nested_by": nested_by, "size": data.size, "nets": metrics}
 
 
-def _fit(data: MaskData, unit: Unit, identity: str, key: int, label: str) -> tuple:
+def _fit_net(data: MaskData, step: Step, identity: str, key: int, label: str) -> tuple:
     """The net that scores a group of images, which it does not train on."""
-    from cxr.torchkit.device import device, seed
+    from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit
-    from stage3_stack.mask_net import MaskNet, loss
+    from stage3_stack.mask_net import MaskNet, bce_dice_loss
 
-    seed(data.seed, key)
-    net = MaskNet(len(unit.config.segmenters), data.stacker)
-    return net, fit(net, data, loss, data.training, unit.folder / f"net{key}", identity, device(), label=label)
+    seed_torch(data.seed, key)
+    net = MaskNet(len(step.settings.segmenters), data.stacker)
+    return net, fit(
+        net, data, bce_dice_loss, data.training, step.folder / f"net{key}", identity, select_device(), label=label
+    )
 
 
-def _maps(nets: dict, data: MaskData, group: pd.Series, tests: list[str]) -> Iterator[tuple[list[str], Iterator]]:
+def _predict_maps(
+    nets: dict, data: MaskData, group: pd.Series, test_ids: list[str]
+) -> Iterator[tuple[list[str], Iterator]]:
     """Images, and the maps of each: held-out ones by the net that did not see them, test ones by the mean of all."""
-    from cxr.torchkit.device import device
-    from stage3_stack.mask_net import stacked
+    from cxr.torchkit.device import select_device
+    from stage3_stack.mask_net import predict_stacked_maps
 
     for key, net in nets.items():
-        own = group.index[group == key].tolist()
-        yield own, stacked([net], data, own, device())
-    yield tests, stacked(list(nets.values()), data, tests, device())
+        group_ids = group.index[group == key].tolist()
+        yield group_ids, predict_stacked_maps([net], data, group_ids, select_device())
+    yield test_ids, predict_stacked_maps(list(nets.values()), data, test_ids, select_device())
 
 
-def _write(unit: Unit, data: MaskData, parts: Iterator[tuple[list[str], Iterator]], image_ids: list[str]) -> None:
+def _write_maps(
+    step: Step, data: MaskData, ids_and_maps: Iterator[tuple[list[str], Iterator]], image_ids: list[str]
+) -> None:
     """Write the maps one image at a time, so that memory does not grow with the data, and then their index."""
-    place = {image_id: row for row, image_id in enumerate(image_ids)}
-    with replacing(unit.folder / "maps.npy") as temporary:
+    row_of_image = {image_id: row for row, image_id in enumerate(image_ids)}
+    with write_atomically(step.folder / "maps.npy") as temporary:
         shape = (len(image_ids), data.size, data.size)
-        rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        reserve(temporary)
-        for own, maps in parts:
-            for image_id, found in zip(own, maps, strict=True):
-                rows[place[image_id]] = found
-        rows.flush()
-    heads = [data.maps[image_id].head(image_id) for image_id in image_ids]
-    index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids)), "prob": heads})
-    tables.write(index, unit.folder / "index.parquet", tables.MAP_INDEX)
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        reserve_disk_space(temporary)
+        for part_ids, maps in ids_and_maps:
+            for image_id, prob_map in zip(part_ids, maps, strict=True):
+                array[row_of_image[image_id]] = prob_map
+        array.flush()
+    label_head_probs = [data.mean_map_of_image[image_id].mean_head_prob(image_id) for image_id in image_ids]
+    index = pd.DataFrame({"image_id": image_ids, "row": range(len(image_ids)), "prob": label_head_probs})
+    tables.write_table(index, step.folder / "index.parquet", tables.MAP_INDEX)
 
 
 if __name__ == "__main__":

@@ -8,88 +8,120 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.files import replacing
-from stage3_stack.search import ROUNDING, Search, above, along, passing, running, surface, tried_areas
-from stage3_stack.thresholds import Decision, level
+from cxr.files import write_atomically
+from stage3_stack.search import (
+    ROUNDING,
+    SearchResult,
+    area_above_level,
+    candidate_min_areas,
+    cumulative_gain,
+    gain_by_area,
+    gain_surface,
+    passes_both_thresholds,
+)
+from stage3_stack.thresholds import PostprocessingParams, score_to_level
 
-FLAT = 0.001  # of mean Dice
-SHOWN = 512  # least areas in the search's file
-PARAMETERS = ("gate", "label_gate", "least_component", "top", "bottom")  # the axes of Search.gain
+NEAR_OPTIMAL_MARGIN = 0.001  # of mean Dice
+MAX_AREAS_IN_FILE = 512  # least areas in the search's file
+GAIN_AXES = (
+    "probability_threshold", "label_head_threshold", "min_component_area", "top_score_threshold",
+    "bottom_score_threshold",
+)  # fmt: skip
+"""The axes of SearchResult.gain."""
 Ranges = dict[str, list[float]]
 
 
-def wander(decisions: Iterable[Decision]) -> Ranges:
+def fold_spread(fold_params: Iterable[PostprocessingParams]) -> Ranges:
     """Least and most of each parameter over the groups' decisions."""
-    decisions = list(decisions)
-    names = (*PARAMETERS, "least_area")
-    return {name: _ends([getattr(decision, name) for decision in decisions]) for name in names}
+    fold_params = list(fold_params)
+    names = (*GAIN_AXES, "min_area")
+    return {name: _min_and_max([getattr(params, name) for params in fold_params]) for name in names}
 
 
-def _ends(values: Iterable[float]) -> list[float]:
+def _min_and_max(values: Iterable[float]) -> list[float]:
     values = list(values)
     return [min(values), max(values)]
 
 
-def flat(found: Search) -> Ranges:
-    """Least and most of each parameter over all decisions whose mean Dice is within FLAT of the best one's."""
-    enough = found.gain.max() - FLAT * len(found.prob) - ROUNDING
-    near = found.gain >= enough
-    places = dict(zip(PARAMETERS, np.nonzero(near), strict=True))
-    ranges = {name: _ends(values[k] for k in np.unique(places[name]))
-              for name, values in zip(PARAMETERS, found.axes[:5], strict=True)}  # fmt: skip
-    return ranges | {"least_area": _flat_areas(found, near, enough)}
+def near_optimal_range(result: SearchResult) -> Ranges:
+    """Least and most of each parameter over all decisions within NEAR_OPTIMAL_MARGIN of the best one's mean Dice."""
+    min_gain = result.gain.max() - NEAR_OPTIMAL_MARGIN * len(result.prob) - ROUNDING
+    is_near_optimal = result.gain >= min_gain
+    axis_indices = dict(zip(GAIN_AXES, np.nonzero(is_near_optimal), strict=True))
+    ranges = {name: _min_and_max(values[k] for k in np.unique(axis_indices[name]))
+              for name, values in zip(GAIN_AXES, result.axes[:5], strict=True)}  # fmt: skip
+    return ranges | {"min_area": _near_optimal_areas(result, is_near_optimal, min_gain)}
 
 
-def _flat_areas(found: Search, near: np.ndarray, enough: float) -> list[float]:
-    """The same for the least area, which Search.gain holds the best of only."""
-    ends = []
-    for place in product(*map(range, near.shape[:3])):
-        tops = np.flatnonzero(near[place].any(axis=1))
-        ends += _areas_at(found, place, tops, near[place], enough) if len(tops) else []
-    return _ends(ends)
+def _near_optimal_areas(result: SearchResult, is_near_optimal: np.ndarray, min_gain: float) -> list[float]:
+    """The same for the least area, which SearchResult.gain holds the best of only."""
+    areas = []
+    for index in product(*map(range, is_near_optimal.shape[:3])):
+        top_indices = np.flatnonzero(is_near_optimal[index].any(axis=1))
+        areas += (
+            _near_optimal_areas_at(result, index, top_indices, is_near_optimal[index], min_gain)
+            if len(top_indices)
+            else []
+        )
+    return _min_and_max(areas)
 
 
-def _areas_at(found: Search, place: tuple[int, ...], tops: np.ndarray, near: np.ndarray, enough: float) -> list[float]:
-    own, rows = found.masks(place), passing(found.counts, found.prob, found.axes, *place[:2])
+def _near_optimal_areas_at(
+    result: SearchResult, index: tuple[int, ...], top_indices: np.ndarray, is_near_optimal: np.ndarray, min_gain: float
+) -> list[float]:
+    mask_gains, is_passing = (
+        result.passing_mask_gains(index),
+        passes_both_thresholds(result.histograms, result.prob, result.axes, *index[:2]),
+    )
 
-    def one(top: int) -> list[float]:
-        area = above(found.counts, found.axes, top)
-        tried = tried_areas(found.axes, area[rows])
-        total = running(own.at(np.flatnonzero(near[top])), area, tried)
-        return _ends(tried[(total >= enough).any(axis=0)].tolist())
+    def area_range_at_top(top_index: int) -> list[float]:
+        area_above = area_above_level(result.histograms, result.axes, top_index)
+        min_areas = candidate_min_areas(result.axes, area_above[is_passing])
+        gain = cumulative_gain(
+            mask_gains.select_bottoms(np.flatnonzero(is_near_optimal[top_index])), area_above, min_areas
+        )
+        return _min_and_max(min_areas[(gain >= min_gain).any(axis=0)].tolist())
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [end for ends in pool.map(one, tops.tolist()) for end in ends]
+        return [end for ends in pool.map(area_range_at_top, top_indices.tolist()) for end in ends]
 
 
-def place_of(found: Search, decision: Decision) -> tuple[int, ...]:
-    """Where a decision of this search stands in Search.gain."""
-    return tuple(values.index(getattr(decision, name)) for name, values in zip(PARAMETERS, found.axes[:5], strict=True))
+def find_gain_index(result: SearchResult, params: PostprocessingParams) -> tuple[int, ...]:
+    """Where a decision of this search stands in SearchResult.gain."""
+    return tuple(values.index(getattr(params, name)) for name, values in zip(GAIN_AXES, result.axes[:5], strict=True))
 
 
-def write(path: Path, found: Search, decision: Decision) -> None:
+def write_search_file(path: Path, result: SearchResult, params: PostprocessingParams) -> None:
     """Write search.npz: mean Kaggle Dice around a decision of this search.
 
-    tops, bottoms: levels, int; surface [tops, bottoms]: with the best least area, at the decision's gates; gates,
-    gate_dice: the best at each gate; areas, area_dice: at the decision's gates, top and bottom, of at most SHOWN
-    least areas, evenly spaced by rank, the decision's among them.
+    top_levels, bottom_levels: int; surface [tops, bottoms]: with the best least area, at the decision's gates;
+    probability_thresholds, probability_threshold_dice: the best at each gate; min_areas, min_area_dice: at the
+    decision's gates, top and bottom, of at most MAX_AREAS_IN_FILE least areas, evenly spaced by rank, the decision's
+    among them.
     """
-    place = place_of(found, decision)
-    areas, gain = along(found, place)
-    shown = np.unique([*np.linspace(0, len(areas) - 1, SHOWN - 1, dtype=int), _index(areas, decision)])
-    tops, bottoms = ([level(score) for score in scores] for scores in (found.axes.tops, found.axes.bottoms))
-    with replacing(path) as temporary:
+    index = find_gain_index(result, params)
+    min_areas, gain = gain_by_area(result, index)
+    written_rows = np.unique(
+        [*np.linspace(0, len(min_areas) - 1, MAX_AREAS_IN_FILE - 1, dtype=int), _find_area_row(min_areas, params)]
+    )
+    top_levels, bottom_levels = (
+        [score_to_level(score) for score in scores]
+        for scores in (result.axes.top_score_thresholds, result.axes.bottom_score_thresholds)
+    )
+    with write_atomically(path) as temporary:
         np.savez(
-            temporary, tops=tops, bottoms=bottoms, surface=_mean(found, surface(found, place)),
-            gates=found.axes.gates, gate_dice=_mean(found, found.gain.max(axis=(1, 2, 3, 4))),
-            areas=areas[shown], area_dice=_mean(found, gain[shown]),
+            temporary, top_levels=top_levels, bottom_levels=bottom_levels,
+            surface=_gain_to_mean_dice(result, gain_surface(result, index)),
+            probability_thresholds=result.axes.probability_thresholds,
+            probability_threshold_dice=_gain_to_mean_dice(result, result.gain.max(axis=(1, 2, 3, 4))),
+            min_areas=min_areas[written_rows], min_area_dice=_gain_to_mean_dice(result, gain[written_rows]),
         )  # fmt: skip
 
 
-def _index(areas: np.ndarray, decision: Decision) -> int:
-    return int(np.flatnonzero(areas == decision.least_area)[0])
+def _find_area_row(min_areas: np.ndarray, params: PostprocessingParams) -> int:
+    return int(np.flatnonzero(min_areas == params.min_area)[0])
 
 
-def _mean(found: Search, gain: np.ndarray) -> np.ndarray:
+def _gain_to_mean_dice(result: SearchResult, gain: np.ndarray) -> np.ndarray:
     """Mean Kaggle Dice: empty masks' and what is gained over them."""
-    return (gain + np.count_nonzero(found.counts.truth == 0)) / len(found.prob)
+    return (gain + np.count_nonzero(result.histograms.truth_area == 0)) / len(result.prob)

@@ -7,75 +7,83 @@ import pandas as pd
 
 from cxr import recipe, runs, tables
 from cxr.errors import UsageError, run_main
-from cxr.files import replacing
+from cxr.files import write_atomically
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack import calibrate, columns, decide, score, submit
-from stage3_stack.config import STEP, UnitConfig, read, unit
-from stage3_stack.data import STAGE1, read_fold
-from stage3_stack.masks import Seen, codes, see_test
-from stage3_stack.stack import FoldStack, Head, load, predict_new, save
-from stage3_stack.thresholds import Decision, cuts, drawn, passes
+from stage3_stack.config import STAGE3, UnitConfig, build_stack_step, read_stack_settings
+from stage3_stack.data import STAGE1, read_fold_rows
+from stage3_stack.masks import MapSet, encode_final_masks, load_test_maps
+from stage3_stack.stack import FoldStack, Head, heads_from_arrays, heads_to_arrays, predict_new_images
+from stage3_stack.thresholds import PostprocessingParams, has_mask, list_component_rules, passes_thresholds
 
 
 def main() -> None:
     """Command: the submission of the chosen recipe, by the heads and the decision as they lie there."""
-    chosen, paths = recipe.chosen()
-    work = unit(chosen, paths, read(chosen))
-    if not paths.stage3.is_dir():
-        raise UsageError(f"{paths.stage3} is missing; it is made by: {STEP}")
-    with runs.locked(paths.stage3), runs.damage_named((*work.inputs, *work.outputs)):
-        predict(paths, work.config)
-        runs.renew_outputs(paths.stage3, (paths.stage3 / "stacked.parquet", paths.submission))
+    chosen_recipe, paths = recipe.load_recipe_and_paths()
+    step = build_stack_step(chosen_recipe, paths, read_stack_settings(chosen_recipe))
+    if not paths.stage3_folder.is_dir():
+        raise UsageError(f"{paths.stage3_folder} is missing; it is made by: {STAGE3}")
+    with runs.lock_folder(paths.stage3_folder), runs.name_damaged_inputs((*step.inputs, *step.outputs)):
+        predict(paths, step.settings)
+        runs.renew_outputs(paths.stage3_folder, (paths.stage3_folder / "stacked.parquet", paths.submission_csv))
 
 
-def predict(paths: Paths, config: UnitConfig) -> None:
+def predict(paths: Paths, unit: UnitConfig) -> None:
     """Write stacked.parquet and submission.csv anew; raises UsageError where what they are made from is not there."""
-    prepared = Prepared(paths.prepared, paths.folds)
-    decision = decide.read_test(paths.stage3 / "decision.json")
-    mean, final = _seen(paths, prepared, config, decision)
-    beside = columns.gather(paths, prepared, config.config.lightgbm.columns, [mean] if mean else [])
-    others = predicted(paths, prepared, config, beside)
-    stacked = tables.read(paths.stage3 / "stacked.parquet", tables.STACKED, STEP).set_index("image_id")
-    write_stacked(paths, stacked[stacked["split"] == "train"], others, decision, final)
-    submission(paths, prepared, tests(prepared, others), final, decision)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
+    params = decide.read_test_params(paths.stage3_folder / "decision.json")
+    mean_set, final_set = _load_test_map_sets(paths, prepared, unit, params)
+    extra_columns = columns.gather_columns(
+        paths, prepared, unit.settings.lightgbm.columns, [mean_set] if mean_set else []
+    )
+    new_rows = predict_new_rows(paths, prepared, unit, extra_columns)
+    stacked = tables.read_table(paths.stage3_folder / "stacked.parquet", tables.STACKED, STAGE3).set_index("image_id")
+    write_stacked_table(paths, stacked[stacked["split"] == "train"], new_rows, params, final_set)
+    write_test_submission(paths, prepared, select_test_rows(prepared, new_rows), final_set, params)
 
 
-def _seen(paths: Paths, prepared: Prepared, config: UnitConfig, decision: Decision) -> tuple[Seen | None, Seen | None]:
+def _load_test_map_sets(
+    paths: Paths, prepared: Prepared, unit: UnitConfig, params: PostprocessingParams
+) -> tuple[MapSet | None, MapSet | None]:
     """The test images with the members' mean maps, and with those that the masks come from."""
-    if not config.segmenters:
+    if not unit.segmenters:
         return None, None
-    mean = see_test(paths, prepared, config, "mean", cuts(decision))
-    stacked = config.config.masks == "stacker"
-    return mean, see_test(paths, prepared, config, "stacker", cuts(decision)) if stacked else mean
+    mean_set = load_test_maps(paths, prepared, unit, "mean", list_component_rules(params))
+    uses_stacker = unit.settings.masks == "stacker"
+    return mean_set, load_test_maps(
+        paths, prepared, unit, "stacker", list_component_rules(params)
+    ) if uses_stacker else mean_set
 
 
-def predicted(paths: Paths, prepared: Prepared, config: UnitConfig, beside: columns.Columns) -> pd.DataFrame:
+def predict_new_rows(
+    paths: Paths, prepared: Prepared, unit: UnitConfig, extra_columns: columns.Columns
+) -> pd.DataFrame:
     """split and prob, by image_id, of the images without a label: mean over folds of the saved heads'."""
-    kind, heads = read_heads(paths.stage3)
-    tables_ = []
-    for fold in config.trained:
-        rows = read_fold(paths, prepared, config.members, fold, beside)
-        new = ~rows.held_out
-        prob = predict_new(rows, heads[fold], kind, new)
-        tables_.append(pd.DataFrame({"split": rows.split[new], "prob": prob}, index=rows.image_ids[new]))
-    groups = pd.concat(tables_).groupby(level=0)
-    return pd.DataFrame({"split": groups["split"].first(), "prob": groups["prob"].mean()})
+    kind, heads = read_heads(paths.stage3_folder)
+    fold_tables = []
+    for fold in unit.trained:
+        rows = read_fold_rows(paths, prepared, unit.members, fold, extra_columns)
+        is_new = ~rows.is_held_out
+        prob = predict_new_images(rows, heads[fold], kind, is_new)
+        fold_tables.append(pd.DataFrame({"split": rows.split[is_new], "prob": prob}, index=rows.image_ids[is_new]))
+    by_image = pd.concat(fold_tables).groupby(level=0)
+    return pd.DataFrame({"split": by_image["split"].first(), "prob": by_image["prob"].mean()})
 
 
-def tests(prepared: Prepared, others: pd.DataFrame) -> pd.DataFrame:
+def select_test_rows(prepared: Prepared, new_rows: pd.DataFrame) -> pd.DataFrame:
     """The test images, in the manifest's order; UsageError where one has no probability."""
-    ids = prepared.ids("test")
-    missing = [image_id for image_id in ids if image_id not in others.index]
+    test_ids = prepared.list_ids("test")
+    missing = [image_id for image_id in test_ids if image_id not in new_rows.index]
     if missing:
         raise UsageError(f"test image {missing[0]} and {len(missing) - 1} more are not predicted; run {STAGE1} again")
-    return others.loc[ids]
+    return new_rows.loc[test_ids]
 
 
 def write_heads(path: Path, stacks: dict[int, FoldStack], kind: str) -> None:
     """Keep the heads of the stacker in use: arrays only, so that NumPy alone applies a dense head."""
-    with replacing(path) as temporary:
-        np.savez(temporary, kind=np.array(kind), **save(stacks, kind))
+    with write_atomically(path) as temporary:
+        np.savez(temporary, kind=np.array(kind), **heads_to_arrays(stacks, kind))
 
 
 def read_heads(folder: Path) -> tuple[str, dict[int, dict[int, Head]]]:
@@ -83,56 +91,68 @@ def read_heads(folder: Path) -> tuple[str, dict[int, dict[int, Head]]]:
 
     Raises UsageError where a file is missing, or a head's calibration.
     """
-    path, decision = folder / "heads.npz", folder / "decision.json"
-    scaled = calibrate.read(decision)
+    path, decision_path = folder / "heads.npz", folder / "decision.json"
+    calibrations = calibrate.read_calibrations(decision_path)
     if not path.is_file():
-        raise UsageError(f"{path} is missing; it is made by: {STEP}")
+        raise UsageError(f"{path} is missing; it is made by: {STAGE3}")
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     kind = str(arrays.pop("kind"))
     try:
-        return kind, load(arrays, kind, scaled)
+        return kind, heads_from_arrays(arrays, kind, calibrations)
     except KeyError as head:
-        raise UsageError(f"{decision}: 'calibration' lacks head {head}; FORCE=1 makes it anew: {STEP}") from None
+        raise UsageError(f"{decision_path}: 'calibration' lacks head {head}; FORCE=1 makes it anew: {STAGE3}") from None
 
 
-def write_stacked(
-    paths: Paths, held: pd.DataFrame, others: pd.DataFrame, decision: Decision, seen: Seen | None
+def write_stacked_table(
+    paths: Paths,
+    held_out_rows: pd.DataFrame,
+    new_rows: pd.DataFrame,
+    params: PostprocessingParams,
+    map_set: MapSet | None,
 ) -> None:
     """Write stacked.parquet: held-out rows as they were judged, all others by the test's gates.
 
-    seen: the test images with their maps, for the gate on label heads; an image without maps has but one gate.
+    map_set: the test images with their maps, for the gate on label heads; an image without maps has but one gate.
     """
-    positive = others["prob"].to_numpy() >= decision.gate
-    if seen is not None:
-        known = others.index.get_indexer(seen.images.ids)
-        positive[known] = passes(decision, seen.counts, others["prob"].to_numpy()[known])
-    table = pd.concat([held, others.assign(positive=positive)])
+    predicted_positive = new_rows["prob"].to_numpy() >= params.probability_threshold
+    if map_set is not None:
+        rows_with_maps = new_rows.index.get_indexer(map_set.images.ids)
+        predicted_positive[rows_with_maps] = passes_thresholds(
+            params, map_set.histograms, new_rows["prob"].to_numpy()[rows_with_maps]
+        )
+    table = pd.concat([held_out_rows, new_rows.assign(positive=predicted_positive)])
     table = table.rename_axis("image_id").reset_index()
-    tables.write(table, paths.stage3 / "stacked.parquet", tables.STACKED)
+    tables.write_table(table, paths.stage3_folder / "stacked.parquet", tables.STACKED)
 
 
-def submission(paths: Paths, prepared: Prepared, test: pd.DataFrame, seen: Seen | None, decision: Decision) -> None:
+def write_test_submission(
+    paths: Paths, prepared: Prepared, test_rows: pd.DataFrame, map_set: MapSet | None, params: PostprocessingParams
+) -> None:
     """Write submission.csv of the test images [n] and say what is in it."""
-    if seen is None:
+    if map_set is None:
         print("stage 3: the recipe has no segmenters, so there are no masks to submit")
         return
-    keep = drawn(decision, seen.counts, test["prob"].to_numpy())
-    sample = submit.read_sample(paths.prepared, seen.images.ids)
-    masks = codes(seen.images, keep, decision, prepared)
-    unread = submit.write(paths.submission, sample, masks, score.sizes(prepared, seen.images.ids))
-    _tell(paths.submission, sample, masks, unread)
+    with_mask = has_mask(params, map_set.histograms, test_rows["prob"].to_numpy())
+    sample = submit.read_sample(paths.prepared_folder, map_set.images.ids)
+    rle_codes = encode_final_masks(map_set.images, with_mask, params, prepared)
+    unread_ids = submit.write_submission(
+        paths.submission_csv, sample, rle_codes, score.image_sizes(prepared, map_set.images.ids)
+    )
+    _report_submission(paths.submission_csv, sample, rle_codes, unread_ids)
 
 
-def _tell(path: Path, sample: submit.Sample, masks: dict[str, str], unread: list[str]) -> None:
-    asked = [image_id for image_id in sample.ids if image_id in masks]
-    filled = sum(masks[image_id] != "-1" for image_id in asked)
-    print(f"{path}: {len(sample.ids)} images, {filled} with a mask")
-    if unread:
-        shown = ", ".join(unread[:5]) + (f" and {len(unread) - 5} more" if len(unread) > 5 else "")
-        print(f"no readable image, so left empty: {shown}")
-    if len(asked) < len(masks):
-        print(f"{len(masks) - len(asked)} test images are not in the sample submission, so left out")
+def _report_submission(
+    path: Path, sample: submit.SampleSubmission, rle_codes: dict[str, str], unread_ids: list[str]
+) -> None:
+    submitted_ids = [image_id for image_id in sample.ids if image_id in rle_codes]
+    filled_count = sum(rle_codes[image_id] != "-1" for image_id in submitted_ids)
+    print(f"{path}: {len(sample.ids)} images, {filled_count} with a mask")
+    if unread_ids:
+        listed_ids = ", ".join(unread_ids[:5]) + (f" and {len(unread_ids) - 5} more" if len(unread_ids) > 5 else "")
+        print(f"no readable image, so left empty: {listed_ids}")
+    if len(submitted_ids) < len(rle_codes):
+        print(f"{len(rle_codes) - len(submitted_ids)} test images are not in the sample submission, so left out")
 
 
 if __name__ == "__main__":

@@ -8,80 +8,109 @@ import pandas as pd
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack import cases, figures, zone
-from stage3_stack.combine import members
-from stage3_stack.config import UnitConfig, test_truth
-from stage3_stack.decide import Decisions
-from stage3_stack.masks import Seen
+from stage3_stack.combine import list_members
+from stage3_stack.config import UnitConfig, test_truth_path
+from stage3_stack.decide import NestedPostprocessing
+from stage3_stack.masks import MapSet
 from stage3_stack.submit import read_truth
-from stage3_stack.thresholds import PLAIN, Counts, level
+from stage3_stack.thresholds import PLAIN_PARAMS, LevelHistograms, score_to_level
 from stage3_stack.zone import Zone
 
 
-def held_out(
-    rows: pd.DataFrame, unit: UnitConfig, seen: Seen | None, decisions: Decisions, group: np.ndarray
+def score_held_out(
+    rows: pd.DataFrame,
+    unit: UnitConfig,
+    map_set: MapSet | None,
+    postprocessing: NestedPostprocessing,
+    group: np.ndarray,
 ) -> dict:
-    """Figures of the held-out images (`cases.held_out`), each under the decision of its own group."""
-    zones = decisions.zones and [decisions.zones[int(key)] for key in group]
-    return _figures(rows, unit, zones) | (figures.segmentation(rows, _plain(seen.counts)) if seen else {})
+    """Figures of the held-out images (`cases.evaluate_held_out`), each under the decision of its own group."""
+    zones = postprocessing.group_zones and [postprocessing.group_zones[int(key)] for key in group]
+    return _score_probabilities(rows, unit, zones) | (
+        figures.score_segmentation(rows, _plain_mask_areas(map_set.histograms)) if map_set else {}
+    )
 
 
-def _figures(rows: pd.DataFrame, unit: UnitConfig, zones: list[Zone] | None) -> dict:
-    found = figures.described(rows["label"]) | figures.classification(rows, members(unit))
-    return found if zones is None else found | {"zone": _zone(rows, zones)}
+def _score_probabilities(rows: pd.DataFrame, unit: UnitConfig, zones: list[Zone] | None) -> dict:
+    scores = figures.count_images(rows["label"]) | figures.score_classification(rows, list_members(unit))
+    return scores if zones is None else scores | {"zone": _score_zone(rows, zones)}
 
 
-def _zone(rows: pd.DataFrame, zones: list[Zone]) -> dict:
+def _score_zone(rows: pd.DataFrame, zones: list[Zone]) -> dict:
     lows, highs = np.array(zones).reshape(-1, 2).T
-    return zone.judge(rows["label"].to_numpy(), rows["prob"].to_numpy(), lows, highs)
+    return zone.score_zones(rows["label"].to_numpy(), rows["prob"].to_numpy(), lows, highs)
 
 
-def _plain(counts: Counts) -> pd.DataFrame:
+def _plain_mask_areas(histograms: LevelHistograms) -> pd.DataFrame:
     """What one gets without choosing."""
-    at = level(PLAIN.bottom)
-    return pd.DataFrame({"truth": counts.truth, "found": counts.above[:, at], "overlap": counts.overlap[:, at]})
+    plain_level = score_to_level(PLAIN_PARAMS.bottom_score_threshold)
+    return pd.DataFrame(
+        {
+            "truth": histograms.truth_area,
+            "found": histograms.area_above[:, plain_level],
+            "overlap": histograms.overlap_above[:, plain_level],
+        }
+    )
 
 
-class Known(NamedTuple):
+class LabelledTest(NamedTuple):
     """The test images whose truth the data has."""
 
     table: pd.DataFrame
-    seen: Seen | None
+    map_set: MapSet | None
     """Their maps; None without segmenters"""
-    truth: dict[str, str]
+    truth_rle: dict[str, str]
     """RLE by image_id"""
 
 
-def known_test(table: pd.DataFrame, seen: Seen | None, paths: Paths, prepared: Prepared) -> Known | None:
+def select_labelled_test(
+    table: pd.DataFrame, map_set: MapSet | None, paths: Paths, prepared: Prepared
+) -> LabelledTest | None:
     """Of all test images [n], indexed by image_id, those whose truth is known; None where the data has none."""
-    path = test_truth(paths.data)
-    truth = {} if path is None else read_truth(path, sizes(prepared, table.index.tolist()))
-    rows = table.index.isin(list(truth))
-    return Known(table[rows], seen and seen[rows], truth) if truth else None
+    path = test_truth_path(paths.data_folder)
+    truth_rle = {} if path is None else read_truth(path, image_sizes(prepared, table.index.tolist()))
+    is_labelled = table.index.isin(list(truth_rle))
+    return LabelledTest(table[is_labelled], map_set and map_set[is_labelled], truth_rle) if truth_rle else None
 
 
-def test(
-    rows: pd.DataFrame, unit: UnitConfig, prepared: Prepared, known: Known, decisions: Decisions
+def score_test(
+    rows: pd.DataFrame,
+    unit: UnitConfig,
+    prepared: Prepared,
+    labelled_test: LabelledTest,
+    postprocessing: NestedPostprocessing,
 ) -> dict:
-    """Figures of the test images whose truth is known (`cases.test`), under the test's decision."""
-    found = _figures(rows, unit, decisions.test_zone and [decisions.test_zone] * len(rows))
-    if known.seen is None:
-        return found
-    anything = known.seen.counts.above[:, level(PLAIN.bottom)] > 0  # test images' maps are counted without a truth
-    plain = cases.masks(known.seen.images, anything, [PLAIN.cut] * len(rows), prepared, known.truth)
-    return found | figures.segmentation(rows, plain)
+    """Figures of the test images whose truth is known (`cases.evaluate_test`), under the test's decision."""
+    scores = _score_probabilities(rows, unit, postprocessing.test_zone and [postprocessing.test_zone] * len(rows))
+    if labelled_test.map_set is None:
+        return scores
+    has_pixels = (
+        labelled_test.map_set.histograms.area_above[:, score_to_level(PLAIN_PARAMS.bottom_score_threshold)] > 0
+    )  # test images' maps are counted without a truth
+    plain_areas = cases.evaluate_masks(
+        labelled_test.map_set.images,
+        has_pixels,
+        [PLAIN_PARAMS.mask_rule] * len(rows),
+        prepared,
+        labelled_test.truth_rle,
+    )
+    return scores | figures.score_segmentation(rows, plain_areas)
 
 
-def plain_mean(held: pd.DataFrame, tested: pd.DataFrame | None) -> dict:
+def score_plain_mean(held_out_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> dict:
     """What the members' mean map scores, under a decision of its own, beside the mask stacker in use."""
-    return {"held_out": _dices(held), "test": None if tested is None else _dices(tested)}
+    return {
+        "held_out": _mean_dice_scores(held_out_rows),
+        "test": None if test_rows is None else _mean_dice_scores(test_rows),
+    }
 
 
-def _dices(rows: pd.DataFrame) -> dict:
-    found = figures.segmentation(rows, rows)
-    return {name: found[name] for name in ("kaggle_dice", "positives_dice")}
+def _mean_dice_scores(rows: pd.DataFrame) -> dict:
+    scores = figures.score_segmentation(rows, rows)
+    return {name: scores[name] for name in ("kaggle_dice", "positives_dice")}
 
 
-def sizes(prepared: Prepared, image_ids: list[str]) -> dict[str, tuple[int, int]]:
+def image_sizes(prepared: Prepared, image_ids: list[str]) -> dict[str, tuple[int, int]]:
     """(height, width) of the originals by image_id."""
     rows = prepared.manifest.loc[image_ids]
     return dict(zip(image_ids, zip(rows["height"].tolist(), rows["width"].tolist(), strict=True), strict=True))

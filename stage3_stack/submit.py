@@ -7,30 +7,34 @@ import pandas as pd
 
 from cxr import kaggle, rle, sample
 from cxr.errors import DataError
-from cxr.files import replacing
-from cxr.sample import Sample
+from cxr.files import write_atomically
+from cxr.sample import SampleSubmission
 
 
-def read_sample(prepared: Path, test_ids: list[str]) -> Sample:
+def read_sample(prepared: Path, test_ids: list[str]) -> SampleSubmission:
     """The form that prepare took from the data's sample submission; all test images, sorted, where it has none."""
-    return sample.load(prepared / "sample.json") or Sample(sorted(test_ids))
+    return sample.load_sample_submission(prepared / "sample.json") or SampleSubmission(sorted(test_ids))
 
 
-def write(path: Path, form: Sample, codes: dict[str, str], sizes: dict[str, tuple[int, int]]) -> list[str]:
+def write_submission(
+    path: Path, form: SampleSubmission, codes: dict[str, str], sizes: dict[str, tuple[int, int]]
+) -> list[str]:
     """Write a submission of the masks' RLE by image_id; `sizes` are (height, width) of the originals.
 
     Returns the images of the sample that there is no mask for (they could not be read): '-1' in the file.
     Raises DataError where the file, read back, does not hold just this.
     """
     rows = [(form.names.get(key, key), form.blank + codes.get(key, rle.EMPTY)) for key in form.ids]
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="") as handle:
             csv.writer(handle, lineterminator="\n").writerows([form.header, *rows])
-        check(temporary, form, codes, sizes)
+        check_submission(temporary, form, codes, sizes)
     return [image_id for image_id in form.ids if image_id not in codes]
 
 
-def check(path: Path, form: Sample, codes: dict[str, str], sizes: dict[str, tuple[int, int]]) -> None:
+def check_submission(
+    path: Path, form: SampleSubmission, codes: dict[str, str], sizes: dict[str, tuple[int, int]]
+) -> None:
     """Raise DataError where a submission has other rows, or a code that does not fit its image."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     names = [form.names.get(key, key) for key in form.ids]
@@ -42,24 +46,24 @@ def check(path: Path, form: Sample, codes: dict[str, str], sizes: dict[str, tupl
             raise DataError(f"{path}: the mask of {image_id} was not written as it is")
         if image_id in sizes:
             height, width = sizes[image_id]
-            _fits(path, image_id, code, height * width)
+            _check_code_fits(path, image_id, code, height * width)
 
 
-def _fits(path: Path, image_id: str, code: str, pixels: int) -> None:
+def _check_code_fits(path: Path, image_id: str, code: str, pixels: int) -> None:
     try:
-        rle.runs(code, pixels)
+        rle.parse_runs(code, pixels)
     except rle.RleError as error:
         raise DataError(f"{path}: the mask of {image_id} {error}") from None
 
 
 def read_truth(path: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, str]:
     """The union of each image's masks, as one RLE, from a table ImageId,EncodedPixels (several rows an image)."""
-    rows = kaggle.read_rows(path)
+    rows = kaggle.read_mask_rows(path)
     try:
-        return {key: _union([row.code for row in rows[key]], *sizes[key]) for key in rows if key in sizes}
+        return {key: _merge_codes([row.code for row in rows[key]], *sizes[key]) for key in rows if key in sizes}
     except rle.RleError as error:
         raise DataError(f"{path}: a mask {error}") from None
 
 
-def _union(codes: list[str], height: int, width: int) -> str:
-    return codes[0] if len(codes) == 1 else rle.encode(rle.union(codes, height, width))
+def _merge_codes(codes: list[str], height: int, width: int) -> str:
+    return codes[0] if len(codes) == 1 else rle.encode_mask(rle.decode_union(codes, height, width))

@@ -10,137 +10,173 @@ from cxr import config as settings
 from cxr import plan, recipe
 from cxr.errors import run_main
 from cxr.files import read_json, write_json
-from cxr.panel import panel
+from cxr.panel import compute_panel
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
-from stage3_stack.config import UnitConfig, read, unit
-from stage3_stack.decide import Decisions
-from stage3_stack.masks import Seen, see_held_out, see_test
-from stage3_stack.thresholds import cuts
+from stage3_stack.config import UnitConfig, build_stack_step, read_stack_settings
+from stage3_stack.decide import NestedPostprocessing
+from stage3_stack.masks import MapSet, load_held_out_maps, load_test_maps
+from stage3_stack.thresholds import list_component_rules
 
 
 def main() -> None:
     """Command: stage 3 of the chosen recipe; --key value overrides a setting."""
-    chosen, paths = recipe.chosen()
-    config = settings.from_command_line(read(chosen), sys.argv[1:], "python -m stage3_stack.train")
-    work = unit(chosen, paths, config)
-    plan.run(work, lambda _identity, metrics: metrics.update(make(paths, work.config)))
+    chosen_recipe, paths = recipe.load_recipe_and_paths()
+    stage_settings = settings.override_settings(
+        read_stack_settings(chosen_recipe), sys.argv[1:], "python -m stage3_stack.train"
+    )
+    step = build_stack_step(chosen_recipe, paths, stage_settings)
+    plan.run_step(step, lambda _identity, metrics: metrics.update(run_stage3(paths, step.settings)))
 
 
-def make(paths: Paths, config: UnitConfig) -> dict:
+def run_stage3(paths: Paths, unit: UnitConfig) -> dict:
     """Write all of stage 3 but its run.json; returns the figures of the table."""
-    prepared, tubes = Prepared(paths.prepared, paths.folds), cases.chest_tubes(paths.data)
-    mean = _see(paths, prepared, config, "mean")
-    final = mean if config.config.masks == "mean" else _see(paths, prepared, config, "stacker")
-    beside = columns.gather(paths, prepared, config.config.lightgbm.columns, list(mean or ()))
-    combined = combine.combine(paths, prepared, config, beside)
-    used, *tables = combine.in_use(config.config.stacker, combined)
-    held, others = (cases.with_chest_tubes(table, tubes) for table in tables)
-    held, decisions = _decided(held, final and final[0], config)
-    predict.write_heads(paths.stage3 / "heads.npz", combined.stacks, used)
-    scaled = calibrate.record(config.config.calibration, stack.scalings(combined.stacks, used))
-    _write(paths, prepared, held, others, final, decisions, scaled)
+    prepared, tubes = Prepared(paths.prepared_folder, paths.folds_csv), cases.read_chest_tubes(paths.data_folder)
+    mean_sets = _load_map_sets(paths, prepared, unit, "mean")
+    final_sets = mean_sets if unit.settings.masks == "mean" else _load_map_sets(paths, prepared, unit, "stacker")
+    extra_columns = columns.gather_columns(paths, prepared, unit.settings.lightgbm.columns, list(mean_sets or ()))
+    combined = combine.train_fold_stacks(paths, prepared, unit, extra_columns)
+    used_stacker, *tables = combine.apply_used_stacker(unit.settings.stacker, combined)
+    held_out_rows, new_rows = (cases.add_chest_tubes(table, tubes) for table in tables)
+    held_out_rows, postprocessing = _choose_postprocessing(held_out_rows, final_sets and final_sets[0], unit)
+    predict.write_heads(paths.stage3_folder / "heads.npz", combined.stacks, used_stacker)
+    calibration_record = calibrate.calibration_record(
+        unit.settings.calibration, stack.collect_calibrations(combined.stacks, used_stacker)
+    )
+    _write_predictions(paths, prepared, held_out_rows, new_rows, final_sets, postprocessing, calibration_record)
     return {
-        **_described(config, used, beside, decisions),
-        **_around(paths.stage3 / "decision.json"),
-        **_scored(held, others, paths, prepared, config, final, decisions),
-        "plain_mean": _plain_mean(held, others, paths, prepared, config, mean),
+        **_describe_stack(unit, used_stacker, extra_columns, postprocessing),
+        **_read_search_record(paths.stage3_folder / "decision.json"),
+        **_score_images(held_out_rows, new_rows, paths, prepared, unit, final_sets, postprocessing),
+        "plain_mean": _score_plain_mean(held_out_rows, new_rows, paths, prepared, unit, mean_sets),
     }
 
 
-def _write(
-    paths: Paths, prepared: Prepared, held: pd.DataFrame, others: pd.DataFrame,
-    final: tuple[Seen, Seen] | None, decisions: Decisions, scaled: dict,
+def _write_predictions(
+    paths: Paths, prepared: Prepared, held_out_rows: pd.DataFrame, new_rows: pd.DataFrame,
+    final_sets: tuple[MapSet, MapSet] | None, postprocessing: NestedPostprocessing, calibration_record: dict,
 ) -> None:  # fmt: skip
-    seen_held, seen_test = final or (None, None)
-    counts, prob = seen_held and seen_held.counts, held["prob"].to_numpy()
-    decide.write(paths.stage3 / "decision.json", decisions, counts, prob, _group(held), calibration=scaled)
-    predict.write_stacked(paths, held, others, decisions.test, seen_test)
-    predict.submission(paths, prepared, predict.tests(prepared, others), seen_test, decisions.test)
+    held_out_set, test_set = final_sets or (None, None)
+    histograms, prob = held_out_set and held_out_set.histograms, held_out_rows["prob"].to_numpy()
+    decide.write_decision(
+        paths.stage3_folder / "decision.json",
+        postprocessing,
+        histograms,
+        prob,
+        _nesting_group(held_out_rows),
+        calibration=calibration_record,
+    )
+    predict.write_stacked_table(paths, held_out_rows, new_rows, postprocessing.test_params, test_set)
+    predict.write_test_submission(
+        paths, prepared, predict.select_test_rows(prepared, new_rows), test_set, postprocessing.test_params
+    )
 
 
-def _judged(
-    held: pd.DataFrame, known: score.Known | None, prepared: Prepared, seen: Seen | None, decisions: Decisions
+def _evaluate_cases(
+    held_out_rows: pd.DataFrame,
+    labelled_test: score.LabelledTest | None,
+    prepared: Prepared,
+    map_set: MapSet | None,
+    postprocessing: NestedPostprocessing,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Held-out images, and the test images whose truth is known, with what was judged of each."""
-    rows = cases.held_out(held, prepared, seen, decisions, _group(held))
-    return rows, known and cases.test(known.table, prepared, known.seen, decisions, known.truth)
+    rows = cases.evaluate_held_out(held_out_rows, prepared, map_set, postprocessing, _nesting_group(held_out_rows))
+    return rows, labelled_test and cases.evaluate_test(
+        labelled_test.table, prepared, labelled_test.map_set, postprocessing, labelled_test.truth_rle
+    )
 
 
-def _around(path: Path) -> dict:
+def _read_search_record(path: Path) -> dict:
     """What decision.json says of the search and of the operating point; None where there was nothing to choose by."""
     record = read_json(path)
     return {name: record.get(name) for name in ("search", "operating_point")}
 
 
-def _scored(
-    held: pd.DataFrame, others: pd.DataFrame, paths: Paths, prepared: Prepared, config: UnitConfig,
-    final: tuple[Seen, Seen] | None, decisions: Decisions,
+def _score_images(
+    held_out_rows: pd.DataFrame, new_rows: pd.DataFrame, paths: Paths, prepared: Prepared, unit: UnitConfig,
+    final_sets: tuple[MapSet, MapSet] | None, postprocessing: NestedPostprocessing,
 ) -> dict:  # fmt: skip
     """The figures of held-out and test images; writes what they are of."""
-    seen_held, seen_test = final or (None, None)
-    known = score.known_test(predict.tests(prepared, others), seen_test, paths, prepared)
-    rows, tested = _judged(held, known, prepared, seen_held, decisions)
+    held_out_set, test_set = final_sets or (None, None)
+    labelled_test = score.select_labelled_test(predict.select_test_rows(prepared, new_rows), test_set, paths, prepared)
+    rows, test_rows = _evaluate_cases(held_out_rows, labelled_test, prepared, held_out_set, postprocessing)
     return {
         "patients_known": bool(rows["patient"].notna().all()),
-        "held_out": score.held_out(rows, config, seen_held, decisions, _group(held)),
-        "test": known and score.test(tested, config, prepared, known, decisions),
-        "calibration": figures.calibration(rows, config.config.calibration),
-        **_evidence(paths, prepared, pd.concat([rows, tested]), config),
+        "held_out": score.score_held_out(rows, unit, held_out_set, postprocessing, _nesting_group(held_out_rows)),
+        "test": labelled_test and score.score_test(test_rows, unit, prepared, labelled_test, postprocessing),
+        "calibration": figures.score_calibration(rows, unit.settings.calibration),
+        **_write_evidence(paths, prepared, pd.concat([rows, test_rows]), unit),
     }
 
 
-def _evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, config: UnitConfig) -> dict:
+def _write_evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, unit: UnitConfig) -> dict:
     """Write cases.parquet, scores.parquet, panel.json and leaks.json; what the table prints of them."""
-    cases.write(paths.stage3, rows, combine.members(config))
+    cases.write_cases(paths.stage3_folder, rows, combine.list_members(unit))
     print(f"stage 3: metrics of {len(rows):,} images with their intervals")
-    whole, leaks = panel(rows, prevalence=config.config.prevalence), leakage.audited(prepared, config.trained)
-    write_json(paths.stage3 / "panel.json", whole)
-    write_json(paths.stage3 / "leaks.json", leaks)
-    return {"panel": figures.headline(whole), "leaks": leaks}
+    full_panel, leakage_audit = (
+        compute_panel(rows, prevalence=unit.settings.prevalence),
+        leakage.audit_leakage(prepared, unit.trained),
+    )
+    write_json(paths.stage3_folder / "panel.json", full_panel)
+    write_json(paths.stage3_folder / "leaks.json", leakage_audit)
+    return {"panel": figures.select_headline(full_panel), "leaks": leakage_audit}
 
 
-def _see(paths: Paths, prepared: Prepared, config: UnitConfig, kind: str) -> tuple[Seen, Seen] | None:
+def _load_map_sets(paths: Paths, prepared: Prepared, unit: UnitConfig, kind: str) -> tuple[MapSet, MapSet] | None:
     """Held-out and test images with the members' mean maps or the mask stacker's; None without segmenters."""
-    if not config.segmenters:
+    if not unit.segmenters:
         return None
-    tried = cuts(config.config.grid)
-    return tuple(see(paths, prepared, config, kind, tried) for see in (see_held_out, see_test))
+    component_rules = list_component_rules(unit.settings.grid)
+    return tuple(
+        load_maps(paths, prepared, unit, kind, component_rules) for load_maps in (load_held_out_maps, load_test_maps)
+    )
 
 
-def _decided(held: pd.DataFrame, seen: Seen | None, config: UnitConfig) -> tuple[pd.DataFrame, Decisions]:
+def _choose_postprocessing(
+    held_out_rows: pd.DataFrame, map_set: MapSet | None, unit: UnitConfig
+) -> tuple[pd.DataFrame, NestedPostprocessing]:
     """The decisions by these maps, and the held-out images with what they make of them."""
-    by, group = combine.groups(held)
-    counts, prob = seen and seen.counts, held["prob"].to_numpy()
-    decisions = decide.decide(by, group, counts, prob, config.config, held["label"].to_numpy())
-    return held.assign(positive=decide.positives(decisions, group, counts, prob)), decisions
+    nested_by, group = combine.nesting_groups(held_out_rows)
+    histograms, prob = map_set and map_set.histograms, held_out_rows["prob"].to_numpy()
+    postprocessing = decide.choose_postprocessing(
+        nested_by, group, histograms, prob, unit.settings, held_out_rows["label"].to_numpy()
+    )
+    return held_out_rows.assign(
+        positive=decide.predict_positives(postprocessing, group, histograms, prob)
+    ), postprocessing
 
 
-def _group(held: pd.DataFrame) -> np.ndarray:
-    return combine.groups(held)[1]
+def _nesting_group(held_out_rows: pd.DataFrame) -> np.ndarray:
+    return combine.nesting_groups(held_out_rows)[1]
 
 
-def _plain_mean(
-    held: pd.DataFrame, others: pd.DataFrame, paths: Paths, prepared: Prepared,
-    config: UnitConfig, mean: tuple[Seen, Seen] | None,
+def _score_plain_mean(
+    held_out_rows: pd.DataFrame, new_rows: pd.DataFrame, paths: Paths, prepared: Prepared,
+    unit: UnitConfig, mean_sets: tuple[MapSet, MapSet] | None,
 ) -> dict | None:  # fmt: skip
     """The mean map's figures, where the mask stacker is in use; its decision is chosen anew."""
-    if mean is None or config.config.masks == "mean":
+    if mean_sets is None or unit.settings.masks == "mean":
         return None
-    held, decisions = _decided(held, mean[0], config)
-    known = score.known_test(predict.tests(prepared, others), mean[1], paths, prepared)
-    return score.plain_mean(*_judged(held, known, prepared, mean[0], decisions))
+    held_out_rows, postprocessing = _choose_postprocessing(held_out_rows, mean_sets[0], unit)
+    labelled_test = score.select_labelled_test(
+        predict.select_test_rows(prepared, new_rows), mean_sets[1], paths, prepared
+    )
+    return score.score_plain_mean(
+        *_evaluate_cases(held_out_rows, labelled_test, prepared, mean_sets[0], postprocessing)
+    )
 
 
-def _described(config: UnitConfig, used: str, beside: columns.Columns, decisions: Decisions) -> dict:
-    seen = [name for name in config.config.lightgbm.columns if name == "pca" or name in beside]
+def _describe_stack(
+    unit: UnitConfig, used_stacker: str, extra_columns: columns.Columns, postprocessing: NestedPostprocessing
+) -> dict:
+    column_names = [name for name in unit.settings.lightgbm.columns if name == "pca" or name in extra_columns]
     return {
-        "stacker": {"asked": config.config.stacker, "used": used, "lightgbm_columns": seen},
-        "masks": config.config.masks if config.segmenters else None,
-        "nested_by": decisions.by,
-        "decision": decisions.test._asdict(),
-        "zone": decisions.test_zone and decisions.test_zone._asdict(),
+        "stacker": {"asked": unit.settings.stacker, "used": used_stacker, "lightgbm_columns": column_names},
+        "masks": unit.settings.masks if unit.segmenters else None,
+        "nested_by": postprocessing.nested_by,
+        "decision": postprocessing.test_params._asdict(),
+        "zone": postprocessing.test_zone and postprocessing.test_zone._asdict(),
     }
 
 

@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 
 from cxr import rle, tables
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared
 
 SIDE = 64
@@ -96,10 +96,10 @@ def prepared_paths(kaggle_folder, monkeypatch) -> Paths:
     """A small data folder prepared at 64 pixels in two folds, every image with the same chest box."""
     monkeypatch.setenv("CXR_WORKERS", "0")
     found = Paths(kaggle_folder(), "r", 64)
-    prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, found.folds).manifest["image_id"]
+    prepare_data(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
+    ids = Prepared(found.prepared_folder, found.folds_csv).manifest["image_id"]
     box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
-    tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
+    tables.write_table(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes_csv, tables.BOXES)
     return found
 
 
@@ -148,4 +148,4 @@ def _halves(mask: np.ndarray) -> list[str]:
     upper, lower = mask.copy(), mask.copy()
     middle = int(np.flatnonzero(mask.any(axis=1)).mean())
     upper[middle + 1 :], lower[:middle] = False, False
-    return [rle.encode(upper), rle.encode(lower)]
+    return [rle.encode_mask(upper), rle.encode_mask(lower)]

@@ -43,16 +43,20 @@ def test_a_clone_by_git_for_windows_has_the_same_bytes(tmp_path):
     assert [name for name in HANDED_OUT if (clone / name).read_bytes() != (ROOT / name).read_bytes()] == []
 
 
-@pytest.mark.skipif(not runs.commit(), reason="no git checkout")
+@pytest.mark.skipif(not runs.git_commit(), reason="no git checkout")
 @pytest.mark.parametrize("dataset", ["phantom", "data", "example", "README"])
 def test_boxes_and_labels_that_lie_beside_the_example_are_no_change(dataset, monkeypatch):
     monkeypatch.delenv("CXR_HOME")
     paths = Paths(Path("/any") / dataset, "phantom", 384)
-    written = [paths.boxes, paths.boxes.with_suffix(".jpg"), paths.boxes.with_name(f".{dataset}.written.csv")]
-    written += [paths.run / "run.json", paths.boxes.with_name("original_boundingbox.csv")]
+    written = [
+        paths.boxes_csv,
+        paths.boxes_csv.with_suffix(".jpg"),
+        paths.boxes_csv.with_name(f".{dataset}.written.csv"),
+    ]
+    written += [paths.run_folder / "run.json", paths.boxes_csv.with_name("original_boundingbox.csv")]
     assert not_ignored([str(path.relative_to(ROOT)) for path in written]) == []
 
 
-@pytest.mark.skipif(not runs.commit(), reason="no git checkout")
+@pytest.mark.skipif(not runs.git_commit(), reason="no git checkout")
 def test_what_is_handed_out_is_not_ignored():
     assert git(ROOT, "ls-files", "--cached", "--ignored", "--exclude-standard") == ""

@@ -15,10 +15,10 @@ import yaml
 from cxr import recipe
 from cxr.paths import ROOT
 from cxr.source_code import reached_modules
-from pipeline.installed import PIN, pins
-from pipeline.stages import ROOMS, every_unit
+from pipeline.installed import PIN_PATTERN, parse_pins
+from pipeline.stages import STAGE_PACKAGES, list_steps_by_stage
 
-ROOMS_OF_CODE = ("cxr", "phantom", "pipeline", "bench", "weights", *ROOMS.values())
+ROOMS_OF_CODE = ("cxr", "phantom", "pipeline", "bench", "weights", *STAGE_PACKAGES.values())
 TORCH = {"torch", "torchvision", "timm", "segmentation_models_pytorch"}
 TENSORFLOW = {"tensorflow", "keras", "efficientnet"}
 FRAMEWORKS = TORCH | TENSORFLOW
@@ -66,8 +66,10 @@ def test_a_room_imports_cxr_and_itself_only(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parts[-2] == "pipeline"], ids=identify)
 def test_the_pipeline_knows_of_a_stage_its_config_alone(path):
-    of_stages = {name for name in imported(path) if name.split(".")[0] in ROOMS.values() or "{" in name}
-    assert all(re.fullmatch(r"(\w+|\{ROOMS\[stage\]\})\.config(\.\w+)?", name) for name in of_stages), of_stages
+    of_stages = {name for name in imported(path) if name.split(".")[0] in STAGE_PACKAGES.values() or "{" in name}
+    assert all(re.fullmatch(r"(\w+|\{STAGE_PACKAGES\[stage\]\})\.config(\.\w+)?", name) for name in of_stages), (
+        of_stages
+    )
     assert "phantom.make" not in imported(path)
 
 
@@ -82,14 +84,14 @@ def test_cxr_has_frameworks_in_their_kits_only(path):
 @pytest.mark.parametrize("path", RECIPES, ids=identify)
 def test_modules_chosen_as_a_unit_runs_are_named_by_it(path, tmp_path):
     """Import statements do not tell them: cxr.source_code would not know that the unit depends on them."""
-    found = recipe.read(path)
-    stages = every_unit(found, found.paths(tmp_path)).values()
-    units = [each for stage in stages for unit in stage for each in (*unit.parts, unit)]
+    found = recipe.read_recipe(path)
+    stages = list_steps_by_stage(found, found.build_paths(tmp_path)).values()
+    units = [each for stage in stages for unit in stage for each in (*unit.substeps, unit)]
     for unit in units:
-        reached = reached_modules(unit.command[0], unit.also, unit.but_not)
+        reached = reached_modules(unit.command[0], unit.chosen_modules, unit.excluded_modules)
         choosing = [name for name in reached if chooses(ROOT.joinpath(*name.split(".")).with_suffix(".py"))]
         assert choosing == (["stage1_classify.train"] if unit.room == "stage1_classify" else [])
-        assert bool(choosing) == bool(unit.also)
+        assert bool(choosing) == bool(unit.chosen_modules)
 
 
 def chooses(path: Path) -> bool:
@@ -106,7 +108,7 @@ def test_a_file_has_one_framework(path):
     assert not (used & TORCH and used & TENSORFLOW)
 
 
-@pytest.mark.parametrize("room", [*ROOMS.values(), "pipeline", "phantom"])
+@pytest.mark.parametrize("room", [*STAGE_PACKAGES.values(), "pipeline", "phantom"])
 def test_what_runs_before_a_framework_is_needed_imports_none(room):
     paths = [ROOT / room / "config.py"] if room != "pipeline" else sorted((ROOT / room).glob("*.py"))
     for path in paths:
@@ -132,7 +134,7 @@ def declared() -> dict[str, str]:
 
 
 def test_pins_are_equal():
-    locked = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    locked = parse_pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
     assert declared().items() <= locked.items()
 
 
@@ -147,7 +149,7 @@ def test_conda_installs_the_lock():
 
 def test_every_line_of_the_lock_is_a_pin():
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    assert all(PIN.match(line) for line in lines if not line.startswith("#"))
+    assert all(PIN_PATTERN.match(line) for line in lines if not line.startswith("#"))
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "environment.yml"])
@@ -163,23 +165,25 @@ def test_torch_and_torchvision_are_a_pair():
 
 @pytest.mark.parametrize("path", RECIPES, ids=identify)
 def test_a_recipe_parses_and_all_that_it_names_exists(path, tmp_path):
-    found = recipe.read(path)
-    paths = found.paths(tmp_path)
-    for room in ROOMS.values():
+    found = recipe.read_recipe(path)
+    paths = found.build_paths(tmp_path)
+    for room in STAGE_PACKAGES.values():
         assert isinstance(import_module(f"{room}.config").units(found, paths), list)
-    assert found.smaller is None or recipe.find(found.smaller).is_file()
+    assert found.smaller is None or recipe.find_recipe(found.smaller).is_file()
 
 
 @pytest.mark.parametrize(
-    "path", sorted(path for room in ROOMS.values() for path in (ROOT / room / "configs").glob("*.yaml")), ids=identify
+    "path",
+    sorted(path for room in STAGE_PACKAGES.values() for path in (ROOT / room / "configs").glob("*.yaml")),
+    ids=identify,
 )
 def test_a_members_settings_parse(path, tmp_path):
     """Through a recipe that names this member."""
-    stage = next(stage for stage, room in ROOMS.items() if room == path.relative_to(ROOT).parts[0])
-    base = recipe.read(ROOT / "recipes" / "smoke.yaml")
+    stage = next(stage for stage, room in STAGE_PACKAGES.items() if room == path.relative_to(ROOT).parts[0])
+    base = recipe.read_recipe(ROOT / "recipes" / "smoke.yaml")
     named = [path.stem] if stage in ("stage1", "stage2") else path.stem
     found = base.model_copy(update={stage: named})
-    assert import_module(f"{ROOMS[stage]}.config").units(found, found.paths(tmp_path))
+    assert import_module(f"{STAGE_PACKAGES[stage]}.config").units(found, found.build_paths(tmp_path))
 
 
 def test_the_phantoms_settings_parse():

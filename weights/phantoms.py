@@ -14,16 +14,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr import rle, tables
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.errors import run_main
-from cxr.files import replacing, reserve
-from cxr.paths import home
-from cxr.plan import Unit, run
-from cxr.recipe import find, read
-from phantom.render import render
+from cxr.files import reserve_disk_space, write_atomically
+from cxr.paths import home_folder
+from cxr.plan import Step, run_step
+from cxr.recipe import find_recipe, read_recipe
+from phantom.render import render_phantom
 
 
-class Rendering(Strict):
+class Rendering(StrictModel):
     """All that the set depends on beside the phantoms' own source."""
 
     count: int
@@ -37,50 +37,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="weights.phantoms")
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=2026, help="another than the demonstration's (phantom/config.yaml)")
-    asked = parser.parse_args()
-    recipe = read(find("start"))
-    config = Rendering(
-        count=asked.count, seed=asked.seed, size=recipe.prepared_size, folds=recipe.folds, subfolds=recipe.subfolds
+    arguments = parser.parse_args()
+    recipe = read_recipe(find_recipe("start"))
+    settings = Rendering(
+        count=arguments.count,
+        seed=arguments.seed,
+        size=recipe.prepared_size,
+        folds=recipe.folds,
+        subfolds=recipe.subfolds,
     )
-    paths = recipe.paths(home() / "start")
-    unit = Unit("start phantoms", "phantom", (), paths.prepared, config)
-    run(unit, lambda _identity, _metrics: make(paths.prepared, paths.folds, config))
+    paths = recipe.build_paths(home_folder() / "start")
+    step = Step("start phantoms", "phantom", (), paths.prepared_folder, settings)
+    run_step(step, lambda _identity, _metrics: write_start_phantoms(paths.prepared_folder, paths.folds_csv, settings))
 
 
-def make(folder: Path, folds_csv: Path, config: Rendering) -> None:
+def write_start_phantoms(folder: Path, folds_csv: Path, settings: Rendering) -> None:
     """Write pixels.npy, masks.npy, the manifest, the index and the folds of `count` phantoms, one a patient."""
-    masks = range(1, config.count, 2)  # every other one shows a pneumothorax
-    shapes = {"pixels": (config.count, config.size, config.size), "masks": (len(masks), config.size, config.size // 8)}
-    with replacing(folder / "pixels.npy") as pixels, replacing(folder / "masks.npy") as packed:
-        for path, shape in zip((pixels, packed), shapes.values(), strict=True):
+    masks = range(1, settings.count, 2)  # every other one shows a pneumothorax
+    shapes = {
+        "pixels": (settings.count, settings.size, settings.size),
+        "masks": (len(masks), settings.size, settings.size // 8),
+    }
+    with write_atomically(folder / "pixels.npy") as pixels, write_atomically(folder / "masks.npy") as packed_masks:
+        for path, shape in zip((pixels, packed_masks), shapes.values(), strict=True):
             np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-            reserve(path)
-        jobs = [(row, config, pixels, packed) for row in range(config.count)]
+            reserve_disk_space(path)
+        jobs = [(row, settings, pixels, packed_masks) for row in range(settings.count)]
         with ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-            rows = list(tqdm(pool.map(_draw, jobs, chunksize=16), total=config.count, unit="phantom", mininterval=5))
-    _write_tables(folder, folds_csv, config, pd.DataFrame(rows))
+            rows = list(
+                tqdm(pool.map(_render_phantom, jobs, chunksize=16), total=settings.count, unit="phantom", mininterval=5)
+            )
+    _write_tables(folder, folds_csv, settings, pd.DataFrame(rows))
 
 
-def _draw(job: tuple[int, Rendering, Path, Path]) -> dict:
-    row, config, pixels, packed = job
-    found = render(config.seed, row, 0, config.size, positive=row % 2 == 1)
-    np.lib.format.open_memmap(pixels, mode="r+")[row] = found.image
+def _render_phantom(job: tuple[int, Rendering, Path, Path]) -> dict:
+    row, settings, pixels, packed_masks = job
+    phantom = render_phantom(settings.seed, row, 0, settings.size, positive=row % 2 == 1)
+    np.lib.format.open_memmap(pixels, mode="r+")[row] = phantom.image
     if row % 2 == 1:
-        np.lib.format.open_memmap(packed, mode="r+")[row // 2] = np.packbits(found.mask, axis=-1)
+        np.lib.format.open_memmap(packed_masks, mode="r+")[row // 2] = np.packbits(phantom.mask, axis=-1)
     return {
-        "image_id": f"start.{row}", "split": "train", "path": "", "patient": str(row), "age": found.age,
-        "sex": found.sex, "view": found.view, "height": config.size, "width": config.size,
-        "label": float(found.mask.any()), "mask_area": int(found.mask.sum()), "rle": rle.encode(found.mask),
+        "image_id": f"start.{row}", "split": "train", "path": "", "patient": str(row), "age": phantom.age,
+        "sex": phantom.sex, "view": phantom.view_position, "height": settings.size, "width": settings.size,
+        "label": float(phantom.mask.any()), "mask_area": int(phantom.mask.sum()), "rle": rle.encode_mask(phantom.mask),
     }  # fmt: skip
 
 
-def _write_tables(folder: Path, folds_csv: Path, config: Rendering, manifest: pd.DataFrame) -> None:
-    ids, rows = manifest["image_id"], np.arange(config.count)
-    tables.write(manifest, folder / "manifest.parquet", tables.MANIFEST)
+def _write_tables(folder: Path, folds_csv: Path, settings: Rendering, manifest: pd.DataFrame) -> None:
+    ids, rows = manifest["image_id"], np.arange(settings.count)
+    tables.write_table(manifest, folder / "manifest.parquet", tables.MANIFEST)
     index = {"row": rows, "scale": 1.0, "dx": 0, "dy": 0, "mask_row": np.where(rows % 2 == 1, rows // 2, -1)}
-    tables.write(pd.DataFrame({"image_id": ids} | index), folder / "index.parquet", tables.INDEX)
-    split = {"fold": rows // 2 % config.folds, "subfold": rows // 2 // config.folds % config.subfolds, "val": False}
-    tables.write(pd.DataFrame({"image_id": ids} | split), folds_csv, tables.FOLDS)
+    tables.write_table(pd.DataFrame({"image_id": ids} | index), folder / "index.parquet", tables.INDEX)
+    fold_columns = {
+        "fold": rows // 2 % settings.folds,
+        "subfold": rows // 2 // settings.folds % settings.subfolds,
+        "val": False,
+    }
+    tables.write_table(pd.DataFrame({"image_id": ids} | fold_columns), folds_csv, tables.FOLDS)
 
 
 if __name__ == "__main__":

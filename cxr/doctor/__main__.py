@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json, write_text
-from cxr.paths import ROOT, Paths, as_meant, home
+from cxr.paths import ROOT, Paths, home_folder, resolve_user_path
 
 
 def main() -> None:
@@ -24,42 +24,46 @@ def main() -> None:
     parser.add_argument("--out", help="where doctor.json and doctor.html go (default: artifacts/<dataset>/)")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     parser.add_argument("--brief", action="store_true", help="print warnings and errors alone, a line each")
-    given = parser.parse_args()
-    data = choose(given.data)
-    out = as_meant(given.out) if given.out else own(Paths(data, "doctor", 8).artifacts, data)
-    raise SystemExit(examine(data, out, given.workers, given.brief))
+    arguments = parser.parse_args()
+    data = choose_data_folder(arguments.data)
+    folder = (
+        resolve_user_path(arguments.out)
+        if arguments.out
+        else require_same_dataset(Paths(data, "doctor", 8).artifacts_folder, data)
+    )
+    raise SystemExit(examine_and_report(data, folder, arguments.workers, arguments.brief))
 
 
-def choose(given: str | None) -> Path:
+def choose_data_folder(data_argument: str | None) -> Path:
     """The data folder: as given, or DATA, or the last run's, or data/."""
-    named = given or os.environ.get("DATA")
-    last = read_json(home() / "artifacts" / "last.json") or {}
-    return as_meant(named) if named else Path(last.get("data") or ROOT / "data")
+    data_setting = data_argument or os.environ.get("DATA")
+    last_run = read_json(home_folder() / "artifacts" / "last.json") or {}
+    return resolve_user_path(data_setting) if data_setting else Path(last_run.get("data") or ROOT / "data")
 
 
-def own(artifacts: Path, data: Path) -> Path:
+def require_same_dataset(artifacts: Path, data: Path) -> Path:
     """artifacts/<dataset>/ of a data folder; UsageError where it is that of another folder of the same name."""
-    notes = (read_json(artifacts / name) for name in ("source.json", "doctor.json"))  # of a run; of an earlier look
-    other = next((note["data"] for note in notes if note and note.get("data")), None)
-    if other and Path(other).resolve() != data.resolve() and Path(other).is_dir():
+    records = (read_json(artifacts / name) for name in ("source.json", "doctor.json"))  # of a run; of an earlier look
+    other_data = next((record["data"] for record in records if record and record.get("data")), None)
+    if other_data and Path(other_data).resolve() != data.resolve() and Path(other_data).is_dir():
         raise UsageError(
-            f"{artifacts} is of {other}, a folder of the same name as {data}; "
+            f"{artifacts} is of {other_data}, a folder of the same name as {data}; "
             "give --out FOLDER to have the report written elsewhere"
         )
     return artifacts
 
 
-def examine(data: Path, out: Path, workers: int | None = None, brief: bool = False) -> int:
-    """Examine `data`, print the report and write it into `out`; the exit code."""
+def examine_and_report(data: Path, folder: Path, workers: int | None = None, brief: bool = False) -> int:
+    """Examine `data`, print the report and write it into `folder`; the exit code."""
     from cxr.doctor import report
-    from cxr.doctor.examine import examine
+    from cxr.doctor.examine import examine_dataset
 
-    found = examine(data, workers)
-    write_json(out / "doctor.json", report.as_json(found))
-    write_text(out / "doctor.html", report.as_page(found))
-    print(report.in_brief(found) if brief else report.as_text(found))
-    print(f"written: {out / 'doctor.html'}, doctor.json")
-    return found.exit_code
+    dataset_report = examine_dataset(data, workers)
+    write_json(folder / "doctor.json", report.as_json(dataset_report))
+    write_text(folder / "doctor.html", report.render_page(dataset_report))
+    print(report.format_brief(dataset_report) if brief else report.format_report(dataset_report))
+    print(f"written: {folder / 'doctor.html'}, doctor.json")
+    return dataset_report.exit_code
 
 
 if __name__ == "__main__":

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.doctor import copies, hand_boxes, listing, masks, people, pictures
-from cxr.doctor.findings import Finding, exit_code, ordered
-from cxr.doctor.material import Material, gather
+from cxr.doctor.findings import Finding, compute_exit_code, sort_by_severity
+from cxr.doctor.material import DatasetScan, scan_dataset
 
-CHECKS = (listing.check, masks.check, pictures.check, copies.check, people.check, hand_boxes.check)
+CHECKS = (
+    listing.check_tables,
+    masks.check_masks,
+    pictures.check_images,
+    copies.check_duplicates,
+    people.check_patients,
+    hand_boxes.check_box_files,
+)
 
 
 @dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """What the doctor found in a data folder; the findings, the gravest first."""
 
     data: Path
@@ -26,26 +33,26 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        return exit_code(self.findings)
+        return compute_exit_code(self.findings)
 
 
-def examine(data: Path, workers: int | None = None) -> Report:
+def examine_dataset(data: Path, workers: int | None = None) -> DatasetReport:
     """Examine a data folder in the Kaggle layout, as it is before prepare.
 
     Raises UsageError where there is no such folder, DataError where it is ambiguous which table is which.
     """
     start = time.perf_counter()
-    material, problems = gather(data, workers)
-    findings = ordered([*problems, *(one for check in CHECKS for one in check(material))])
-    shown = {name for one in findings for name in one.pictured if name in material.usable}
-    paths = {name: data / material.files[name].path for name in shown}
+    dataset, problems = scan_dataset(data, workers)
+    findings = sort_by_severity([*problems, *(finding for check in CHECKS for finding in check(dataset))])
+    pictured_names = {name for finding in findings for name in finding.pictured if name in dataset.usable_scans}
+    paths = {name: data / dataset.first_files[name].path for name in pictured_names}
     seconds = round(time.perf_counter() - start, 1)
-    return Report(data, _counts(material), findings, people.prevalence(material), paths, seconds)
+    return DatasetReport(data, _count_images(dataset), findings, people.measure_prevalence(dataset), paths, seconds)
 
 
-def _counts(material: Material) -> dict[str, int]:
-    splits = Counter(material.splits.values())
+def _count_images(dataset: DatasetScan) -> dict[str, int]:
+    splits = Counter(dataset.splits.values())
     return {
-        "images": len(material.files), "usable": len(material.usable), "labelled": len(material.labels),
-        "with_pneumothorax": sum(material.labels.values()), "unlabelled": splits["unlabelled"], "test": splits["test"],
+        "images": len(dataset.first_files), "usable": len(dataset.usable_scans), "labelled": len(dataset.labels),
+        "with_pneumothorax": sum(dataset.labels.values()), "unlabelled": splits["unlabelled"], "test": splits["test"],
     }  # fmt: skip

@@ -8,14 +8,14 @@ from typing import Literal
 
 import yaml
 
-from cxr.config import Strict
+from cxr.config import StrictModel
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 SEVERITIES = ("note", "warning", "error")
-MANY = 0.01
+WARNING_SHARE = 0.01
 
 
-class Kind(Strict):
+class FindingKind(StrictModel):
     """One entry of catalogue.yaml, where its keys are explained."""
 
     severity: Literal[SEVERITIES]
@@ -41,39 +41,43 @@ class Finding:
 
 
 @cache
-def kinds() -> dict[str, Kind]:
+def load_catalogue() -> dict[str, FindingKind]:
     """Every kind of finding by its id."""
     text = Path(__file__).with_name("catalogue.yaml").read_text(encoding="utf-8")
-    return {name: Kind(**entry) for name, entry in yaml.safe_load(text).items()}
+    return {name: FindingKind(**entry) for name, entry in yaml.safe_load(text).items()}
 
 
-def found(kind: str, examples: Sequence, out_of: int = 0, **words: object) -> Iterator[Finding]:
+def report_finding(kind: str, examples: Sequence, total: int = 0, **words: object) -> Iterator[Finding]:
     """The finding of a kind; none where there are no examples.
 
-    examples: all there are, texts or (image_id, remark); out_of: of how many, for a kind that rises with its share;
+    examples: all there are, texts or (image_id, remark); total: of how many, for a kind that rises with its share;
     words: for the gaps in the kind's text.
     """
     if not examples:
         return
-    known = kinds()[kind]
-    rises = known.rising and len(examples) > max(1, MANY * out_of)
-    first = examples[:EXAMPLES]
-    texts = tuple(one if isinstance(one, str) else f"{one[0]}: {one[1]}" for one in first)
-    pictured = tuple(one if isinstance(one, str) else one[0] for one in first) if known.pictured else ()
+    entry = load_catalogue()[kind]
+    is_many = entry.rising and len(examples) > max(1, WARNING_SHARE * total)
+    first_examples = examples[:MAX_EXAMPLES]
+    texts = tuple(example if isinstance(example, str) else f"{example[0]}: {example[1]}" for example in first_examples)
+    pictured_ids = (
+        tuple(example if isinstance(example, str) else example[0] for example in first_examples)
+        if entry.pictured
+        else ()
+    )
     yield Finding(
-        kind, "warning" if rises else known.severity, len(examples), known.what.format(**words), texts, known.advice,
-        pictured,
+        kind, "warning" if is_many else entry.severity, len(examples), entry.what.format(**words), texts, entry.advice,
+        pictured_ids,
     )  # fmt: skip
 
 
-def ordered(findings: Iterable[Finding]) -> list[Finding]:
+def sort_by_severity(findings: Iterable[Finding]) -> list[Finding]:
     """The gravest first, else as they came."""
-    return sorted(findings, key=lambda one: -SEVERITIES.index(one.severity))
+    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def compute_exit_code(findings: Iterable[Finding]) -> int:
     """0 up to notes, 4 from a warning up, 3 where a run would stop or could train nothing."""
     findings = list(findings)
-    if any(kinds()[one.id].unusable for one in findings):
+    if any(load_catalogue()[finding.id].unusable for finding in findings):
         return 3
-    return 4 if any(one.severity != "note" for one in findings) else 0
+    return 4 if any(finding.severity != "note" for finding in findings) else 0

@@ -12,27 +12,27 @@ import numpy as np
 import pydicom
 
 from cxr import dicom, duplicates, images, rle
-from cxr.canvases import age_in_years
+from cxr.canvases import parse_age
 from cxr.geometry import Letterbox
-from cxr.kaggle import Row
-from cxr.refusal import limited_memory
+from cxr.kaggle import MaskRow
+from cxr.refusal import limit_memory
 
 SIDE = 128
 EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them
 
 
-class Task(NamedTuple):
+class ScanTask(NamedTuple):
     """One image: its file, and its rows, None where it has none."""
 
     image_id: str
     path: Path
-    rows: tuple[Row, ...] | None
+    rows: tuple[MaskRow, ...] | None
 
 
-class Look(NamedTuple):
+class ImageScan(NamedTuple):
     """What was found; None or empty where the file does not say, or could not be read that far."""
 
-    refused: str | None = None
+    refusal_reason: str | None = None
     """Why prepare would leave it out."""
     height: int = 0
     width: int = 0
@@ -54,67 +54,72 @@ class Look(NamedTuple):
     """Of the union of the image's mask rows, in pixels."""
     overlap: int = 0
     """Pixels that more than one row covers."""
-    bad: tuple[tuple[int, str], ...] = ()
+    bad_rows: tuple[tuple[int, str], ...] = ()
     """Line and reason of rows that are no run-length code."""
-    outside: tuple[tuple[int, str], ...] = ()
+    rows_outside: tuple[tuple[int, str], ...] = ()
     """The same, of rows that run out of the frame."""
 
 
-def look(task: Task) -> Look:
+def scan_image(task: ScanTask) -> ImageScan:
     """Look at one image; never raises for what the file holds."""
     facts: dict = {}
     try:
-        with limited_memory():
-            header = dicom.read(task.path, EXTRA)
-            facts |= _header(header)
+        with limit_memory():
+            header = dicom.read_header(task.path, EXTRA)
+            facts |= _read_header_facts(header)
             dicom.require_radiograph(header)
             dicom.require_decodable(header)
-            facts |= _picture(header)
+            facts |= _read_picture_facts(header)
     except dicom.ImageError as error:
-        facts["refused"] = str(error)
+        facts["refusal_reason"] = str(error)
     pixels = facts.get("height", 0) * facts.get("width", 0)
-    return Look(**facts, **_masks(task.rows or (), pixels or None))
+    return ImageScan(**facts, **_read_mask_facts(task.rows or (), pixels or None))
 
 
-def _header(header: pydicom.Dataset) -> dict:
-    age = dicom.code(header, "PatientAge")
+def _read_header_facts(header: pydicom.Dataset) -> dict:
+    age = dicom.read_code_string(header, "PatientAge")
     return {
         "height": header.get("Rows") or 0, "width": header.get("Columns") or 0, "bits": header.get("BitsStored") or 0,
-        "photometric": dicom.code(header, "PhotometricInterpretation"), "modality": dicom.code(header, "Modality"),
-        "view": dicom.code(header, "ViewPosition"), "sex": dicom.code(header, "PatientSex"), "age": age,
-        "years": age_in_years(age), "burned_in": dicom.code(header, "BurnedInAnnotation") == "YES",
-        "body_part": dicom.code(header, "BodyPartExamined"),
+        "photometric": dicom.read_code_string(header, "PhotometricInterpretation"),
+        "modality": dicom.read_code_string(header, "Modality"), "view": dicom.read_code_string(header, "ViewPosition"),
+        "sex": dicom.read_code_string(header, "PatientSex"), "age": age, "years": parse_age(age),
+        "burned_in": dicom.read_code_string(header, "BurnedInAnnotation") == "YES",
+        "body_part": dicom.read_code_string(header, "BodyPartExamined"),
     }  # fmt: skip
 
 
-def _picture(header: pydicom.Dataset) -> dict:
-    gray = images.gray(header, SIDE)
-    with dicom.explained("it cannot be brought to the canvas"):
-        canvas = Letterbox(header.Rows, header.Columns, SIDE).apply(gray)
+def _read_picture_facts(header: pydicom.Dataset) -> dict:
+    gray = images.render_gray(header, SIDE)
+    with dicom.raise_as_image_error("it cannot be brought to the canvas"):
+        canvas = Letterbox(header.Rows, header.Columns, SIDE).image_to_canvas(gray)
     digest = hashlib.blake2b(header.PixelData, digest_size=16).digest()
-    return {"digest": digest, "signature": duplicates.signature(canvas), "thumbnail": duplicates.thumbnail(canvas)}
+    return {
+        "digest": digest,
+        "signature": duplicates.compute_signature(canvas),
+        "thumbnail": duplicates.make_thumbnail(canvas),
+    }
 
 
-def _masks(rows: tuple[Row, ...], pixels: int | None) -> dict:
+def _read_mask_facts(rows: tuple[MaskRow, ...], pixels: int | None) -> dict:
     """Area of the union of the rows, what they cover twice, and the bad ones; pixels: of the image, where known."""
-    kept, bad, outside = [], [], []
+    valid_runs, bad_rows, rows_outside = [], [], []
     for row in rows:
         try:
-            runs = rle.runs(row.code)
+            runs = rle.parse_runs(row.code)
         except rle.RleError as error:
-            bad.append((row.line, str(error)))
+            bad_rows.append((row.line, str(error)))
             continue
         if pixels and len(runs) and runs[-1, 1] > pixels:
-            outside.append((row.line, f"runs to pixel {runs[-1, 1]}, but the image has {pixels}"))
-        kept.append(runs)
-    area, overlap = _cover(kept)
-    return {"area": area, "overlap": overlap, "bad": tuple(bad), "outside": tuple(outside)}
+            rows_outside.append((row.line, f"runs to pixel {runs[-1, 1]}, but the image has {pixels}"))
+        valid_runs.append(runs)
+    area, overlap = _measure_cover(valid_runs)
+    return {"area": area, "overlap": overlap, "bad_rows": tuple(bad_rows), "rows_outside": tuple(rows_outside)}
 
 
-def _cover(rows: list[np.ndarray]) -> tuple[int, int]:
+def _measure_cover(rows: list[np.ndarray]) -> tuple[int, int]:
     """Pixels that runs cover, and by how many they would be counted too often; rows: int64 [n, 2] each."""
     runs = np.concatenate([np.empty((0, 2), np.int64), *rows])
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
-    reached = np.concatenate([[0], np.maximum.accumulate(runs[:, 1])])[: len(runs)]
-    area = int(np.clip(runs[:, 1] - np.maximum(runs[:, 0], reached), 0, None).sum())
+    covered_until = np.concatenate([[0], np.maximum.accumulate(runs[:, 1])])[: len(runs)]
+    area = int(np.clip(runs[:, 1] - np.maximum(runs[:, 0], covered_until), 0, None).sum())
     return area, int((runs[:, 1] - runs[:, 0]).sum()) - area

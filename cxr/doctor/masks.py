@@ -3,38 +3,44 @@
 from collections.abc import Iterator
 
 from cxr import rle
-from cxr.doctor.findings import Finding, found
-from cxr.doctor.look import Look
-from cxr.doctor.material import Material
+from cxr.doctor.findings import Finding, report_finding
+from cxr.doctor.look import ImageScan
+from cxr.doctor.material import DatasetScan
 
-TINY = 1e-4  # of the image: 105 of 1024 x 1024 pixels; the smallest that a reader meant has six times as many
-HUGE = 0.5
+TINY_SHARE = 1e-4  # of the image: 105 of 1024 x 1024 pixels; the smallest that a reader meant has six times as many
+HUGE_SHARE = 0.5
 
 
-def check(material: Material) -> Iterator[Finding]:
+def check_masks(dataset: DatasetScan) -> Iterator[Finding]:
     """Findings on run-length codes and the masks' sizes."""
-    yield from found("bad-rle", _lines(material, "bad"))
-    yield from found("rle-outside", _lines(material, "outside"))
-    overlapping = [(name, f"{one.overlap} pixels") for name, one in material.looks.items() if one.overlap]
-    yield from found("overlapping-rows", overlapping)
-    yield from found("contradicting-rows", [name for name, rows in material.rows.items() if _contradict(rows)])
-    shares = {name: _share(one) for name, one in material.usable.items() if one.area}
-    sizes = {name: f"{material.looks[name].area} pixels, {share:.3%}" for name, share in shares.items()}
-    yield from found("tiny-masks", [(name, sizes[name]) for name, share in shares.items() if share < TINY], share=TINY)
-    yield from found("huge-masks", [(name, sizes[name]) for name, share in shares.items() if share > HUGE])
+    yield from report_finding("bad-rle", _list_bad_rows(dataset, "bad_rows"))
+    yield from report_finding("rle-outside", _list_bad_rows(dataset, "rows_outside"))
+    overlapping = [(name, f"{scan.overlap} pixels") for name, scan in dataset.scans.items() if scan.overlap]
+    yield from report_finding("overlapping-rows", overlapping)
+    yield from report_finding(
+        "contradicting-rows", [name for name, rows in dataset.rows.items() if _are_contradicting(rows)]
+    )
+    shares = {name: _mask_share(scan) for name, scan in dataset.usable_scans.items() if scan.area}
+    sizes = {name: f"{dataset.scans[name].area} pixels, {share:.3%}" for name, share in shares.items()}
+    yield from report_finding(
+        "tiny-masks", [(name, sizes[name]) for name, share in shares.items() if share < TINY_SHARE], share=TINY_SHARE
+    )
+    yield from report_finding(
+        "huge-masks", [(name, sizes[name]) for name, share in shares.items() if share > HUGE_SHARE]
+    )
 
 
-def _lines(material: Material, kind: str) -> list[tuple[str, str]]:
+def _list_bad_rows(dataset: DatasetScan, field_name: str) -> list[tuple[str, str]]:
     """Places of bad rows; not those of images that prepare leaves out with their rows."""
-    table = material.layout.rows_csv.name if material.layout.rows_csv else ""
+    table = dataset.layout.rows_csv.name if dataset.layout.rows_csv else ""
     return [(name, f"{table}, line {line}: {reason}")
-            for name, one in material.usable.items() for line, reason in getattr(one, kind)]  # fmt: skip
+            for name, scan in dataset.usable_scans.items() for line, reason in getattr(scan, field_name)]  # fmt: skip
 
 
-def _contradict(rows: list) -> bool:
-    empty = [row.code in ("", rle.EMPTY) for row in rows]
-    return any(empty) and not all(empty)
+def _are_contradicting(rows: list) -> bool:
+    is_empty = [row.code in ("", rle.EMPTY) for row in rows]
+    return any(is_empty) and not all(is_empty)
 
 
-def _share(look: Look) -> float:
-    return look.area / (look.height * look.width)
+def _mask_share(scan: ImageScan) -> float:
+    return scan.area / (scan.height * scan.width)

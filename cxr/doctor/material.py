@@ -8,105 +8,109 @@ from pathlib import Path
 from typing import Any
 
 from cxr import kaggle, processes
-from cxr.doctor.findings import Finding, found
-from cxr.doctor.look import Look, Task, look
+from cxr.doctor.findings import Finding, report_finding
+from cxr.doctor.look import ImageScan, ScanTask, scan_image
 from cxr.errors import DataError
-from cxr.ids import image_id
-from cxr.progress import Line
+from cxr.ids import parse_image_id
+from cxr.progress import ProgressLine
 
-DIED = Look(refused="the decoder crashed on it, or ran out of memory")
+CRASHED_SCAN = ImageScan(refusal_reason="the decoder crashed on it, or ran out of memory")
 
 
 @dataclass(frozen=True)
-class Material:
-    """rows, samples, patients: as `kaggle.Layout` reads them; looks: of every image, by its id."""
+class DatasetScan:
+    """rows, samples, patients: as `kaggle.Layout` reads them; scans: of every image, by its id."""
 
     data: Path
     layout: kaggle.Layout
-    rows: dict[str, list[kaggle.Row]] = field(default_factory=dict)
+    rows: dict[str, list[kaggle.MaskRow]] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
     patients: dict[str, str] = field(default_factory=dict)
-    looks: dict[str, Look] = field(default_factory=dict)
+    scans: dict[str, ImageScan] = field(default_factory=dict)
 
     @cached_property
-    def files(self) -> dict[str, kaggle.File]:
+    def first_files(self) -> dict[str, kaggle.File]:
         """The first file of each image id."""
-        return {name: files[0] for name, files in self.namesakes.items()}
+        return {name: files[0] for name, files in self.files_by_id.items()}
 
     @cached_property
-    def namesakes(self) -> dict[str, list[kaggle.File]]:
+    def files_by_id(self) -> dict[str, list[kaggle.File]]:
         """All files of each image id."""
-        return by_id(self.layout)
+        return group_files_by_id(self.layout)
 
     @cached_property
     def splits(self) -> dict[str, str]:
         """train, test or unlabelled, by image id; what is in both tables counts as train."""
         samples = set(self.samples)
-        return {name: "train" if name in self.rows else kaggle.split(name, file, {}, samples)
-                for name, file in self.files.items()}  # fmt: skip
+        return {name: "train" if name in self.rows else kaggle.assign_split(name, file, {}, samples)
+                for name, file in self.first_files.items()}  # fmt: skip
 
     @cached_property
-    def usable(self) -> dict[str, Look]:
+    def usable_scans(self) -> dict[str, ImageScan]:
         """The images that prepare will take."""
-        return {name: one for name, one in self.looks.items() if one.refused is None}
+        return {name: scan for name, scan in self.scans.items() if scan.refusal_reason is None}
 
     @cached_property
     def labels(self) -> dict[str, bool]:
         """Whether a usable image with a row shows a pneumothorax."""
-        return {name: one.area > 0 for name, one in self.usable.items() if name in self.rows}
+        return {name: scan.area > 0 for name, scan in self.usable_scans.items() if name in self.rows}
 
-    def differ(self, name: str) -> bool:
+    def has_differing_files(self, name: str) -> bool:
         """Whether the files of an image id are not all equal."""
-        one, *others = (self.data / file.path for file in self.namesakes[name])
+        first_path, *other_paths = (self.data / file.path for file in self.files_by_id[name])
         try:
-            return any(not filecmp.cmp(one, other, shallow=False) for other in others)
+            return any(not filecmp.cmp(first_path, other_path, shallow=False) for other_path in other_paths)
         except OSError:  # one of them cannot be read to its end
             return True
 
 
-def by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
+def group_files_by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
     files: dict[str, list[kaggle.File]] = {}
     for file in layout.dicoms:
-        files.setdefault(image_id(file.name), []).append(file)
+        files.setdefault(parse_image_id(file.name), []).append(file)
     return files
 
 
-def gather(data: Path, workers: int | None = None) -> tuple[Material, list[Finding]]:
+def scan_dataset(data: Path, workers: int | None = None) -> tuple[DatasetScan, list[Finding]]:
     """Read the tables and look at every image; and findings on tables that cannot be read.
 
     Raises UsageError where there is no such folder, DataError where its tables are ambiguous.
     """
-    layout = kaggle.find(data)
+    layout = kaggle.find_layout(data)
     problems: list[Finding] = []
-    rows = _tried(layout.rows, {}, "rows-unreadable", problems) if layout.rows_csv else {}
-    samples = _tried(layout.samples, [], "table-unreadable", problems)
-    patients = _tried(layout.patients, {}, "table-unreadable", problems)
-    tubes = data / "chest_tubes.csv"
-    _tried(lambda: kaggle.chest_tubes(tubes) if tubes.is_file() else {}, {}, "table-unreadable", problems)
-    looks = _looks(layout, rows, workers)
-    return Material(data, layout, rows, samples, patients, looks), problems
+    rows = _read_or_report(layout.read_mask_rows, {}, "rows-unreadable", problems) if layout.rows_csv else {}
+    samples = _read_or_report(layout.read_sample_ids, [], "table-unreadable", problems)
+    patients = _read_or_report(layout.read_patients, {}, "table-unreadable", problems)
+    tubes_csv = data / "chest_tubes.csv"
+    _read_or_report(
+        lambda: kaggle.read_chest_tubes(tubes_csv) if tubes_csv.is_file() else {}, {}, "table-unreadable", problems
+    )
+    scans = _scan_images(layout, rows, workers)
+    return DatasetScan(data, layout, rows, samples, patients, scans), problems
 
 
-def _tried(read: Callable[[], Any], otherwise: Any, kind: str, problems: list[Finding]) -> Any:
+def _read_or_report(read_table: Callable[[], Any], default: Any, kind: str, problems: list[Finding]) -> Any:
     try:
-        return read()
+        return read_table()
     except DataError as error:
-        problems += found(kind, [str(error)])
+        problems += report_finding(kind, [str(error)])
     except OSError as error:
-        problems += found(kind, [f"{error.filename}: {error.strerror}"])
-    return otherwise
+        problems += report_finding(kind, [f"{error.filename}: {error.strerror}"])
+    return default
 
 
-def _looks(layout: kaggle.Layout, rows: dict[str, list[kaggle.Row]], workers: int | None) -> dict[str, Look]:
-    tasks = [_task(name, layout.data / files[0].path, rows) for name, files in by_id(layout).items()]
-    line, looks = Line("doctor", log_every=15), {}
-    for task, result in processes.each(look, tasks, workers, preload=["cxr.doctor.look"]):
-        looks[task.image_id] = DIED if result is processes.DIED else result
-        if len(looks) % 100 == 0:
-            line.say(f"{len(looks):,} of {len(tasks):,} images")
-    line.end(f"{len(looks):,} images")
-    return dict(sorted(looks.items()))
+def _scan_images(
+    layout: kaggle.Layout, rows: dict[str, list[kaggle.MaskRow]], workers: int | None
+) -> dict[str, ImageScan]:
+    tasks = [_build_task(name, layout.data / files[0].path, rows) for name, files in group_files_by_id(layout).items()]
+    line, scans = ProgressLine("doctor", log_seconds=15), {}
+    for task, result in processes.map_unordered(scan_image, tasks, workers, preload=["cxr.doctor.look"]):
+        scans[task.image_id] = CRASHED_SCAN if result is processes.DIED else result
+        if len(scans) % 100 == 0:
+            line.show_progress(f"{len(scans):,} of {len(tasks):,} images")
+    line.print_message(f"{len(scans):,} images")
+    return dict(sorted(scans.items()))
 
 
-def _task(name: str, path: Path, rows: dict[str, list[kaggle.Row]]) -> Task:
-    return Task(name, path, tuple(rows[name]) if name in rows else None)
+def _build_task(name: str, path: Path, rows: dict[str, list[kaggle.MaskRow]]) -> ScanTask:
+    return ScanTask(name, path, tuple(rows[name]) if name in rows else None)

@@ -5,46 +5,54 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from cxr.doctor.findings import Finding, found
-from cxr.doctor.material import Material
-from cxr.panel.groups import AGES
+from cxr.doctor.findings import Finding, report_finding
+from cxr.doctor.material import DatasetScan
+from cxr.panel.groups import AGE_GROUPS
 
 
-def check(material: Material) -> Iterator[Finding]:
+def check_patients(dataset: DatasetScan) -> Iterator[Finding]:
     """Findings on the grouping by patient, and on the label."""
-    labels, patients = material.labels, material.patients
-    known = [name for name in labels if name in patients]
-    count = len({patients[name] for name in known})
-    yield from found("patients-known", known, patients=f"{count:,}")
-    yield from found("patients-unknown", [name for name in labels if name not in patients])
-    yield from found("patients-not-here", [name for name in patients if name not in material.files])
-    trained = {patients[name] for name in known}
-    tested = [name for name, split in material.splits.items() if split == "test" and patients.get(name) in trained]
-    yield from found("patients-in-test", tested)
-    positive = [name for name, label in labels.items() if label]
-    yield from found("prevalence", positive, share=len(positive) / max(len(labels), 1))
-    yield from found("one-class", ["all with" if positive else "all without"] if _is_one_class(labels) else [])
+    labels, patients = dataset.labels, dataset.patients
+    names_with_patient = [name for name in labels if name in patients]
+    patient_count = len({patients[name] for name in names_with_patient})
+    yield from report_finding("patients-known", names_with_patient, patients=f"{patient_count:,}")
+    yield from report_finding("patients-unknown", [name for name in labels if name not in patients])
+    yield from report_finding("patients-not-here", [name for name in patients if name not in dataset.first_files])
+    labelled_patients = {patients[name] for name in names_with_patient}
+    tests_with_patient = [
+        name for name, split in dataset.splits.items() if split == "test" and patients.get(name) in labelled_patients
+    ]
+    yield from report_finding("patients-in-test", tests_with_patient)
+    positive_names = [name for name, label in labels.items() if label]
+    yield from report_finding("prevalence", positive_names, share=len(positive_names) / max(len(labels), 1))
+    yield from report_finding(
+        "one-class", ["all with" if positive_names else "all without"] if _is_one_class(labels) else []
+    )
 
 
 def _is_one_class(labels: dict[str, bool]) -> bool:
     return len(set(labels.values())) == 1
 
 
-def prevalence(material: Material) -> list[dict]:
+def measure_prevalence(dataset: DatasetScan) -> list[dict]:
     """Share of labelled images with a pneumothorax by view, sex and age: rows of by, group, images, positive, share."""
-    looks = [material.usable[name] for name in material.labels]
-    edges = [low for low, _ in AGES.values()] + [np.inf]
-    ages = pd.cut(pd.Series([one.years for one in looks], dtype=float), edges, right=False, labels=list(AGES))
+    scans = [dataset.usable_scans[name] for name in dataset.labels]
+    edges = [low for low, _ in AGE_GROUPS.values()] + [np.inf]
+    ages = pd.cut(pd.Series([scan.years for scan in scans], dtype=float), edges, right=False, labels=list(AGE_GROUPS))
     columns = {
-        "view": [one.view or "unknown" for one in looks],
-        "sex": [one.sex if one.sex in ("M", "F") else "unknown" for one in looks],
+        "view": [scan.view or "unknown" for scan in scans],
+        "sex": [scan.sex if scan.sex in ("M", "F") else "unknown" for scan in scans],
         "age": ages.astype(object).where(ages.notna(), "unknown"),
     }
-    label = pd.Series(list(material.labels.values()), dtype=float)
-    return [row for by, groups in columns.items() for row in _shares(by, pd.Series(groups, dtype=object), label)]
+    label = pd.Series(list(dataset.labels.values()), dtype=float)
+    return [
+        row
+        for column, groups in columns.items()
+        for row in _count_positives_by_group(column, pd.Series(groups, dtype=object), label)
+    ]
 
 
-def _shares(by: str, groups: pd.Series, label: pd.Series) -> Iterator[dict]:
+def _count_positives_by_group(column: str, groups: pd.Series, label: pd.Series) -> Iterator[dict]:
     for group, part in label.groupby(groups):
         counts = {"images": len(part), "positive": int(part.sum()), "share": round(float(part.mean()), 4)}
-        yield {"by": by, "group": group} | counts
+        yield {"by": column, "group": group} | counts

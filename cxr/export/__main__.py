@@ -16,14 +16,14 @@ from typing import Literal
 from pydantic import Field
 
 from cxr import boxes
-from cxr.config import Strict, validate
+from cxr.config import StrictModel, validate_settings
 from cxr.errors import UsageError, run_main
-from cxr.export.place import replaced
+from cxr.export.place import replace_export
 from cxr.export.source import SPLITS, Source
 from cxr.files import read_json
-from cxr.paths import Paths, as_meant
-from cxr.prepared import STEP, Prepared
-from cxr.recipe import Recipe, chosen
+from cxr.paths import Paths, resolve_user_path
+from cxr.prepared import PREPARE_STEP, Prepared
+from cxr.recipe import Recipe, load_recipe_and_paths
 
 LAYOUTS = {
     "jpeg-classes": "jpeg_classes", "png-masks": "png_masks", "h5": "hdf5", "tfrecord": "tfrecord",
@@ -31,7 +31,7 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-class ExportConfig(Strict):
+class ExportConfig(StrictModel):
     """What the command line may say beside the place."""
 
     to: Literal[tuple(LAYOUTS)]
@@ -49,48 +49,52 @@ def main() -> None:
     parser.add_argument("--out", help="a new folder, or an older export (default: artifacts/<dataset>/export/LAYOUT)")
     parser.add_argument("--size", type=int, help="side of the images in pixels (default: as prepared)")
     parser.add_argument("--crop", choices=("box", "full"), default="full", help="default: full")
-    given = vars(parser.parse_args())
-    out = given.pop("out")
-    config = validate(given, ExportConfig, "export")
-    recipe, paths = chosen()
-    export(recipe, paths, config, as_meant(out) if out else paths.artifacts / "export" / config.to)
+    arguments = vars(parser.parse_args())
+    out = arguments.pop("out")
+    settings = validate_settings(arguments, ExportConfig, "export")
+    recipe, paths = load_recipe_and_paths()
+    export_prepared_data(
+        recipe, paths, settings, resolve_user_path(out) if out else paths.artifacts_folder / "export" / settings.to
+    )
 
 
-def export(recipe: Recipe, paths: Paths, config: ExportConfig, out: Path) -> None:
+def export_prepared_data(recipe: Recipe, paths: Paths, settings: ExportConfig, out: Path) -> None:
     """Write the prepared data of a recipe to `out`, which appears when it is complete.
 
     Raises UsageError where prepare or stage 0 has not run, or `out` holds what is no export;
     DataError for an image id that cannot name a file.
     """
-    source, prepared = _source(recipe, paths, config), _fingerprint(paths)
-    facts = {
-        "dataset": paths.dataset, "recipe": recipe.name, "layout": config.to, "crop": config.crop,
-        "size": source.size, "folds": recipe.folds, "images": source.counts, "prepared": prepared,
+    source, fingerprint = _open_source(recipe, paths, settings), _read_fingerprint(paths)
+    record = {
+        "dataset": paths.dataset_name, "recipe": recipe.name, "layout": settings.to, "crop": settings.crop,
+        "size": source.size, "folds": recipe.folds, "images": source.image_counts, "prepared": fingerprint,
     }  # fmt: skip
     start = time.perf_counter()
-    with replaced(out, facts) as folder:
-        import_module(f"cxr.export.{LAYOUTS[config.to]}").write(source, folder)
-        if _fingerprint(paths) != prepared:
-            raise UsageError(f"{paths.prepared} was made anew during the export; export again")
-    rate = sum(source.counts.values()) / (time.perf_counter() - start)
-    counts = ", ".join(f"{count} {split}" for split, count in source.counts.items())
+    with replace_export(out, record) as folder:
+        import_module(f"cxr.export.{LAYOUTS[settings.to]}").write_layout(source, folder)
+        if _read_fingerprint(paths) != fingerprint:
+            raise UsageError(f"{paths.prepared_folder} was made anew during the export; export again")
+    rate = sum(source.image_counts.values()) / (time.perf_counter() - start)
+    counts = ", ".join(f"{count} {split}" for split, count in source.image_counts.items())
     print(f"export: {counts}; {rate:.0f} images a second; {out}")
 
 
-def _source(recipe: Recipe, paths: Paths, config: ExportConfig) -> Source:
-    prepared = Prepared(paths.prepared, paths.folds)
-    table = paths.boxes if paths.boxes.is_file() else paths.editable_boxes  # which may have come without a stage 0
-    wants_boxes = config.crop == "box" or (config.to == "coco" and table.is_file())
-    found = boxes.read(table) if wants_boxes else {}
-    splits = SPLITS[:2] if config.to == "nnunet" else SPLITS  # nnU-Net has no place for unlabelled images
-    return Source(prepared, found, config.size or prepared.size, config.crop, splits)
+def _open_source(recipe: Recipe, paths: Paths, settings: ExportConfig) -> Source:
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
+    boxes_path = (
+        paths.boxes_csv if paths.boxes_csv.is_file() else paths.editable_boxes_csv
+    )  # which may have come without a stage 0
+    wants_boxes = settings.crop == "box" or (settings.to == "coco" and boxes_path.is_file())
+    chest_boxes = boxes.read_boxes(boxes_path) if wants_boxes else {}
+    splits = SPLITS[:2] if settings.to == "nnunet" else SPLITS  # nnU-Net has no place for unlabelled images
+    return Source(prepared, chest_boxes, settings.size or prepared.size, settings.crop, splits)
 
 
-def _fingerprint(paths: Paths) -> str:
+def _read_fingerprint(paths: Paths) -> str:
     """What the prepared data was made from; its run.json is there only while no prepare is at work."""
-    record = read_json(paths.prepared / "run.json")
+    record = read_json(paths.prepared_folder / "run.json")
     if record is None:
-        raise UsageError(f"{paths.prepared} is not there or not finished; it is made by: {STEP}")
+        raise UsageError(f"{paths.prepared_folder} is not there or not finished; it is made by: {PREPARE_STEP}")
     return record["fingerprint"]
 
 

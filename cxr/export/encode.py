@@ -3,19 +3,19 @@
 import cv2
 import numpy as np
 
-QUALITY = 95
+JPEG_QUALITY = 95
 # On 30 radiographs of 1024 x 1024: 13 ms and 313 KB; OpenCV's defaults 10 ms and 407 KB, Pillow's 171 ms and 334 KB.
-PNG = (
+PNG_OPTIONS = (
     cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH,
     cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
 )  # fmt: skip
 
 
-def png(image: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
     """uint8 [h, w] without loss."""
-    return cv2.imencode(".png", image, PNG)[1].tobytes()
+    return cv2.imencode(".png", image, PNG_OPTIONS)[1].tobytes()
 
 
-def jpeg(image: np.ndarray) -> bytes:
+def encode_jpeg(image: np.ndarray) -> bytes:
     """uint8 [h, w] with the losses of quality 95."""
-    return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1].tobytes()
+    return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes()

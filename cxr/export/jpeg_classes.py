@@ -5,22 +5,24 @@ train/ and valid/ (fold 0, patients kept apart), each with pneumothorax/ and no_
 
 from pathlib import Path
 
-from cxr.export.encode import jpeg
+from cxr.export.encode import encode_jpeg
 from cxr.export.source import Example, Source
 
 CLASSES = ("no_pneumothorax", "pneumothorax")
 
 
-def write(source: Source, folder: Path) -> None:
+def write_layout(source: Source, folder: Path) -> None:
     """Write all images of `source` below `folder`."""
-    places = [f"{part}/{name}" for part in ("train", "valid") for name in CLASSES]
-    for place in (*places, *(split for split in source.counts if split != "train")):
-        (folder / place).mkdir(parents=True)
-    for path, data in source.each(lambda example: (_path(example), jpeg(example.image)), source.ids):
+    class_folders = [f"{part}/{name}" for part in ("train", "valid") for name in CLASSES]
+    for subfolder in (*class_folders, *(split for split in source.image_counts if split != "train")):
+        (folder / subfolder).mkdir(parents=True)
+    for path, data in source.map_examples(
+        lambda example: (_choose_image_path(example), encode_jpeg(example.image)), source.image_ids
+    ):
         (folder / path).write_bytes(data)
 
 
-def _path(example: Example) -> str:
+def _choose_image_path(example: Example) -> str:
     name = f"{example.image_id}.jpg"
     if example.label is None:
         return f"{example.split}/{name}"

@@ -6,37 +6,39 @@ fold k as validation. Paths are relative to the export's folder.
 
 from pathlib import Path
 
-from cxr.export.encode import png
+from cxr.export.encode import encode_png
 from cxr.export.source import Example, Source
 from cxr.files import write_json
 
 
-def write(source: Source, folder: Path) -> None:
+def write_layout(source: Source, folder: Path) -> None:
     """Write all images of `source` below `folder`."""
-    for place in ("images", "labels"):
-        (folder / place).mkdir()
-    lists: dict[str, list[dict]] = {"training": []} | {split: [] for split in source.counts if split != "train"}
-    for split, item, files in source.each(_described, source.ids):
+    for subfolder in ("images", "labels"):
+        (folder / subfolder).mkdir()
+    lists: dict[str, list[dict]] = {"training": []} | {split: [] for split in source.image_counts if split != "train"}
+    for split, item, files in source.map_examples(_build_list_item, source.image_ids):
         lists["training" if split == "train" else split].append(item)
         for path, data in files.items():
             (folder / path).write_bytes(data)
-    write_json(folder / "datalist.json", _description(source) | lists)
+    write_json(folder / "datalist.json", _build_list_header(source) | lists)
     for fold in range(source.prepared.fold_count):
-        write_json(folder / f"fold{fold}.json", _description(source) | lists | _parts(lists["training"], fold))
+        write_json(
+            folder / f"fold{fold}.json", _build_list_header(source) | lists | _split_by_fold(lists["training"], fold)
+        )
 
 
-def _described(example: Example) -> tuple[str, dict, dict[str, bytes]]:
+def _build_list_item(example: Example) -> tuple[str, dict, dict[str, bytes]]:
     """Split, item of the list, and files."""
     image = f"images/{example.image_id}.png"
     if example.mask is None:
-        return example.split, {"image": image}, {image: png(example.image)}
+        return example.split, {"image": image}, {image: encode_png(example.image)}
     label = f"labels/{example.image_id}.png"
     item = {"image": image, "label": label, "class": example.label, "fold": example.fold}
-    return example.split, item, {image: png(example.image), label: png(example.mask)}
+    return example.split, item, {image: encode_png(example.image), label: encode_png(example.mask)}
 
 
-def _description(source: Source) -> dict:
-    counts = source.counts
+def _build_list_header(source: Source) -> dict:
+    counts = source.image_counts
     return {
         "name": "Pneumothorax", "tensorImageSize": "2D", "modality": {"0": "X-ray"},
         "labels": {"0": "background", "1": "pneumothorax"},
@@ -44,7 +46,7 @@ def _description(source: Source) -> dict:
     }  # fmt: skip
 
 
-def _parts(items: list[dict], fold: int) -> dict[str, list[dict]]:
+def _split_by_fold(items: list[dict], fold: int) -> dict[str, list[dict]]:
     return {
         "training": [item for item in items if item["fold"] != fold],
         "validation": [item for item in items if item["fold"] == fold],

@@ -10,47 +10,47 @@ from cxr import runs
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 
-MARK = "export.json"  # what an export holds, written last
+RECORD_FILE = "export.json"  # what an export holds, written last
 
 
 @contextmanager
-def replaced(target: Path, facts: dict) -> Iterator[Path]:
-    """Yield an empty folder; on success it becomes `target`, with `facts` in its export.json.
+def replace_export(target: Path, record: dict) -> Iterator[Path]:
+    """Yield an empty folder; on success it becomes `target`, with `record` in its export.json.
 
     Raises UsageError where `target` holds anything but an untouched export, another process is at it, or the
     disk is full; what was there stays then.
     """
     try:
-        _require_ours(target)
-        with _workshop(target) as workshop:
-            new = workshop / "new"
-            new.mkdir()
-            yield new
-            write_json(new / MARK, facts | {"content": _content(new)})
-            _require_ours(target)  # again: it may have been filled meanwhile
+        _require_replaceable(target)
+        with _open_workshop(target) as workshop:
+            new_folder = workshop / "new"
+            new_folder.mkdir()
+            yield new_folder
+            write_json(new_folder / RECORD_FILE, record | {"content": _hash_content(new_folder)})
+            _require_replaceable(target)  # again: it may have been filled meanwhile
             if target.exists():
                 target.rename(workshop / "old")
-            new.rename(target)
+            new_folder.rename(target)
     except OSError as error:
         raise UsageError(f"{error.filename or target}: {error.strerror or error}; nothing was exported") from None
 
 
 @contextmanager
-def _workshop(target: Path) -> Iterator[Path]:
+def _open_workshop(target: Path) -> Iterator[Path]:
     """A hidden folder beside `target` for this process alone; what a killed export left in it is cleared away."""
     workshop = target.with_name(f".{target.name}.partial")
     workshop.mkdir(parents=True, exist_ok=True)
-    with runs.locked(workshop):
-        _clear(workshop, target)
+    with runs.lock_folder(workshop):
+        _clear_workshop(workshop, target)
         try:
             yield workshop
         finally:
-            _clear(workshop, target)
+            _clear_workshop(workshop, target)
             (workshop / ".lock").unlink()
             workshop.rmdir()
 
 
-def _clear(workshop: Path, target: Path) -> None:
+def _clear_workshop(workshop: Path, target: Path) -> None:
     """Remove what is left in a workshop; an older export that had not been replaced yet goes back first."""
     if (workshop / "old").exists() and not target.exists():
         (workshop / "old").rename(target)
@@ -59,22 +59,22 @@ def _clear(workshop: Path, target: Path) -> None:
             shutil.rmtree(workshop / name)
 
 
-def _require_ours(target: Path) -> None:
+def _require_replaceable(target: Path) -> None:
     """Raises UsageError unless `target` is free, empty, or just what an export wrote there."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    record = read_json(target / MARK) if target.is_dir() else None
+    record = read_json(target / RECORD_FILE) if target.is_dir() else None
     if record is None or "content" not in record:
         raise UsageError(f"{target} is there and is no export of this command; choose another --out")
-    if record["content"] != _content(target):
+    if record["content"] != _hash_content(target):
         raise UsageError(f"{target}: files were added, changed or removed since its export; choose another --out")
 
 
-def _content(folder: Path) -> str:
+def _hash_content(folder: Path) -> str:
     """SHA-256 of the names, sizes and times of an export's files, its export.json apart."""
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / MARK)
-    found = hashlib.sha256()
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / RECORD_FILE)
+    digest = hashlib.sha256()
     for path in files:
         stat = path.lstat()
-        found.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "replace"))
-    return found.hexdigest()
+        digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+    return digest.hexdigest()

@@ -3,26 +3,26 @@
 from pathlib import Path
 
 from cxr import tables
-from cxr.export.encode import png
+from cxr.export.encode import encode_png
 from cxr.export.source import Example, Source
 
-FOLDS: tables.Schema = {"image_id": "str", "label": "int", "fold": "int", "subfold": "int"}
+FOLDS_SCHEMA: tables.Schema = {"image_id": "str", "label": "int", "fold": "int", "subfold": "int"}
 
 
-def write(source: Source, folder: Path) -> None:
+def write_layout(source: Source, folder: Path) -> None:
     """Write all images of `source` below `folder`."""
-    for place in ("images", "masks", *(split for split in source.counts if split != "train")):
-        (folder / place).mkdir()
-    for files in source.each(_files, source.ids):
+    for subfolder in ("images", "masks", *(split for split in source.image_counts if split != "train")):
+        (folder / subfolder).mkdir()
+    for files in source.map_examples(_encode_image_files, source.image_ids):
         for path, data in files.items():
             (folder / path).write_bytes(data)
-    folds = source.prepared.folds.loc[source.prepared.ids("train")]
-    folds = folds.assign(label=source.prepared.labels(folds.index.tolist()).astype(int))
-    tables.write(folds, folder / "folds.csv", FOLDS)
+    folds = source.prepared.folds.loc[source.prepared.list_ids("train")]
+    folds = folds.assign(label=source.prepared.read_labels(folds.index.tolist()).astype(int))
+    tables.write_table(folds, folder / "folds.csv", FOLDS_SCHEMA)
 
 
-def _files(example: Example) -> dict[str, bytes]:
+def _encode_image_files(example: Example) -> dict[str, bytes]:
     if example.mask is None:
-        return {f"{example.split}/{example.image_id}.png": png(example.image)}
+        return {f"{example.split}/{example.image_id}.png": encode_png(example.image)}
     pictures = {"images": example.image, "masks": example.mask * 255}
-    return {f"{place}/{example.image_id}.png": png(picture) for place, picture in pictures.items()}
+    return {f"{subfolder}/{example.image_id}.png": encode_png(picture) for subfolder, picture in pictures.items()}

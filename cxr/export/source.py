@@ -9,17 +9,17 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from cxr.boxes import STEP
+from cxr.boxes import STAGE0_STEP
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Box, crop, cut_mask
-from cxr.prepared import STEP as PREPARE
+from cxr.geometry import Box, crop_image, crop_mask
+from cxr.prepared import PREPARE_STEP as PREPARE
 from cxr.prepared import Prepared
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
 SPLITS = ("train", "test", "unlabelled")  # train: the labelled ones
 BATCH = 64  # images under way: their mapped pages and what is made of them count as resident memory
 FILE_NAME = re.compile(r"\w[\w. -]{0,199}")  # a longer one, with a layout's suffix, passes the 255 bytes of a file name
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 cv2.setNumThreads(0)
 
 
@@ -33,7 +33,7 @@ class Example(NamedTuple):
     mask: np.ndarray | None
     label: int | None
     fold: int | None
-    chest: Box | None
+    chest_box: Box | None
     """On the image, where a box is known and the image is not cut to it."""
 
 
@@ -54,61 +54,65 @@ class Source:
             if not FILE_NAME.fullmatch(image_id) or len(image_id.encode()) > 200:
                 raise DataError(f"image id {image_id!r} cannot name a file everywhere; rename its DICOM file")
             if self.crop == "box" and image_id not in self.boxes:
-                raise UsageError(f"image {image_id} has no chest box; the boxes are made by: {STEP}")
-        if set(self.prepared.folds.index) != set(self.prepared.ids("train")):
+                raise UsageError(f"image {image_id} has no chest box; the boxes are made by: {STAGE0_STEP}")
+        if set(self.prepared.folds.index) != set(self.prepared.list_ids("train")):
             raise UsageError(f"{self.prepared.folder}: its folds are of other images; they are made by: {PREPARE}")
 
     @property
-    def counts(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         """Images of each split that has some."""
-        counts = {split: len(self.prepared.ids(split)) for split in self.splits}
+        counts = {split: len(self.prepared.list_ids(split)) for split in self.splits}
         return {split: count for split, count in counts.items() if count}
 
     @property
-    def ids(self) -> list[str]:
+    def image_ids(self) -> list[str]:
         """All images, the labelled ones first."""
-        return [image_id for split in self.counts for image_id in self.prepared.ids(split)]
+        return [image_id for split in self.image_counts for image_id in self.prepared.list_ids(split)]
 
     def fold_ids(self, fold: int) -> list[str]:
         """The labelled images of a fold, in the manifest's order."""
         folds = self.prepared.folds["fold"]
-        return [image_id for image_id in self.prepared.ids("train") if folds[image_id] == fold]
+        return [image_id for image_id in self.prepared.list_ids("train") if folds[image_id] == fold]
 
-    def each(self, function: Callable[[Example], Made], image_ids: list[str]) -> Iterator[Made]:
+    def map_examples(self, convert_example: Callable[[Example], Result], image_ids: list[str]) -> Iterator[Result]:
         """function(example) of each image in the order given; several threads call it."""
-        line = Line("export")
+        line = ProgressLine("export")
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(image_ids), BATCH):
-                line.say(f"{start} of {len(image_ids)} images")
-                names = image_ids[start : start + BATCH]
-                yield from pool.map(lambda name: function(self.example(name)), names)
-                _let_go(self.prepared)
+                line.show_progress(f"{start} of {len(image_ids)} images")
+                batch_ids = image_ids[start : start + BATCH]
+                yield from pool.map(lambda image_id: convert_example(self.load_example(image_id)), batch_ids)
+                _unmap_arrays(self.prepared)
 
-    def example(self, image_id: str) -> Example:
+    def load_example(self, image_id: str) -> Example:
         """One image as it is exported."""
-        row, part = self.prepared.manifest.loc[image_id], self._part(image_id)
-        image = crop(self.prepared.image(image_id), part, self.size)
+        row, region = self.prepared.manifest.loc[image_id], self._find_region(image_id)
+        image = crop_image(self.prepared.read_image(image_id), region, self.size)
         if row["split"] != "train":
-            return Example(image_id, row["split"], image, None, None, None, self._chest(image_id))
-        mask = cut_mask(self.prepared.mask(image_id), part, self.size)
+            return Example(image_id, row["split"], image, None, None, None, self._find_chest_box(image_id))
+        mask = crop_mask(self.prepared.read_mask(image_id), region, self.size)
         fold = int(self.prepared.folds.at[image_id, "fold"])
-        return Example(image_id, "train", image, mask, int(row["label"]), fold, self._chest(image_id))
+        return Example(image_id, "train", image, mask, int(row["label"]), fold, self._find_chest_box(image_id))
 
-    def _part(self, image_id: str) -> Box:
+    def _find_region(self, image_id: str) -> Box:
         """What is shown of an image, on the prepared canvas."""
         frame = Box(0, 0, self.prepared.size, self.prepared.size)
         if self.crop == "full":
             return frame
-        return self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id]).clipped(frame.width, frame.height)
+        return (
+            self.prepared.get_letterbox(image_id)
+            .box_to_canvas(self.boxes[image_id])
+            .clip_to_frame(frame.width, frame.height)
+        )
 
-    def _chest(self, image_id: str) -> Box | None:
+    def _find_chest_box(self, image_id: str) -> Box | None:
         if self.crop == "box" or image_id not in self.boxes:
             return None
-        box = self.prepared.letterbox(image_id).to_canvas(self.boxes[image_id])
-        return box.scaled(self.size / self.prepared.size).clipped(self.size, self.size)
+        box = self.prepared.get_letterbox(image_id).box_to_canvas(self.boxes[image_id])
+        return box.scale_and_shift(self.size / self.prepared.size).clip_to_frame(self.size, self.size)
 
 
-def _let_go(prepared: Prepared) -> None:
+def _unmap_arrays(prepared: Prepared) -> None:
     """Unmap the arrays: pages once read count as resident memory; they are mapped anew when next asked for."""
     for name in ("pixels", "masks"):
         vars(prepared).pop(name, None)

@@ -7,19 +7,19 @@ the published ones were JPEGs; the run-length code is in the image's own pixels.
 from pathlib import Path
 
 from cxr import rle
-from cxr.export.encode import png
+from cxr.export.encode import encode_png
 from cxr.export.source import Example, Source
 from cxr.tfkit import records
 
 
-def write(source: Source, folder: Path) -> None:
+def write_layout(source: Source, folder: Path) -> None:
     """Write all images of `source` into files in `folder`."""
-    parts = {f"train-{fold}": source.fold_ids(fold) for fold in range(source.prepared.fold_count)}
-    parts |= {split: source.prepared.ids(split) for split in source.counts if split != "train"}
-    for name, ids in parts.items():
-        records.write(folder / f"{name}-{len(ids)}.tfrec", source.each(_record, ids))
+    ids_by_file = {f"train-{fold}": source.fold_ids(fold) for fold in range(source.prepared.fold_count)}
+    ids_by_file |= {split: source.prepared.list_ids(split) for split in source.image_counts if split != "train"}
+    for name, ids in ids_by_file.items():
+        records.write_records(folder / f"{name}-{len(ids)}.tfrec", source.map_examples(_encode_record, ids))
 
 
-def _record(example: Example) -> records.Example:
-    code = None if example.mask is None else rle.encode(example.mask)
-    return records.Example(example.image_id, png(example.image), code, example.label)
+def _encode_record(example: Example) -> records.Example:
+    code = None if example.mask is None else rle.encode_mask(example.mask)
+    return records.Example(example.image_id, encode_png(example.image), code, example.label)

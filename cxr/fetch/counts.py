@@ -8,95 +8,102 @@ from cxr.errors import DataError
 
 
 @dataclass(frozen=True)
-class Known:
+class ReleaseCounts:
     """The counts of one release."""
 
     name: str
     images: int
     """With a mask row."""
     rows: int | None
-    unlabelled: int | None
+    unlabelled_dicoms: int | None
     """DICOM files without a row, that are not to be predicted either."""
 
 
-LATER = Known("stage 2's release", images=12_047, rows=12_954, unlabelled=42)
-EARLIER = Known("stage 1's release", images=10_675, rows=None, unlabelled=None)
-TESTS = (3_205, 1_377)  # stage 2's; stage 1's, of which stage 2's release labels 1,372
+STAGE2_RELEASE = ReleaseCounts("stage 2's release", images=12_047, rows=12_954, unlabelled_dicoms=42)
+STAGE1_RELEASE = ReleaseCounts("stage 1's release", images=10_675, rows=None, unlabelled_dicoms=None)
+TEST_COUNTS = (3_205, 1_377)  # stage 2's; stage 1's, of which stage 2's release labels 1,372
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderCounts:
     """What lies in a data folder."""
 
     dicoms: int
     rows: int
     images: int
     """With a mask row."""
-    labelled: int
+    labelled_dicoms: int
     """Of these, with a DICOM file."""
-    samples: int
+    images_to_predict: int
     """Images of the sample submission."""
-    tests: int
+    test_dicoms: int
     """Of these, with a DICOM file."""
-    unlabelled: int
+    unlabelled_dicoms: int
     has_patients: bool
 
 
-def look(data: Path) -> Found:
+def count_data(data_folder: Path) -> FolderCounts:
     """Count. Raises DataError where there is no DICOM file or no table of masks: nothing can be trained then."""
-    layout = kaggle.find(data)
+    layout = kaggle.find_layout(data_folder)
     if not layout.dicoms:
-        raise DataError(f"{data} holds no DICOM file (*.dcm) yet: fetch the images, too")
-    rows, samples, files = layout.rows(), set(layout.samples()), layout.images
-    splits = [kaggle.split(name, file, rows, samples) for name, file in files.items()]
-    return Found(
+        raise DataError(f"{data_folder} holds no DICOM file (*.dcm) yet: fetch the images, too")
+    rows, samples, files = layout.read_mask_rows(), set(layout.read_sample_ids()), layout.files_by_id
+    splits = [kaggle.assign_split(name, file, rows, samples) for name, file in files.items()]
+    return FolderCounts(
         len(files), sum(map(len, rows.values())), len(rows), splits.count("train"), len(samples),
         len(samples & files.keys()), splits.count("unlabelled"), layout.patients_csv is not None,
     )  # fmt: skip
 
 
-def report(data: Path) -> None:
+def report_counts(data_folder: Path) -> None:
     """Print what was found and what is missing; other counts than the known ones are no error, as mirrors differ."""
-    found = look(data)
-    print(f"{data} holds:")
-    print(f"  {found.dicoms:>7,} DICOM images")
-    print(f"  {found.images:>7,} images with mask rows ({found.rows:,} rows), {found.labelled:,} with their DICOM")
-    print(f"  {found.samples:>7,} images to predict, {found.tests:,} with their DICOM")
-    print(f"  {found.unlabelled:>7,} DICOM images without a row")
-    for remark in remarks(found):
+    counts = count_data(data_folder)
+    print(f"{data_folder} holds:")
+    print(f"  {counts.dicoms:>7,} DICOM images")
+    rows_text = f"{counts.rows:,} rows"
+    print(f"  {counts.images:>7,} images with mask rows ({rows_text}), {counts.labelled_dicoms:,} with their DICOM")
+    print(f"  {counts.images_to_predict:>7,} images to predict, {counts.test_dicoms:,} with their DICOM")
+    print(f"  {counts.unlabelled_dicoms:>7,} DICOM images without a row")
+    for remark in list_remarks(counts):
         print(f"  {remark}")
 
 
-def remarks(found: Found) -> list[str]:
+def list_remarks(counts: FolderCounts) -> list[str]:
     """What is as known, and what is not."""
-    known = next((known for known in (LATER, EARLIER) if known.images == found.images), None)
-    lines = [f"the table is {known.name}'s" if known else _unknown(found), *_differences(found, known)]
-    if found.images > found.labelled:
-        lines.append(f"missing: the DICOM files of {found.images - found.labelled:,} images with mask rows")
-    if not found.samples:
+    release = next((release for release in (STAGE2_RELEASE, STAGE1_RELEASE) if release.images == counts.images), None)
+    lines = [
+        f"the table is {release.name}'s" if release else _warn_unknown_table(counts),
+        *_list_differences(counts, release),
+    ]
+    if counts.images > counts.labelled_dicoms:
+        lines.append(f"missing: the DICOM files of {counts.images - counts.labelled_dicoms:,} images with mask rows")
+    if not counts.images_to_predict:
         lines.append("missing: a sample submission; test images are told by their folder's name")
-    elif found.samples not in TESTS:
-        lines.append(f"warning: the known tests have {' or '.join(f'{count:,}' for count in TESTS)} images")
-    if found.samples > found.tests:
-        lines.append(f"missing: the DICOM files of {found.samples - found.tests:,} images to predict")
-    if not found.has_patients:
+    elif counts.images_to_predict not in TEST_COUNTS:
+        lines.append(f"warning: the known tests have {' or '.join(f'{count:,}' for count in TEST_COUNTS)} images")
+    if counts.images_to_predict > counts.test_dicoms:
+        lines.append(f"missing: the DICOM files of {counts.images_to_predict - counts.test_dicoms:,} images to predict")
+    if not counts.has_patients:
         lines.append("missing: patients.csv; data/README.md tells why to bring one")
     return lines
 
 
-def _unknown(found: Found) -> str:
+def _warn_unknown_table(counts: FolderCounts) -> str:
     return (
-        f"warning: the SIIM-ACR data label {LATER.images:,} images (or {EARLIER.images:,} in stage 1), "
-        f"this table {found.images:,}"
+        f"warning: the SIIM-ACR data label {STAGE2_RELEASE.images:,} images (or {STAGE1_RELEASE.images:,} in stage 1), "
+        f"this table {counts.images:,}"
     )
 
 
-def _differences(found: Found, known: Known | None) -> list[str]:
-    if known is None:
+def _list_differences(counts: FolderCounts, release: ReleaseCounts | None) -> list[str]:
+    if release is None:
         return []
-    pairs = {"mask rows": (known.rows, found.rows), "DICOM images without a row": (known.unlabelled, found.unlabelled)}
+    pairs = {
+        "mask rows": (release.rows, counts.rows),
+        "DICOM images without a row": (release.unlabelled_dicoms, counts.unlabelled_dicoms),
+    }
     return [
-        f"warning: {what}: {expected:,} are known, {count:,} are here"
-        for what, (expected, count) in pairs.items()
+        f"warning: {description}: {expected:,} are known, {count:,} are here"
+        for description, (expected, count) in pairs.items()
         if expected is not None and count != expected
     ]

@@ -14,20 +14,20 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 from cxr.errors import DataError, UsageError
 from cxr.fetch.place import CHUNK, require_space
 from cxr.files import read_json, write_json
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
 TIMEOUT = 60  # seconds without a byte
-TRIES = 6  # in a row without a byte more
+MAX_ATTEMPTS = 6  # in a row without a byte more
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
-OWN_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others in a while
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+BUSY_STATUS_CODES = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others in a while
 
 
-class Dropped(Exception):
+class ConnectionDropped(Exception):
     """The connection ended before the file did."""
 
 
-def direct(url: str) -> str:
+def resolve_direct_url(url: str) -> str:
     """The URL of the file itself: a Dropbox link's page (dl=0) becomes its download (dl=1).
 
     Raises UsageError where it is no http(s) URL, or holds a user's name.
@@ -47,41 +47,41 @@ def direct(url: str) -> str:
     return "".join(letter if letter.isascii() else quote(letter) for letter in urlunsplit(parts._replace(fragment="")))
 
 
-def name_of(url: str) -> str:
+def derive_file_name(url: str) -> str:
     """The last part of a URL's path, fit for a file's name."""
-    last = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
-    return re.sub(r"[^\w. -]", "_", last)[-100:].lstrip(".") or "download"
+    last_part = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    return re.sub(r"[^\w. -]", "_", last_part)[-100:].lstrip(".") or "download"
 
 
-def download(url: str, folder: Path) -> Path:
+def download_file(url: str, folder: Path) -> Path:
     """Bring the file at a (direct) URL into `folder`; `<name>.part` until it is whole.
 
     Raises UsageError where the server refuses or cannot be reached. No message holds more of the URL than host and
     name: queries and paths can be keys.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / name_of(url)
-    fetching = _Fetch(url, target)
-    if fetching.is_whole():
+    target = folder / derive_file_name(url)
+    transfer = _Transfer(url, target)
+    if transfer.is_whole():
         return target
     target.unlink(missing_ok=True)
-    most, failures = fetching.have, 0
+    most_bytes, failures = transfer.received_bytes, 0
     while True:
         try:
-            fetching.attempt()
+            transfer.attempt_download()
             return target
-        except (Dropped, OSError, HTTPException) as error:
-            _raise_if_final(error, fetching.label)
-            failures = 1 if fetching.have > most else failures + 1
-            most = max(most, fetching.have)
-            if failures >= TRIES:
-                raise UsageError(_gave_up(fetching, error)) from None
+        except (ConnectionDropped, OSError, HTTPException) as error:
+            _raise_if_final(error, transfer.label)
+            failures = 1 if transfer.received_bytes > most_bytes else failures + 1
+            most_bytes = max(most_bytes, transfer.received_bytes)
+            if failures >= MAX_ATTEMPTS:
+                raise UsageError(_describe_failure(transfer, error)) from None
             pause = PAUSE * 2 ** (failures - 1)
-            fetching.line.end(f"{_reason(error)}; trying again in {pause:.0f} s")
+            transfer.line.print_message(f"{_explain_error(error)}; trying again in {pause:.0f} s")
             time.sleep(pause)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     """Goes where a server points to, by http and https alone, and never from the latter to the former."""
 
     def http_error_302(self, request, response, code, message, headers):
@@ -101,123 +101,133 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-class _Fetch:
+class _Transfer:
     """One file on its way: what is there of it, and by what its next part is recognised as the same file's."""
 
     def __init__(self, url: str, target: Path) -> None:
         self.url, self.target = url, target
-        self.part, self.note = (target.with_name(target.name + end) for end in (".part", ".part.json"))
+        self.part_path, self.note_path = (target.with_name(target.name + end) for end in (".part", ".part.json"))
         self.label = f"{target.name} from {urlsplit(url).hostname}"
-        self.line = Line(self.label)
-        self.key = hashlib.sha256(url.encode()).hexdigest()
-        known = read_json(self.note) or {}
-        self.known = known if known.get("url") == self.key else {}
+        self.line = ProgressLine(self.label)
+        self.url_hash = hashlib.sha256(url.encode()).hexdigest()
+        record = read_json(self.note_path) or {}
+        self.record = record if record.get("url") == self.url_hash else {}
 
     @property
-    def have(self) -> int:
-        return self.part.stat().st_size if self.part.is_file() else 0
+    def received_bytes(self) -> int:
+        return self.part_path.stat().st_size if self.part_path.is_file() else 0
 
     def is_whole(self) -> bool:
         """Whether an earlier run brought all of it."""
-        return self.target.is_file() and self.target.stat().st_size == self.known.get("whole")
+        return self.target.is_file() and self.target.stat().st_size == self.record.get("whole")
 
-    def attempt(self) -> None:
+    def attempt_download(self) -> None:
         """One connection, unless all is there; Dropped where it ends too early."""
-        if not self.have or self.have != self.known.get("total"):
-            self._connect()
-        write_json(self.note, self.known | {"whole": self.have})
-        os.replace(self.part, self.target)
+        if not self.received_bytes or self.received_bytes != self.record.get("total"):
+            self._open_connection()
+        write_json(self.note_path, self.record | {"whole": self.received_bytes})
+        os.replace(self.part_path, self.target)
 
-    def _connect(self) -> None:
-        request = urllib.request.Request(self.url, headers=self._headers())
+    def _open_connection(self) -> None:
+        request = urllib.request.Request(self.url, headers=self._build_headers())
         try:
-            response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            response = urllib.request.build_opener(_RedirectHandler).open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             if error.code != 416:
                 raise
-            self._begin_anew()  # the file has become shorter than what is there of it
-            raise Dropped("the file has changed") from None
+            self._discard_part()  # the file has become shorter than what is there of it
+            raise ConnectionDropped("the file has changed") from None
         with response:
-            goes_on = self._goes_on(response)
-            self._note(response, goes_on)
-            self._receive(response, "ab" if goes_on else "wb")
+            is_continuation = self._is_continuation(response)
+            self._record_response(response, is_continuation)
+            self._receive_body(response, "ab" if is_continuation else "wb")
 
-    def _headers(self) -> dict[str, str]:
+    def _build_headers(self) -> dict[str, str]:
         """Ask for the rest alone where the server can tell that the file is still the same (RFC 9110, 13.1.5)."""
         headers = {"User-Agent": "cxr.fetch", "Accept-Encoding": "identity"}
-        if self.have and self.known.get("validator"):
-            headers |= {"Range": f"bytes={self.have}-", "If-Range": self.known["validator"]}
+        if self.received_bytes and self.record.get("validator"):
+            headers |= {"Range": f"bytes={self.received_bytes}-", "If-Range": self.record["validator"]}
         return headers
 
-    def _goes_on(self, response: HTTPResponse) -> bool:
+    def _is_continuation(self, response: HTTPResponse) -> bool:
         """Whether the answer is just the rest of what is there."""
         if response.status != 206:
             return False
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if found and self.known and int(found[1]) == self.have and _same_file(response, self.known, int(found[2])):
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if (
+            content_range
+            and self.record
+            and int(content_range[1]) == self.received_bytes
+            and _is_same_file(response, self.record, int(content_range[2]))
+        ):
             return True
-        self._begin_anew()
-        raise Dropped("the server sent another part than it was asked for")
+        self._discard_part()
+        raise ConnectionDropped("the server sent another part than it was asked for")
 
-    def _begin_anew(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-        self.known = {}
+    def _discard_part(self) -> None:
+        self.part_path.unlink(missing_ok=True)
+        self.note_path.unlink(missing_ok=True)
+        self.record = {}
 
-    def _note(self, response: HTTPResponse, goes_on: bool) -> None:
+    def _record_response(self, response: HTTPResponse, is_continuation: bool) -> None:
         """Remember by what the file is known; look whether it is a file, and whether there is room."""
         if response.headers.get_content_type() == "text/html":
             raise DataError(f"{self.label}: the server sent a web page, no file; is the link public and direct?")
         length = response.headers.get("Content-Length", "")
-        rest = int(length) if length.isdigit() else None
-        require_space(self.target.parent, rest or 0)
-        if not goes_on:
-            self._begin_anew()
-            self.known = {"url": self.key, "validator": _validator(response), "total": rest}
-            write_json(self.note, self.known)
+        remaining_bytes = int(length) if length.isdigit() else None
+        require_space(self.target.parent, remaining_bytes or 0)
+        if not is_continuation:
+            self._discard_part()
+            self.record = {"url": self.url_hash, "validator": _get_validator(response), "total": remaining_bytes}
+            write_json(self.note_path, self.record)
 
-    def _receive(self, response: HTTPResponse, mode: str) -> None:
-        total = self.known["total"]
-        with open(self.part, mode) as handle:
+    def _receive_body(self, response: HTTPResponse, mode: str) -> None:
+        total = self.record["total"]
+        with open(self.part_path, mode) as handle:
             while chunk := response.read(CHUNK):
                 handle.write(chunk)
-                self.line.say(f"{handle.tell() / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB"))
-        if total is not None and self.have != total:
-            raise Dropped(f"the connection ended after {self.have} of {total} bytes")
-        self.line.end(f"{self.have / 1e6:.1f} MB")
+                self.line.show_progress(
+                    f"{handle.tell() / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB")
+                )
+        if total is not None and self.received_bytes != total:
+            raise ConnectionDropped(f"the connection ended after {self.received_bytes} of {total} bytes")
+        self.line.print_message(f"{self.received_bytes / 1e6:.1f} MB")
 
 
-def _validator(response: HTTPResponse) -> str | None:
+def _get_validator(response: HTTPResponse) -> str | None:
     """What If-Range takes: a strong ETag, else the date; none where a rest could be another file's."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
 
-def _same_file(response: HTTPResponse, known: dict, total: int) -> bool:
+def _is_same_file(response: HTTPResponse, record: dict, total: int) -> bool:
     """Some servers do not know If-Range: their answer's own validator and length must be those noted."""
-    return _validator(response) in (None, known["validator"]) and known["total"] in (None, total)
+    return _get_validator(response) in (None, record["validator"]) and record["total"] in (None, total)
 
 
 def _raise_if_final(error: Exception, label: str) -> None:
     """Go on with what may pass; end with what will not."""
     if isinstance(error, urllib.error.HTTPError):
         error.close()
-        if error.code not in BUSY:
+        if error.code not in BUSY_STATUS_CODES:
             answer = f"{error.code} {responses.get(error.code, '')}".rstrip()  # not error.reason: it may hold a URL
             raise UsageError(f"{label}: the server answers {answer}; is the link right, and public?") from None
-    elif isinstance(error, OSError) and (error.errno in OWN_DISK or error.filename):
+    elif isinstance(error, OSError) and (error.errno in DISK_ERRORS or error.filename):
         raise error  # of our own disk, not of the connection
 
 
-def _gave_up(fetching: _Fetch, error: Exception) -> str:
-    kept = f"{fetching.have / 1e6:.1f} MB are kept in {fetching.part}; " if fetching.have else ""
-    return f"{fetching.label}: {_reason(error)}, {TRIES} times in a row; {kept}run the same again to go on"
+def _describe_failure(transfer: _Transfer, error: Exception) -> str:
+    kept_message = (
+        f"{transfer.received_bytes / 1e6:.1f} MB are kept in {transfer.part_path}; " if transfer.received_bytes else ""
+    )
+    cause = _explain_error(error)
+    return f"{transfer.label}: {cause}, {MAX_ATTEMPTS} times in a row; {kept_message}run the same again to go on"
 
 
-def _reason(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     """Why an attempt failed, without the URL."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answers {error.code}"
     if isinstance(error, urllib.error.URLError):
         return f"no connection ({getattr(error.reason, 'strerror', None) or type(error.reason).__name__})"
-    return str(error) if isinstance(error, Dropped) else f"the connection was lost ({type(error).__name__})"
+    return str(error) if isinstance(error, ConnectionDropped) else f"the connection was lost ({type(error).__name__})"

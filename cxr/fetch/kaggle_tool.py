@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from cxr.errors import UsageError
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
-HOW = (
+INSTALL_HELP = (
     "To get the tool: pip install kaggle. To get a token: on Kaggle, Settings, API, create a token; put the file "
     "kaggle.json into ~/.kaggle/, or its two values into KAGGLE_USERNAME and KAGGLE_KEY"
 )
@@ -21,10 +21,10 @@ ADVICE = {
     "404": "no such dataset or competition; is its name right?",
     "401": "the token is refused; make a new one",
 }
-LAST_WORDS = 300  # characters of the tool's own message
+MAX_OUTPUT = 300  # characters of the tool's own message
 
 
-def command(source: str) -> list[str]:
+def build_command(source: str) -> list[str]:
     """The tool's arguments for `owner/dataset` or `competitions/name`; UsageError where it is neither."""
     owner, _, name = source.partition("/")
     if not re.fullmatch(SLUG, owner) or not re.fullmatch(SLUG, name):
@@ -34,49 +34,49 @@ def command(source: str) -> list[str]:
     return ["datasets", "download", "-d", f"{owner}/{name}"]
 
 
-def download(source: str, folder: Path) -> list[Path]:
+def download_from_kaggle(source: str, folder: Path) -> list[Path]:
     """Have the tool bring a dataset or a competition's files into `folder`; it goes on with what lies there.
 
     Raises UsageError where there is no tool, or with what it said where it failed.
     """
-    arguments = command(source)
+    arguments = build_command(source)
     tool = shutil.which("kaggle")
     if tool is None:
-        raise UsageError(f"there is no command kaggle. {HOW}")
+        raise UsageError(f"there is no command kaggle. {INSTALL_HELP}")
     folder.mkdir(parents=True, exist_ok=True)
-    code, said = _run([tool, *arguments, "-p", str(folder)], folder, f"kaggle {source}")
-    if code != 0:
-        raise UsageError(f"kaggle ended with code {code}: {_without_secrets(said)}. {_advice(said)}")
+    exit_code, output = _run_tool([tool, *arguments, "-p", str(folder)], folder, f"kaggle {source}")
+    if exit_code != 0:
+        raise UsageError(f"kaggle ended with code {exit_code}: {_strip_secrets(output)}. {_find_advice(output)}")
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "said.txt")
     if not files:
-        raise UsageError(f"kaggle brought no file for {source}: {_without_secrets(said)}")
+        raise UsageError(f"kaggle brought no file for {source}: {_strip_secrets(output)}")
     return files
 
 
-def _run(call: list[str], folder: Path, label: str) -> tuple[int, str]:
+def _run_tool(call: list[str], folder: Path, label: str) -> tuple[int, str]:
     """The tool's exit code and its words; its progress is told by the growth of the folder."""
-    line = Line(label)
-    said = folder / "said.txt"
-    with open(said, "wb") as words:
-        process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT)
+    line = ProgressLine(label)
+    output_path = folder / "said.txt"
+    with open(output_path, "wb") as output_file:
+        process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=output_file, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 time.sleep(0.1)
                 with suppress(FileNotFoundError):  # renamed by the tool just now
-                    line.say(f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB")
+                    line.show_progress(f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB")
         finally:
             process.terminate()
             process.wait()
-    return process.returncode, said.read_text(encoding="utf-8", errors="replace").strip()
+    return process.returncode, output_path.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _without_secrets(said: str) -> str:
+def _strip_secrets(output: str) -> str:
     """The end of the tool's words, without queries of URLs and without the token."""
     for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN"):
         if os.environ.get(name):
-            said = said.replace(os.environ[name], "...")
-    return re.sub(r"(https?://[^\s?]*)\?\S*", r"\1", " ".join(said.split()))[-LAST_WORDS:]
+            output = output.replace(os.environ[name], "...")
+    return re.sub(r"(https?://[^\s?]*)\?\S*", r"\1", " ".join(output.split()))[-MAX_OUTPUT:]
 
 
-def _advice(said: str) -> str:
-    return next((f"({code}: {advice})" for code, advice in ADVICE.items() if code in said), HOW)
+def _find_advice(output: str) -> str:
+    return next((f"({code}: {advice})" for code, advice in ADVICE.items() if code in output), INSTALL_HELP)

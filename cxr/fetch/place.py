@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cxr.errors import DataError, UsageError
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
-WORK = ".fetch"  # hidden, so that no one takes what lies there for data
-WANTED = (".dcm", ".csv")  # what the project reads (cxr.kaggle, stage0_bbox)
+WORK_FOLDER = ".fetch"  # hidden, so that no one takes what lies there for data
+WANTED_SUFFIXES = (".dcm", ".csv")  # what the project reads (cxr.kaggle, stage0_bbox)
 CHUNK = 1 << 20
-EXAMPLES = 5  # names in a message
+MAX_NAMES = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Item:
     path: str
     """Relative to the data folder, parts separated by '/'."""
     size: int
-    crc: Callable[[], int]
-    open: Callable[[], BinaryIO]
+    compute_crc: Callable[[], int]
+    open_stream: Callable[[], BinaryIO]
 
 
-def is_wanted(path: str, kinds: tuple[str, ...] = WANTED) -> bool:
+def is_wanted(path: str, suffixes: tuple[str, ...] = WANTED_SUFFIXES) -> bool:
     """Whether the project reads a file of this name: DICOM or CSV, no part of it hidden ('..' is not, but refused)."""
-    hidden = any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
-    return path.lower().endswith(kinds) and not hidden
+    is_hidden = any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
+    return path.lower().endswith(suffixes) and not is_hidden
 
 
 def plain_path(path: str) -> str:
@@ -48,21 +48,23 @@ def check_names(paths: Iterable[str], source: str) -> None:
 
     paths: of what is to be written alone, each as `plain_path` gives it.
     """
-    seen: dict[str, str] = {}
+    paths_by_key: dict[str, str] = {}
     for path in paths:
-        reason = _unsafe(path)
+        reason = _explain_unsafe_path(path)
         if reason:
             raise DataError(f"{source} is refused, nothing was written: entry {path!r} {reason}")
         key = unicodedata.normalize("NFC", path).casefold()
-        if key in seen:
-            raise DataError(f"{source} is refused, nothing was written: {path!r} and {seen[key]!r} are one name")
-        seen[key] = path
-    for key, path in seen.items():
-        if any(parent in seen for parent in _parents(key)):
+        if key in paths_by_key:
+            raise DataError(
+                f"{source} is refused, nothing was written: {path!r} and {paths_by_key[key]!r} are one name"
+            )
+        paths_by_key[key] = path
+    for key, path in paths_by_key.items():
+        if any(parent in paths_by_key for parent in _list_parent_keys(key)):
             raise DataError(f"{source} is refused, nothing was written: {path!r} lies below a file")
 
 
-def _unsafe(path: str) -> str | None:
+def _explain_unsafe_path(path: str) -> str | None:
     if path.startswith("/"):
         return "is an absolute path"
     if re.match(r"[A-Za-z]:", path):
@@ -72,72 +74,78 @@ def _unsafe(path: str) -> str | None:
     return "has a control character" if any(ord(character) < 32 for character in path) else None
 
 
-def _parents(key: str) -> list[str]:
+def _list_parent_keys(key: str) -> list[str]:
     parts = key.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def place(items: list[Item], into: Path, label: str) -> int:
-    """Write those of `items` into `into` that are not there yet; returns how many.
+def place_files(items: list[Item], data_folder: Path, label: str) -> int:
+    """Write those of `items` into `data_folder` that are not there yet; returns how many.
 
     Raises UsageError, before anything is written, where a file with other content is in the way, where a link leads
-    out of `into`, or where the disk is too full.
+    out of `data_folder`, or where the disk is too full.
     """
-    missing = absent(items, into)
-    require_space(into, sum(item.size for item in missing))
-    line = Line(label)
-    for number, item in enumerate(missing, 1):
-        _write(item, into)
-        line.say(f"{number} of {len(missing)} files")
-    line.end(f"{len(missing)} files written, {len(items) - len(missing)} were there")
-    return len(missing)
+    missing_items = find_missing_items(items, data_folder)
+    require_space(data_folder, sum(item.size for item in missing_items))
+    line = ProgressLine(label)
+    for number, item in enumerate(missing_items, 1):
+        _write_item(item, data_folder)
+        line.show_progress(f"{number} of {len(missing_items)} files")
+    line.print_message(f"{len(missing_items)} files written, {len(items) - len(missing_items)} were there")
+    return len(missing_items)
 
 
-def absent(items: list[Item], into: Path) -> list[Item]:
+def find_missing_items(items: list[Item], data_folder: Path) -> list[Item]:
     """The items that are not there yet; UsageError names the files that differ."""
-    root = into.resolve()
-    inside = {parent: parent.resolve().is_relative_to(root) for parent in {(into / i.path).parent for i in items}}
-    leaving = next((parent for parent, stays in inside.items() if not stays), None)
-    if leaving:
-        raise UsageError(f"{leaving} is a link that leads out of {into}; nothing was written; name the folder itself")
-    found = [item for item in items if not os.path.lexists(into / item.path)]
-    there = [item for item in items if os.path.lexists(into / item.path)]
-    differing = [item.path for item in there if not _same(into / item.path, item)]
-    if differing:
-        names = ", ".join(differing[:EXAMPLES]) + (", ..." if len(differing) > EXAMPLES else "")
+    root = data_folder.resolve()
+    stays_inside = {
+        parent: parent.resolve().is_relative_to(root) for parent in {(data_folder / i.path).parent for i in items}
+    }
+    escaping_parent = next((parent for parent, is_inside in stays_inside.items() if not is_inside), None)
+    if escaping_parent:
         raise UsageError(
-            f"{len(differing)} files in {into} differ from those to be fetched: {names}; nothing was changed; "
-            f"move them away, or name another folder with --into"
+            f"{escaping_parent} is a link that leads out of {data_folder}; nothing was written; name the folder itself"
         )
-    return found
+    missing_items = [item for item in items if not os.path.lexists(data_folder / item.path)]
+    present_items = [item for item in items if os.path.lexists(data_folder / item.path)]
+    differing_paths = [item.path for item in present_items if not _has_same_content(data_folder / item.path, item)]
+    if differing_paths:
+        names = ", ".join(differing_paths[:MAX_NAMES]) + (", ..." if len(differing_paths) > MAX_NAMES else "")
+        raise UsageError(
+            f"{len(differing_paths)} files in {data_folder} differ from those to be fetched: {names}; nothing was "
+            f"changed; move them away, or name another folder with --into"
+        )
+    return missing_items
 
 
-def _same(path: Path, item: Item) -> bool:
-    return path.is_file() and path.stat().st_size == item.size and crc32(path) == item.crc()
+def _has_same_content(path: Path, item: Item) -> bool:
+    return path.is_file() and path.stat().st_size == item.size and compute_crc32(path) == item.compute_crc()
 
 
-def crc32(path: Path) -> int:
+def compute_crc32(path: Path) -> int:
     """The CRC-32 of a file, as zip archives note it."""
-    found = 0
+    checksum = 0
     with open(path, "rb") as handle:
         while chunk := handle.read(CHUNK):
-            found = zlib.crc32(chunk, found)
-    return found
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raises UsageError where fewer than `needed` bytes are free on the disk of `folder`."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UsageError(f"{needed / 1e9:.2f} GB are needed in {folder}, {free / 1e9:.2f} GB are free there")
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raises UsageError where fewer than `needed_bytes` are free on the disk of `folder`."""
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise UsageError(
+            f"{needed_bytes / 1e9:.2f} GB are needed in {folder}, {free_bytes / 1e9:.2f} GB are free there"
+        )
 
 
-def _write(item: Item, into: Path) -> None:
+def _write_item(item: Item, data_folder: Path) -> None:
     """One file: beside first (always under one name, so that a kill leaves no heap of them), then renamed."""
-    target, beside = into / item.path, into / WORK / "beside"
+    target, temporary = data_folder / item.path, data_folder / WORK_FOLDER / "beside"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with item.open() as source, open(beside, "wb") as handle:
+    with item.open_stream() as source, open(temporary, "wb") as handle:
         shutil.copyfileobj(source, handle, CHUNK)
-    if beside.stat().st_size != item.size:
-        raise DataError(f"{item.path} has {beside.stat().st_size} bytes in place of {item.size}; run the same again")
-    os.replace(beside, target)
+    if temporary.stat().st_size != item.size:
+        raise DataError(f"{item.path} has {temporary.stat().st_size} bytes in place of {item.size}; run the same again")
+    os.replace(temporary, target)

@@ -5,11 +5,11 @@ import pandas as pd
 
 from cxr.metrics import THIRDS, size_thirds
 
-AGES = {"under 18": (0, 18), "18 to 39": (18, 40), "40 to 64": (40, 65), "65 and over": (65, np.inf)}
+AGE_GROUPS = {"under 18": (0, 18), "18 to 39": (18, 40), "40 to 64": (40, 65), "65 and over": (65, np.inf)}
 CHEST_TUBE = "chest_tube"
 """A column that cases may have: 1, 0 or null."""
 
-BY_SIZE = (
+SIZE_METRICS = (
     "auc", "auc_pooled", "sensitivity_at_specificity_93", "sensitivity_at_specificity_95",
     "specificity_at_sensitivity_95", "sensitivity", "positives_dice", "positives_iou", "positives_nsd",
     "lesion_sensitivity",
@@ -17,29 +17,31 @@ BY_SIZE = (
 """What means something for a third of the positives against all negatives: nothing that counts how many are ill."""
 
 
-def groups(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+def group_cases(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Column -> group -> its images, bool [n]; images whose value is unknown are in none, empty groups left out.
 
     A size is a third of the positives, with all negatives: `cxr.metrics.size_thirds` of the share that is lesion.
     """
-    found = {"view": _values(cases["view"]), "sex": _values(cases["sex"])}
+    groups_by_column = {"view": _group_by_value(cases["view"]), "sex": _group_by_value(cases["sex"])}
     age = cases["age"].to_numpy(float)
-    found["age"] = {name: (age >= low) & (age < high) for name, (low, high) in AGES.items()}
-    found["size"] = _sizes(cases)
+    groups_by_column["age"] = {name: (age >= low) & (age < high) for name, (low, high) in AGE_GROUPS.items()}
+    groups_by_column["size"] = _group_by_size(cases)
     if CHEST_TUBE in cases:
         tube = cases[CHEST_TUBE]
-        found["chest tube"] = {
+        groups_by_column["chest tube"] = {
             name: (tube.notna() & (tube == value)).to_numpy(bool) for name, value in {"yes": True, "no": False}.items()
         }
-    return {by: {name: rows for name, rows in parts.items() if rows.any()} for by, parts in found.items()}
+    return {
+        column: {name: rows for name, rows in parts.items() if rows.any()} for column, parts in groups_by_column.items()
+    }
 
 
-def _values(column: pd.Series) -> dict[str, np.ndarray]:
+def _group_by_value(column: pd.Series) -> dict[str, np.ndarray]:
     text = column.fillna("").astype(str).str.strip()
     return {value: (text == value).to_numpy() for value in sorted(set(text) - {""})}
 
 
-def _sizes(cases: pd.DataFrame) -> dict[str, np.ndarray]:
+def _group_by_size(cases: pd.DataFrame) -> dict[str, np.ndarray]:
     thirds = size_thirds(cases["share"].to_numpy(float))
-    healthy = cases["label"].to_numpy() < 0.5
-    return {name: (thirds == third) | healthy for third, name in enumerate(THIRDS) if (thirds == third).any()}
+    is_negative = cases["label"].to_numpy() < 0.5
+    return {name: (thirds == third) | is_negative for third, name in enumerate(THIRDS) if (thirds == third).any()}

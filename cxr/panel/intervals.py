@@ -1,9 +1,9 @@
 """95 % intervals from resamples: for each metric a method whose coverage was measured (bench/coverage.py).
 
 Of 2,000 samples each of 300 and of 3,000 images, calibrated, over- and under-confident, these held the truth in
-- share (AUC, precision, points of the ROC curve, Dice, rates, Brier): 93.5 to 96.2 %;
-- amount (log-loss, false parts): 94.0 to 95.0 %;
-- calibration.inverted: 94.0 to 96.6 %, of a shifted model too.
+- compute_share_interval (AUC, precision, points of the ROC curve, Dice, rates, Brier): 93.5 to 96.2 %;
+- compute_amount_interval (log-loss, false parts): 94.0 to 95.0 %;
+- calibration.estimate_unbiased_error: 94.0 to 96.6 %, of a shifted model too.
 Tried and left: plain percentiles (93.0 to 96.5 %, mostly below ours, and none to 94 % for the calibration error);
 Student's on the plain scale (93.6 to 94.9 % at n = 300, and beyond 0 and 1); on the logit's (as Wilson's, but
 undefined at 0 and 1).
@@ -14,66 +14,76 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-LEVEL = 0.95
-EXACT = 1e-9  # a standard error below is rounding
-UNDEFINED = 0.05  # of the resamples, from which on a metric has a value and no interval
+CONFIDENCE_LEVEL = 0.95
+MIN_STANDARD_ERROR = 1e-9  # a standard error below is rounding
+MAX_UNDEFINED_SHARE = 0.05  # of the resamples, from which on a metric has a value and no interval
 
 
 @dataclass(frozen=True)
-class Draws:
+class ResampledMetric:
     """One metric in the sample and in its resamples."""
 
     value: float
-    resampled: np.ndarray
+    resampled_values: np.ndarray
     """[resamples], nan where it is undefined."""
     patients: int
     """Of those that it rests on: for an AUC the fewer of those with a positive and those with a negative image."""
 
     @property
-    def usable(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether it is defined in the sample, in nearly all resamples, and rests on more than one patient."""
-        return bool(np.isfinite(self.value)) and self.patients > 1 and np.isnan(self.resampled).mean() <= UNDEFINED
+        return (
+            bool(np.isfinite(self.value))
+            and self.patients > 1
+            and np.isnan(self.resampled_values).mean() <= MAX_UNDEFINED_SHARE
+        )
 
     @property
-    def error(self) -> float:
+    def standard_error(self) -> float:
         """Standard error."""
-        return float(np.nanstd(self.resampled))
+        return float(np.nanstd(self.resampled_values))
 
     @property
-    def deviations(self) -> float:
+    def critical_value(self) -> float:
         """Standard errors on either side: Student's, as the error is an estimate from few patients."""
-        return float(stdtrit(self.patients - 1, (1 + LEVEL) / 2))
+        return float(stdtrit(self.patients - 1, (1 + CONFIDENCE_LEVEL) / 2))
 
 
-def share(draws: Draws) -> tuple[float, float]:
+def compute_share_interval(draws: ResampledMetric) -> tuple[float, float]:
     """Interval of what lies in 0..1: Wilson's, for as many images as would have the bootstrap's standard error.
 
     (Franco et al., J Surv Stat Methodol 2019: of the intervals for clustered shares it covers best.) At 0 or 1, where
     the bootstrap shows no error, every patient counts once.
     """
-    value, z = draws.value, draws.deviations
+    value, z = draws.value, draws.critical_value
     variance = value * (1 - value)
-    error = draws.error
-    images = variance / error**2 if error > EXACT and variance > 0 else draws.patients
-    middle = (value + z**2 / (2 * images)) / (1 + z**2 / images)
-    half = z / (1 + z**2 / images) * np.sqrt(variance / images + z**2 / (4 * images**2))
-    return min(value, max(0.0, float(middle - half))), max(value, min(1.0, float(middle + half)))
+    standard_error = draws.standard_error
+    effective_images = (
+        variance / standard_error**2 if standard_error > MIN_STANDARD_ERROR and variance > 0 else draws.patients
+    )
+    centre = (value + z**2 / (2 * effective_images)) / (1 + z**2 / effective_images)
+    half_width = (
+        z / (1 + z**2 / effective_images) * np.sqrt(variance / effective_images + z**2 / (4 * effective_images**2))
+    )
+    return min(value, max(0.0, float(centre - half_width))), max(value, min(1.0, float(centre + half_width)))
 
 
-def amount(draws: Draws) -> tuple[float, float] | tuple[None, None]:
+def compute_amount_interval(draws: ResampledMetric) -> tuple[float, float] | tuple[None, None]:
     """Interval of what is 0 and up: Student's on a scale of logarithms; of 0 itself up to 3 / patients (rule of 3).
 
     (None, None) of the same amount in every image: it has no top by which to tell what the others may have.
     """
     if draws.value <= 0:
         return 0.0, 3 / draws.patients
-    if draws.error < EXACT:
+    if draws.standard_error < MIN_STANDARD_ERROR:
         return None, None
-    factor = float(np.exp(draws.deviations * draws.error / draws.value))
+    factor = float(np.exp(draws.critical_value * draws.standard_error / draws.value))
     return draws.value / factor, draws.value * factor
 
 
-def percentile(draws: Draws) -> tuple[float, float]:
+def compute_percentile_interval(draws: ResampledMetric) -> tuple[float, float]:
     """The plain percentiles, for comparison."""
-    low, high = np.nanpercentile(draws.resampled, [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
+    low, high = np.nanpercentile(
+        draws.resampled_values, [100 * (1 - CONFIDENCE_LEVEL) / 2, 100 * (1 + CONFIDENCE_LEVEL) / 2]
+    )
     return float(low), float(high)

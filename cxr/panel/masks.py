@@ -3,57 +3,64 @@
 import cv2
 import numpy as np
 
-TOLERANCE, SIDE = 5, 1024
+TOLERANCE_PIXELS, REFERENCE_SIDE = 5, 1024
 """Pixels by which two outlines may differ, in an image of that side."""
 
 
-def judged(truth: np.ndarray, found: np.ndarray) -> dict[str, int | float]:
+def compare_masks(truth: np.ndarray, predicted: np.ndarray) -> dict[str, int | float]:
     """truth, found, overlap (pixels), lesions, hit, extra (connected parts), nsd of two masks [height, width].
 
     Any non-zero is inside. Raises ValueError where the shapes differ.
     """
-    truth, found = np.asarray(truth) != 0, np.asarray(found) != 0
-    if truth.shape != found.shape:
-        raise ValueError(f"masks of shapes {truth.shape} and {found.shape}")
-    both = truth & found
-    lesions, hit = parts(truth, both)
-    drawn, right = parts(found, both)
-    pixels = {"truth": int(truth.sum()), "found": int(found.sum()), "overlap": int(both.sum())}
-    return pixels | {"lesions": lesions, "hit": hit, "extra": drawn - right, "nsd": surface_dice(truth, found)}
+    truth, predicted = np.asarray(truth) != 0, np.asarray(predicted) != 0
+    if truth.shape != predicted.shape:
+        raise ValueError(f"masks of shapes {truth.shape} and {predicted.shape}")
+    overlap = truth & predicted
+    lesions, hit_lesions = count_parts(truth, overlap)
+    predicted_parts, touching_parts = count_parts(predicted, overlap)
+    pixels = {"truth": int(truth.sum()), "found": int(predicted.sum()), "overlap": int(overlap.sum())}
+    return pixels | {
+        "lesions": lesions,
+        "hit": hit_lesions,
+        "extra": predicted_parts - touching_parts,
+        "nsd": surface_dice(truth, predicted),
+    }
 
 
-def parts(mask: np.ndarray, touching: np.ndarray) -> tuple[int, int]:
-    """Connected parts (8-connected) of a mask [height, width], and how many of them hold a pixel of `touching`."""
-    count, label = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return count - 1, len(np.unique(label[touching & mask]))
+def count_parts(mask: np.ndarray, touching_mask: np.ndarray) -> tuple[int, int]:
+    """Connected parts (8-connected) of a mask [height, width], and how many of them hold a pixel of `touching_mask`."""
+    count, part_numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return count - 1, len(np.unique(part_numbers[touching_mask & mask]))
 
 
-def surface_dice(truth: np.ndarray, found: np.ndarray, tolerance: float | None = None) -> float:
+def surface_dice(truth: np.ndarray, predicted: np.ndarray, tolerance: float | None = None) -> float:
     """Normalised surface distance of masks, bool [height, width]: the share of both outlines that lies near the other.
 
     tolerance: in pixels; by default 5 of 1024 of the longer side. Both empty: 1; one empty: 0. (Nikolov et al.,
     J Med Internet Res 2021; equals MONAI's compute_surface_dice: MONAI is no package that a run needs.)
     """
-    if not truth.any() or not found.any():
-        return float(truth.any() == found.any())
-    tolerance = TOLERANCE * max(truth.shape) / SIDE if tolerance is None else tolerance
-    ours, theirs = (_outline(mask) for mask in _cropped(truth, found))
-    near = (_distance(theirs)[ours] <= tolerance).sum() + (_distance(ours)[theirs] <= tolerance).sum()
-    return float(near / (ours.sum() + theirs.sum()))
+    if not truth.any() or not predicted.any():
+        return float(truth.any() == predicted.any())
+    tolerance = TOLERANCE_PIXELS * max(truth.shape) / REFERENCE_SIDE if tolerance is None else tolerance
+    truth_outline, predicted_outline = (_trace_outline(mask) for mask in _crop_to_masks(truth, predicted))
+    near_pixels = (_distance_to_outline(predicted_outline)[truth_outline] <= tolerance).sum() + (
+        _distance_to_outline(truth_outline)[predicted_outline] <= tolerance
+    ).sum()
+    return float(near_pixels / (truth_outline.sum() + predicted_outline.sum()))
 
 
-def _cropped(truth: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
+def _crop_to_masks(truth: np.ndarray, predicted: np.ndarray) -> list[np.ndarray]:
     """Both masks cut to where either is, with a rim of one empty pixel."""
-    x, y, width, height = cv2.boundingRect((truth | found).astype(np.uint8))
-    return [np.pad(mask[y : y + height, x : x + width], 1) for mask in (truth, found)]
+    x, y, width, height = cv2.boundingRect((truth | predicted).astype(np.uint8))
+    return [np.pad(mask[y : y + height, x : x + width], 1) for mask in (truth, predicted)]
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def _trace_outline(mask: np.ndarray) -> np.ndarray:
     """Pixels of the mask that have one of their four neighbours outside."""
     inner = cv2.erode(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
     return mask & (inner == 0)
 
 
-def _distance(outline: np.ndarray) -> np.ndarray:
+def _distance_to_outline(outline: np.ndarray) -> np.ndarray:
     """Distance of every pixel to the outline."""
     return cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -6,17 +6,17 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cxr.panel import calibration, measure, resample
-from cxr.panel.intervals import LEVEL, Draws
+from cxr.panel.intervals import CONFIDENCE_LEVEL, ResampledMetric
 
 METHOD = (
     "difference over its standard error, that of the difference in resamples of the patients, the same for both; "
     "Student's with one degree of freedom less than the patients that the metric rests on; two-sided. Of the "
     "calibration error: the far ends of both models' intervals (too wide)"
 )
-NOTHING = {"low": None, "high": None, "p": None}
+NO_INTERVAL = {"low": None, "high": None, "p": None}
 
 
-def differences(
+def compare_models(
     first: pd.DataFrame, second: pd.DataFrame, resamples: int, seed: int, prevalence: float
 ) -> dict[str, dict]:
     """name -> first, second, difference (second - first), low, high, p of every metric; None where undefined.
@@ -24,50 +24,78 @@ def differences(
     first, second: the same images in the same order (tables.CASES), labels and patients equal.
     p is below .05 just where the interval leaves out 0: both are of `METHOD`.
     """
-    patient, _ = resample.patients(first)
-    counts = resample.draw(int(patient.max()) + 1, resamples, seed)
-    resting = measure.bearers(first, patient)
-    rows = [measure.sampled(cases, patient, counts, prevalence) for cases in (first, second)]
-    names = [name for name in rows[0] if name in rows[1] and name != "floor"]  # one and the same for both
-    found = {name: difference(name, *(row[name] for row in rows), resting) for name in names}
-    return found | {measure.CALIBRATION: _calibration(first, second, patient, counts)}
+    patient, _ = resample.number_patients(first)
+    counts = resample.draw_resamples(int(patient.max()) + 1, resamples, seed)
+    patients_by_metric = measure.count_patients_by_metric(first, patient)
+    both_values = [measure.resample_metrics(cases, patient, counts, prevalence) for cases in (first, second)]
+    names = [name for name in both_values[0] if name in both_values[1] and name != "floor"]  # one and the same for both
+    comparisons = {
+        name: compare_metric(name, *(model_values[name] for model_values in both_values), patients_by_metric)
+        for name in names
+    }
+    return comparisons | {measure.CALIBRATION_ERROR: _compare_calibration(first, second, patient, counts)}
 
 
-def difference(name: str, first: np.ndarray, second: np.ndarray, bearers: dict[str, int]) -> dict:
+def compare_metric(name: str, first: np.ndarray, second: np.ndarray, patients_by_metric: dict[str, int]) -> dict:
     """The difference of one metric [1 + resamples] of two models, the sample itself in place 0."""
-    draws = measure.draws(name, second - first, bearers)
-    values = {"first": _defined(first[0]), "second": _defined(second[0]), "difference": _defined(draws.value)}
-    return values | (tested(draws, np.inf if name in measure.AMOUNTS else 1.0) if draws.usable else NOTHING)
+    draws = measure.build_resampled_metric(name, second - first, patients_by_metric)
+    values = {
+        "first": _none_if_undefined(first[0]),
+        "second": _none_if_undefined(second[0]),
+        "difference": _none_if_undefined(draws.value),
+    }
+    return values | (
+        assess_difference(draws, np.inf if name in measure.AMOUNT_METRICS else 1.0)
+        if draws.has_interval
+        else NO_INTERVAL
+    )
 
 
-def tested(draws: Draws, most: float) -> dict[str, float]:
-    """low, high and p of a difference of at most `most` in size.
+def assess_difference(draws: ResampledMetric, max_size: float) -> dict[str, float]:
+    """low, high and p of a difference of at most `max_size` in size.
 
     Without any error it is that of equal answers (p 1), or nothing is known.
     """
-    if draws.error < 1e-12:
-        return {"low": 0.0, "high": 0.0, "p": 1.0} if abs(draws.value) < 1e-12 else NOTHING
-    half = draws.deviations * draws.error
-    p = 2 * student.sf(abs(draws.value) / draws.error, draws.patients - 1)
-    return {"low": max(draws.value - half, -most), "high": min(draws.value + half, most), "p": float(p)}
+    if draws.standard_error < 1e-12:
+        return {"low": 0.0, "high": 0.0, "p": 1.0} if abs(draws.value) < 1e-12 else NO_INTERVAL
+    half_width = draws.critical_value * draws.standard_error
+    p = 2 * student.sf(abs(draws.value) / draws.standard_error, draws.patients - 1)
+    return {
+        "low": max(draws.value - half_width, -max_size),
+        "high": min(draws.value + half_width, max_size),
+        "p": float(p),
+    }
 
 
-def _defined(value: float) -> float | None:
+def _none_if_undefined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _calibration(first: pd.DataFrame, second: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
+def _compare_calibration(first: pd.DataFrame, second: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
     """Of errors without their bias; resamples of these would have it again, so the two intervals are combined."""
-    rows = [
-        calibration.differences(cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts)
+    both_differences = [
+        calibration.compute_bin_differences(
+            cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts
+        )
         for cases in (first, second)
     ]
-    ours, theirs = (calibration.inverted(row, len(np.unique(patient))) for row in rows)
-    found = {"first": ours[0], "second": theirs[0], "difference": theirs[0] - ours[0]}
-    return found | (NOTHING if None in (*ours, *theirs) else combined(ours, theirs))
+    first_estimate, second_estimate = (
+        calibration.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
+        for bin_differences in both_differences
+    )
+    comparison = {
+        "first": first_estimate[0],
+        "second": second_estimate[0],
+        "difference": second_estimate[0] - first_estimate[0],
+    }
+    return comparison | (
+        NO_INTERVAL
+        if None in (*first_estimate, *second_estimate)
+        else combine_intervals(first_estimate, second_estimate)
+    )
 
 
-def combined(first: tuple[float, float, float], second: tuple[float, float, float]) -> dict[str, float]:
+def combine_intervals(first: tuple[float, float, float], second: tuple[float, float, float]) -> dict[str, float]:
     """low, high, p of a difference, from value, low and high of each side: the ends that lie farthest apart.
 
     Too wide, as both must err at once. The usual shorter one (MOVER: Zou and Donner, Stat Med 2008) covered 89.6 %
@@ -76,5 +104,5 @@ def combined(first: tuple[float, float, float], second: tuple[float, float, floa
     """
     value, low, high = second[0] - first[0], second[1] - first[2], second[2] - first[1]
     side = value - low if value > 0 else high - value
-    deviates = norm.ppf((1 + LEVEL) / 2) * abs(value) / side if value and side else 0.0
+    deviates = norm.ppf((1 + CONFIDENCE_LEVEL) / 2) * abs(value) / side if value and side else 0.0
     return {"low": low, "high": high, "p": float(2 * norm.sf(deviates))}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cxr.errors import DataError, UsageError
 
-STEP = "python -m cxr.export --to tfrecord"
+EXPORT_COMMAND = "python -m cxr.export --to tfrecord"
 FEATURES = {
     "img_id": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -29,7 +29,7 @@ class Example(NamedTuple):
     label: int | None = None
 
 
-def write(path: Path, examples: Iterable[Example]) -> int:
+def write_records(path: Path, examples: Iterable[Example]) -> int:
     """Write one record an example, as they come; returns how many. An unknown rle or label is left out.
 
     Raises OSError where the disk takes no more.
@@ -38,14 +38,14 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     try:
         with tf.io.TFRecordWriter(str(path)) as writer:
             for example in examples:
-                writer.write(_serialized(example))
+                writer.write(_serialize_example(example))
                 count += 1
     except tf.errors.ResourceExhaustedError:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     return count
 
 
-def dataset(paths: Iterable[Path]) -> tf.data.Dataset:
+def open_records(paths: Iterable[Path]) -> tf.data.Dataset:
     """Examples of record files in the order given, read as they are asked for, ours or the published (JPEG) ones.
 
     Each is {image_id: string, image: uint8 [s, s, 1], label: float32 of 0 or 1, rle: string}; without a label
@@ -55,43 +55,43 @@ def dataset(paths: Iterable[Path]) -> tf.data.Dataset:
     paths = [Path(path) for path in paths]
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
-        raise UsageError(f"{missing[0] if missing else 'a record file'} is missing; it is made by: {STEP}")
+        raise UsageError(f"{missing[0] if missing else 'a record file'} is missing; it is made by: {EXPORT_COMMAND}")
     records = tf.data.TFRecordDataset([str(path) for path in paths])
-    shape = _shape(records, paths)
-    return records.map(lambda record: _parsed(record, shape), num_parallel_calls=tf.data.AUTOTUNE)
+    shape = _first_image_shape(records, paths)
+    return records.map(lambda record: _parse_record(record, shape), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _serialized(example: Example) -> bytes:
-    features = {"img_id": _bytes(example.image_id.encode()), "image": _bytes(example.image)}
+def _serialize_example(example: Example) -> bytes:
+    features = {"img_id": _bytes_feature(example.image_id.encode()), "image": _bytes_feature(example.image)}
     if example.rle is not None:
-        features["rle"] = _bytes(example.rle.encode())
+        features["rle"] = _bytes_feature(example.rle.encode())
     if example.label is not None:
         features["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[example.label]))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
-def _bytes(value: bytes) -> tf.train.Feature:
+def _bytes_feature(value: bytes) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
-def _shape(records: tf.data.Dataset, paths: list[Path]) -> tf.TensorShape:
+def _first_image_shape(records: tf.data.Dataset, paths: list[Path]) -> tf.TensorShape:
     """Shape of the first image: a network wants to know it before the first batch."""
     try:
-        first = next(iter(records.map(lambda record: _parsed(record, None)).take(1)), None)
+        first_example = next(iter(records.map(lambda record: _parse_record(record, None)).take(1)), None)
     except tf.errors.OpError as error:
         raise DataError(f"{paths[0]} holds no record of a radiograph: {error.message.splitlines()[0]}") from None
-    if first is None:
+    if first_example is None:
         raise DataError(f"no record in {', '.join(path.name for path in paths)} of {paths[0].parent}")
-    return first["image"].shape
+    return first_example["image"].shape
 
 
-def _parsed(record: tf.Tensor, shape: tf.TensorShape | None) -> dict[str, tf.Tensor]:
-    found = tf.io.parse_single_example(record, FEATURES)
-    image = tf.io.decode_image(found["image"], channels=1, expand_animations=False)
-    label = tf.cast(found["label"], tf.float32)
+def _parse_record(record: tf.Tensor, shape: tf.TensorShape | None) -> dict[str, tf.Tensor]:
+    features = tf.io.parse_single_example(record, FEATURES)
+    image = tf.io.decode_image(features["image"], channels=1, expand_animations=False)
+    label = tf.cast(features["label"], tf.float32)
     return {
-        "image_id": found["img_id"],
+        "image_id": features["img_id"],
         "image": image if shape is None else tf.ensure_shape(image, shape),
         "label": tf.where(label < 0, np.float32(np.nan), label),
-        "rle": found["rle"],
+        "rle": features["rle"],
     }

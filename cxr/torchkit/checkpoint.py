@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from cxr.files import replacing
+from cxr.files import write_atomically
 
 
 def save_state(path: Path, state: dict) -> None:
     """Write a training's whole state in one step."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with write_atomically(path) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(state | {"torch": str(torch.__version__)}, file)
         except RuntimeError as error:  # of PyTorch's zip writer, where the file could not be written
@@ -35,7 +35,7 @@ def load_state(path: Path, identity: str) -> dict | None:
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Write tensors as safetensors in one step."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in weights.items()}))
 
 

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from cxr.errors import UsageError
-from cxr.processes import loaders
+from cxr.processes import count_loaders
 
-KILLED = "a loader process was killed (by the system, out of memory?); CXR_WORKERS=<number> takes fewer, 0 none"
+LOADER_KILLED = "a loader process was killed (by the system, out of memory?); CXR_WORKERS=<number> takes fewer, 0 none"
 
 
 class TrainingData(Protocol):
@@ -32,7 +32,7 @@ class _Arrays(dict):
         return {name: torch.from_numpy(value).pin_memory() for name, value in self.items()}
 
 
-class _Piped(DataLoader):
+class _PipeDataLoader(DataLoader):
     """Batches that come from the loader processes as arrays through pipes.
 
     PyTorch's own way for tensors is /dev/shm; a container has 64 MB of it, and a full one kills the run (bus error).
@@ -45,14 +45,14 @@ class _Piped(DataLoader):
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
-            raise UsageError(KILLED) from None
+            raise UsageError(LOADER_KILLED) from None
 
 
-def _stacked(samples: list[dict[str, np.ndarray]]) -> _Arrays:
+def _stack_samples(samples: list[dict[str, np.ndarray]]) -> _Arrays:
     return _Arrays({name: np.stack([sample[name] for sample in samples]) for name in samples[0]})
 
 
-class _Samples:
+class _TrainingDataset:
     """A map-style dataset over (epoch, image_id)."""
 
     def __init__(self, data: TrainingData) -> None:
@@ -62,58 +62,62 @@ class _Samples:
         return self.data.sample(key[1], key[0])
 
 
-class _Batches:
+class _EpochBatchSampler:
     """A batch sampler whose epoch and first batch can be set between epochs."""
 
     def __init__(self, data: TrainingData) -> None:
-        self.data, self.epoch, self.first = data, 0, 0
+        self.data, self.epoch, self.first_batch = data, 0, 0
 
     def __iter__(self) -> Iterator[list[tuple[int, str]]]:
-        for ids in self.data.batches(self.epoch)[self.first :]:
+        for ids in self.data.batches(self.epoch)[self.first_batch :]:
             yield [(self.epoch, image_id) for image_id in ids]
 
     def __len__(self) -> int:
-        return len(self.data.batches(self.epoch)) - self.first
+        return len(self.data.batches(self.epoch)) - self.first_batch
 
 
-class Loader:
+class TrainingLoader:
     """Loads a training's batches in `workers` processes that live as long as the training."""
 
     def __init__(self, data: TrainingData, workers: int | None) -> None:
-        self._batches = _Batches(data)
-        self._loader = _loader(_Samples(data), workers, batch_sampler=self._batches)
+        self._batch_sampler = _EpochBatchSampler(data)
+        self._loader = _build_loader(_TrainingDataset(data), workers, batch_sampler=self._batch_sampler)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches of an epoch, from number `first` on."""
-        self._batches.epoch, self._batches.first = epoch, first
+    def load_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of an epoch, from number `first_batch` on."""
+        self._batch_sampler.epoch, self._batch_sampler.first_batch = epoch, first_batch
         return iter(self._loader)
 
 
-class _Fixed:
-    def __init__(self, image_ids: list[str], sample) -> None:
-        self.image_ids, self.sample = image_ids, sample
+class _InferenceDataset:
+    def __init__(self, image_ids: list[str], load_sample) -> None:
+        self.image_ids, self.load_sample = image_ids, load_sample
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        return self.sample(self.image_ids[row])
+        return self.load_sample(self.image_ids[row])
 
 
-def in_order(image_ids: list[str], sample, batch: int, workers: int | None) -> DataLoader:
-    """Batches of `sample(image_id)` in the order given, for inference; nothing is dropped.
+def load_in_order(image_ids: list[str], load_sample, batch_size: int, workers: int | None) -> DataLoader:
+    """Batches of `load_sample(image_id)` in the order given, for inference; nothing is dropped.
 
     workers: of the member's training, as one that asks for 0 has a reason that holds here too.
     """
-    return _loader(_Fixed(image_ids, sample), workers, batch_size=batch)
+    return _build_loader(_InferenceDataset(image_ids, load_sample), workers, batch_size=batch_size)
 
 
-def _loader(dataset, workers: int | None, **how) -> DataLoader:
-    count = loaders(workers)
-    how |= {"persistent_workers": True, "prefetch_factor": 4} if count else {}
-    how |= {"worker_init_fn": _quiet, "collate_fn": _stacked, "pin_memory": torch.cuda.is_available()}
-    return _Piped(dataset, num_workers=count, **how)
+def _build_loader(dataset, workers: int | None, **options) -> DataLoader:
+    count = count_loaders(workers)
+    options |= {"persistent_workers": True, "prefetch_factor": 4} if count else {}
+    options |= {
+        "worker_init_fn": _limit_opencv_threads,
+        "collate_fn": _stack_samples,
+        "pin_memory": torch.cuda.is_available(),
+    }
+    return _PipeDataLoader(dataset, num_workers=count, **options)
 
 
-def _quiet(_worker: int) -> None:
+def _limit_opencv_threads(_worker: int) -> None:
     cv2.setNumThreads(0)  # the cores are busy with the network

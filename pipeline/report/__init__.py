@@ -12,23 +12,23 @@ from pathlib import Path
 
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.report.sources import place
-from pipeline.report.units import page_unit
+from pipeline.report.sources import locate_report
+from pipeline.report.units import build_page_step
 
 
-def write(recipe: Recipe, paths: Paths) -> Path:
+def write_report(recipe: Recipe, paths: Paths) -> Path:
     """Write a run's report, unless it is up to date; returns the page's path.
 
     Raises UsageError where the data is not prepared.
     """
-    path, unit = place(paths), page_unit(recipe, paths)
-    identity = unit.identity  # from before it begins: what is written meanwhile makes the page old
-    if unit.current:
+    path, step = locate_report(paths), build_page_step(recipe, paths)
+    identity = step.identity  # from before it begins: what is written meanwhile makes the page old
+    if step.is_up_to_date:
         print(f"report: up to date, {path}")
         return path
     from pipeline.report import page  # matplotlib and pandas take a second
 
-    with unit.recorded(identity):
-        page.write(recipe, paths, path)
+    with step.record_run(identity):
+        page.write_page(recipe, paths, path)
     print(f"report: {path}")
     return path

@@ -7,26 +7,30 @@ RUN: a run's folder, artifacts/<dataset>/<recipe>.
 import argparse
 
 from cxr.errors import UsageError, run_main
-from cxr.paths import as_meant
-from cxr.recipe import chosen
-from pipeline.report import write
+from cxr.paths import resolve_user_path
+from cxr.recipe import load_recipe_and_paths
+from pipeline.report import write_report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="pipeline.report", description="A run's report, one page of HTML.")
     parser.add_argument("--compare", nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs' folders, side by side")
     parser.add_argument("--out", help="with --compare: the page; by default RUN_A/compare/<RUN_B's name>.html")
-    asked = parser.parse_args()
-    if asked.out and not asked.compare:
+    arguments = parser.parse_args()
+    if arguments.out and not arguments.compare:
         raise UsageError("--out goes with --compare; a run's own report is always its report.html")
-    if not asked.compare:
-        write(*chosen())
+    if not arguments.compare:
+        write_report(*load_recipe_and_paths())
         return
     from pipeline.report import compare
 
-    runs = [as_meant(run) for run in asked.compare]
-    out = as_meant(asked.out) if asked.out else runs[0] / "compare" / f"{runs[1].name}.html"
-    compare.write(*runs, out)
+    run_folders = [resolve_user_path(run) for run in arguments.compare]
+    out = (
+        resolve_user_path(arguments.out)
+        if arguments.out
+        else run_folders[0] / "compare" / f"{run_folders[1].name}.html"
+    )
+    compare.write_comparison(*run_folders, out)
     print(out)
 
 

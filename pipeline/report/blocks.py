@@ -5,10 +5,10 @@ import io
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from cxr.metrics import shown
+from cxr.metrics import format_metric
 
 DPI = 110  # of what is drawn as pixels
-PER_INCH = 96  # CSS pixels
+CSS_PIXELS_PER_INCH = 96  # CSS pixels
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedBlock:
     """What is opened by a click: other blocks, or a text as it stands."""
 
     kind: ClassVar[str] = "folded"
@@ -66,7 +66,7 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """Pictures side by side where there is room."""
 
     kind: ClassVar[str] = "row"
@@ -82,35 +82,35 @@ class Chapter:
     blocks: list
 
 
-def vector(figure, alt: str, wide: bool = False) -> Picture:
+def embed_svg(figure, alt: str, wide: bool = False) -> Picture:
     """A matplotlib figure as SVG; what it marks as rasterized (clouds of points) is pixels."""
     from matplotlib import rc_context
 
     stream = io.BytesIO()
     with rc_context({"svg.hashsalt": alt}):  # else the same figure has other ids each time
         figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
-    return Picture(_url("svg+xml", stream), alt, round(figure.get_figwidth() * PER_INCH), wide)
+    return Picture(_data_url("svg+xml", stream), alt, round(figure.get_figwidth() * CSS_PIXELS_PER_INCH), wide)
 
 
-def photograph(pixels, alt: str) -> Picture:
+def embed_jpeg(pixels, alt: str) -> Picture:
     """uint8 [height, width, 3] as JPEG."""
     from PIL import Image
 
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=80, subsampling=0, optimize=True)  # thin lines keep colour
-    return Picture(_url("jpeg", stream), alt, pixels.shape[1])
+    return Picture(_data_url("jpeg", stream), alt, pixels.shape[1])
 
 
-def _url(kind: str, stream: io.BytesIO) -> str:
+def _data_url(kind: str, stream: io.BytesIO) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def with_interval(figure: dict | None, digits: int = 3) -> str:
+def format_with_interval(estimate: dict | None, digits: int = 3) -> str:
     """A metric for a table: '.873 (.850 to .894)', in one line; without an interval where it has none."""
-    if figure is None or figure["value"] is None:
+    if estimate is None or estimate["value"] is None:
         return "–"
-    value = shown(figure["value"], digits)
-    if figure["low"] is None:
+    value = format_metric(estimate["value"], digits)
+    if estimate["low"] is None:
         return value
-    interval = f"{value} ({shown(figure['low'], digits)} to {shown(figure['high'], digits)})"
+    interval = f"{value} ({format_metric(estimate['low'], digits)} to {format_metric(estimate['high'], digits)})"
     return interval.replace(" ", "\N{NO-BREAK SPACE}")

@@ -6,50 +6,50 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pipeline import jobs
-from pipeline.report.sources import Sources
-from pipeline.report.units import cam_unit
+from pipeline.report.sources import RunFiles
+from pipeline.report.units import build_cam_step
 
-Maps = dict[str, np.ndarray]
+CamMaps = dict[str, np.ndarray]
 
 
-def maps(run: Sources, image_ids: list[str]) -> tuple[dict[str, Maps], list[str]]:
+def load_cams(run: RunFiles, image_ids: list[str]) -> tuple[dict[str, CamMaps], list[str]]:
     """Member -> image_id -> uint8 [s, s], full frame; and a line for each member that gave none."""
     if run.recipe.small:  # a Keras member takes longer to load than all else of a trial
         return {}, ["A trial in small has no Grad-CAM."]
-    found, failed = {}, [] if run.recipe.stage1 else ["The recipe has no classifiers: there is no Grad-CAM."]
+    cams_by_member, failures = {}, [] if run.recipe.stage1 else ["The recipe has no classifiers: there is no Grad-CAM."]
     for member in run.recipe.stage1 if image_ids else []:
-        own = _of_member(run, member, image_ids)
-        if own is None:
-            failed.append(f"No Grad-CAM of {member}: python -m stage1_classify.cam failed on it.")
+        member_cams = _load_member_cams(run, member, image_ids)
+        if member_cams is None:
+            failures.append(f"No Grad-CAM of {member}: python -m stage1_classify.cam failed on it.")
         else:
-            found[member] = own
-    return found, failed
+            cams_by_member[member] = member_cams
+    return cams_by_member, failures
 
 
-def _of_member(run: Sources, member: str, image_ids: list[str]) -> Maps | None:
+def _load_member_cams(run: RunFiles, member: str, image_ids: list[str]) -> CamMaps | None:
     """As the last report left them, where they are of the same networks and of these images at least."""
-    unit = cam_unit(run.recipe, run.paths, member)
-    (path,) = unit.outputs
-    kept = _read(path) if unit.current else None
-    if kept is not None and set(image_ids) <= kept.keys():
-        return kept
-    unit.folder.mkdir(parents=True, exist_ok=True)
-    (unit.folder / "run.json").unlink(missing_ok=True)
-    if not _run(("stage1_classify.cam", member, *image_ids, "--out", str(path))):
+    step = build_cam_step(run.recipe, run.paths, member)
+    (path,) = step.outputs
+    cached_cams = _read_cam_file(path) if step.is_up_to_date else None
+    if cached_cams is not None and set(image_ids) <= cached_cams.keys():
+        return cached_cams
+    step.folder.mkdir(parents=True, exist_ok=True)
+    (step.folder / "run.json").unlink(missing_ok=True)
+    if not _run_command(("stage1_classify.cam", member, *image_ids, "--out", str(path))):
         return None
-    with unit.recorded(unit.identity):
-        return _read(path)
+    with step.record_run(step.identity):
+        return _read_cam_file(path)
 
 
-def _run(command: tuple[str, ...]) -> bool:
-    process = jobs.start(command)
+def _run_command(command: tuple[str, ...]) -> bool:
+    process = jobs.start_module(command)
     try:
         return process.wait() == 0
     finally:
-        jobs.end([process])
+        jobs.terminate_processes([process])
 
 
-def _read(path: Path) -> Maps | None:
+def _read_cam_file(path: Path) -> CamMaps | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(zip(file["image_id"].tolist(), file["cam"], strict=True))

@@ -1,11 +1,11 @@
 """The headline: every metric with its interval beside its floor, for all images and by group."""
 
 from cxr.errors import UsageError
-from pipeline.report.blocks import Folded, Table, with_interval
-from pipeline.report.sources import Sources
+from pipeline.report.blocks import FoldedBlock, Table, format_with_interval
+from pipeline.report.sources import RunFiles
 
-PARTS = {"held_out": "held-out", "test": "test"}
-METRICS = {
+PART_TITLES = {"held_out": "held-out", "test": "test"}
+METRIC_TITLES = {
     "auc": "AUC, mean over folds",
     "auc_pooled": "AUC, all folds pooled",
     "average_precision": "average precision",
@@ -28,16 +28,16 @@ METRICS = {
     "nsd": "surface within 5 px, all images",
     "positives_nsd": "surface within 5 px, with a pneumothorax",
 }
-GROUPED = (
+GROUP_METRICS = (
     "auc", "sensitivity", "specificity", "sensitivity_at_specificity_93", "calibration_error", "kaggle_dice", "floor",
     "positives_dice", "lesion_sensitivity",
 )  # fmt: skip
-SIZES = "A size is a third of the lesions, judged against all images without one."
-NOTE = """\
+SIZE_NOTE = "A size is a third of the lesions, judged against all images without one."
+HEADLINE_NOTE = """\
 An AUC compares only images that one head scored. Floors: .5 of an AUC; of Kaggle's Dice the share of images without a
 pneumothorax. Held-out: no image was seen by the networks, the heads, the calibration or the thresholds that judge it;
 but the decision alone is nested"""
-NESTED = {
+NESTING_NOTES = {
     "fold": "the other folds' networks, by which it was chosen, saw the images that it judges",
     "subfold": "the heads that scored the other subfolds, by which it was chosen, were trained with the labels of the "
     "images that it judges; no other network was used",
@@ -45,51 +45,56 @@ NESTED = {
 """What a decision that is nested by this still owes to the images that it judges."""
 
 
-def blocks(run: Sources) -> list:
+def build_blocks(run: RunFiles) -> list:
     """Both tables."""
-    parts = {name: run.panel[name] for name in PARTS if run.panel.get(name)}
-    columns = {PARTS[name]: part for name, part in parts.items()}
-    found = [_described(parts, run.panel), table(columns), _note(run)]
+    parts = {name: run.metric_panel[name] for name in PART_TITLES if run.metric_panel.get(name)}
+    columns = {PART_TITLES[name]: part for name, part in parts.items()}
+    chapter_blocks = [_describe_resamples(parts, run.metric_panel), build_metric_table(columns), _describe_nesting(run)]
     for name, part in parts.items():
-        tables = [_by(column, groups) for column, groups in part["by"].items() if groups]
-        found.append(Folded(f"{PARTS[name]} images by group", [*tables, SIZES], open=name == "held_out"))
+        tables = [_build_group_table(column, groups) for column, groups in part["by"].items() if groups]
+        chapter_blocks.append(
+            FoldedBlock(f"{PART_TITLES[name]} images by group", [*tables, SIZE_NOTE], open=name == "held_out")
+        )
     if "test" not in parts:
-        found.append("The test images' truth is not known: no figure of them.")
-    return found
+        chapter_blocks.append("The test images' truth is not known: no figure of them.")
+    return chapter_blocks
 
 
-def _note(run: Sources) -> str:
+def _describe_nesting(run: RunFiles) -> str:
     """How far the figures are held out; without decision.json's words the general half of it."""
     try:
-        return f"{NOTE}: {NESTED[run.decision['held_out']['nested_by']]}."
+        return f"{HEADLINE_NOTE}: {NESTING_NOTES[run.decision_record['held_out']['nested_by']]}."
     except (UsageError, KeyError, TypeError):
-        return f"{NOTE}."
+        return f"{HEADLINE_NOTE}."
 
 
-def _described(parts: dict[str, dict], panel: dict) -> str:
+def _describe_resamples(parts: dict[str, dict], panel: dict) -> str:
     return f"95 % intervals from {panel['resamples']:,} resamples: " + "; ".join(
-        f"{PARTS[name]} {part['resampled']}, predictive values at a prevalence of {part['prevalence']:.1%}"
+        f"{PART_TITLES[name]} {part['resampled']}, predictive values at a prevalence of {part['prevalence']:.1%}"
         for name, part in parts.items()
     ) + "."  # fmt: skip
 
 
-def table(parts: dict[str, dict]) -> Table:
+def build_metric_table(parts: dict[str, dict]) -> Table:
     """Every metric of parts of panels, a column each."""
-    names = [name for name in METRICS if any(name in part["all"] for part in parts.values())]
-    rows = [[METRICS[name], *(with_interval(part["all"].get(name)) for part in parts.values())] for name in names]
-    described = ["images (with a pneumothorax)", *(_count(part) for part in parts.values())]
-    patients = ["patients", *(f"{part['patients']:,}" if part["patients"] else "unknown" for part in parts.values())]
-    return Table(["", *parts], [described, patients, *rows])
+    names = [name for name in METRIC_TITLES if any(name in part["all"] for part in parts.values())]
+    rows = [
+        [METRIC_TITLES[name], *(format_with_interval(part["all"].get(name)) for part in parts.values())]
+        for name in names
+    ]
+    count_row = ["images (with a pneumothorax)", *(_format_counts(part) for part in parts.values())]
+    patient_row = ["patients", *(f"{part['patients']:,}" if part["patients"] else "unknown" for part in parts.values())]
+    return Table(["", *parts], [count_row, patient_row, *rows])
 
 
-def _count(part: dict) -> str:
+def _format_counts(part: dict) -> str:
     return f"{part['images']:,} ({part['positives']:,})"
 
 
-def _by(column: str, groups: dict[str, dict]) -> Table:
-    names = [name for name in GROUPED if any(name in group for group in groups.values())]
+def _build_group_table(column: str, groups: dict[str, dict]) -> Table:
+    names = [name for name in GROUP_METRICS if any(name in group for group in groups.values())]
     rows = [
-        [group, _count(found), *(with_interval(found.get(name), 2) for name in names)]
-        for group, found in groups.items()
+        [group, _format_counts(group_panel), *(format_with_interval(group_panel.get(name), 2) for name in names)]
+        for group, group_panel in groups.items()
     ]
-    return Table([column, "images", *(METRICS[name].removeprefix("– ") for name in names)], rows)
+    return Table([column, "images", *(METRIC_TITLES[name].removeprefix("– ") for name in names)], rows)

@@ -1,56 +1,61 @@
 """The data: what the doctor says, how labels and folds lie, and who leaks from training into what is held out."""
 
 from cxr.errors import DataError, UsageError
-from pipeline.pictures import class_balance
-from pipeline.report.blocks import Table, vector
-from pipeline.report.sources import Sources
+from pipeline.pictures import draw_class_balance
+from pipeline.report.blocks import Table, embed_svg
+from pipeline.report.sources import RunFiles
 
 
-def fold_blocks(run: Sources) -> list:
+def build_fold_blocks(run: RunFiles) -> list:
     """Class balance by fold, and the leak figures."""
-    figure = class_balance(run.recipe, run.paths)
+    figure = draw_class_balance(run.recipe, run.paths)
     alt = "labelled images with and without a pneumothorax, by fold"
-    found = [] if figure is None else [vector(figure, alt, wide=True)]
+    chapter_blocks = [] if figure is None else [embed_svg(figure, alt, wide=True)]
     try:
-        found += _leaks(run.leaks)
+        chapter_blocks += _build_leak_blocks(run.leak_record)
     except (UsageError, DataError) as error:
-        found.append(f"No leak figures: {error}.")
-    return found
+        chapter_blocks.append(f"No leak figures: {error}.")
+    return chapter_blocks
 
 
-def _leaks(found: dict) -> list:
-    rows = [_row(row) for row in [*found["folds"], {"fold": "all"} | found["all"]]]
+def _build_leak_blocks(leak_record: dict) -> list:
+    rows = [_leak_row(row) for row in [*leak_record["folds"], {"fold": "all"} | leak_record["all"]]]
     header = ["fold", "images", "positive", "patient also in training", "near-duplicate also in training"]
-    known, images = found["patients_known"], found["images"]
-    words = ["Patients unknown: images of one patient may stand on both sides."] if not known else []
-    words += [f"Patients are known of {known:,} of {images:,} images."] if 0 < known < images else []
-    words.append("There is a leak." if found["leak"] else "No leak among what is known.")
-    return [Table(header, rows), " ".join(words)]
+    known_count, images = leak_record["patients_known"], leak_record["images"]
+    sentences = ["Patients unknown: images of one patient may stand on both sides."] if not known_count else []
+    sentences += [f"Patients are known of {known_count:,} of {images:,} images."] if 0 < known_count < images else []
+    sentences.append("There is a leak." if leak_record["leak"] else "No leak among what is known.")
+    return [Table(header, rows), " ".join(sentences)]
 
 
-def _row(row: dict) -> list[str]:
+def _leak_row(row: dict) -> list[str]:
     positive = "unknown" if row["positive"] is None else f"{row['positive']:,}"
-    shares = (_share(row[trait]) for trait in ("patient", "duplicate"))
+    shares = (_format_share(row[trait]) for trait in ("patient", "duplicate"))
     return [str(row["fold"]), f"{row['images']:,}", positive, *shares]
 
 
-def _share(figures: dict | None) -> str:
-    if figures is None:
+def _format_share(shares: dict | None) -> str:
+    if shares is None:
         return "unknown"
-    positive = figures["positive_share"]
-    return f"{figures['share']:.1%}" + ("" if positive is None else f", of positive {positive:.1%}")
+    positive = shares["positive_share"]
+    return f"{shares['share']:.1%}" + ("" if positive is None else f", of positive {positive:.1%}")
 
 
-def doctor_blocks(run: Sources) -> list:
+def build_doctor_blocks(run: RunFiles) -> list:
     """The doctor's findings and the share of positives by view, sex and age; its own page shows examples."""
-    seen = run.doctor
-    counts = Table([name.replace("_", " ") for name in seen["counts"]], [[f"{n:,}" for n in seen["counts"].values()]])
-    findings = [[one["severity"], f"{one['count']:,}", one["what"]] for one in seen["findings"]]
+    doctor_record = run.doctor_record
+    counts = Table(
+        [name.replace("_", " ") for name in doctor_record["counts"]],
+        [[f"{n:,}" for n in doctor_record["counts"].values()]],
+    )
+    findings = [
+        [finding["severity"], f"{finding['count']:,}", finding["what"]] for finding in doctor_record["findings"]
+    ]
     prevalence = [
         [row["by"], row["group"], f"{row['images']:,}", f"{row['positive']:,}", f"{row['share']:.1%}"]
-        for row in seen["prevalence"]
+        for row in doctor_record["prevalence"]
     ]
-    found = [f"{seen['summary']} (doctor.html shows examples and what to do.)", counts]
-    found += [Table(["", "count", "finding"], findings)] if findings else []
-    found += [Table(["by", "group", "images", "with", "share"], prevalence)] if prevalence else []
-    return found
+    chapter_blocks = [f"{doctor_record['summary']} (doctor.html shows examples and what to do.)", counts]
+    chapter_blocks += [Table(["", "count", "finding"], findings)] if findings else []
+    chapter_blocks += [Table(["by", "group", "images", "with", "share"], prevalence)] if prevalence else []
+    return chapter_blocks

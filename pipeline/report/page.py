@@ -11,7 +11,7 @@ from cxr.errors import DataError, UsageError
 from cxr.files import write_text
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.choose import phantoms
+from pipeline.choose import locate_phantoms
 from pipeline.report import (
     chest_boxes,
     gallery,
@@ -25,52 +25,57 @@ from pipeline.report import (
     training,
 )
 from pipeline.report.blocks import Chapter
-from pipeline.report.sources import Sources
+from pipeline.report.sources import RunFiles
 
-CHAPTERS: tuple[tuple[str, str, Callable[[Sources], list]], ...] = (
-    ("headline", "How good it is", headline.blocks),
-    ("curves", "ROC and precision", ranking.curve_blocks),
-    ("reliability", "Can the probability be believed?", ranking.reliability_blocks),
-    ("stack", "What the stack adds to its members", stack.blocks),
-    ("lesions", "Dice by size of the pneumothorax", lesions.blocks),
-    ("thresholds", "The decision, and how it was found", thresholds.blocks),
-    ("gallery", "Pictures", gallery.blocks),
-    ("boxes", "The chest boxes", chest_boxes.blocks),
-    ("training", "The trainings", training.blocks),
-    ("folds", "Folds and leaks", material.fold_blocks),
-    ("doctor", "The data", material.doctor_blocks),
-    ("steps", "How it was made", steps.blocks),
+CHAPTERS: tuple[tuple[str, str, Callable[[RunFiles], list]], ...] = (
+    ("headline", "How good it is", headline.build_blocks),
+    ("curves", "ROC and precision", ranking.build_curve_blocks),
+    ("reliability", "Can the probability be believed?", ranking.build_reliability_blocks),
+    ("stack", "What the stack adds to its members", stack.build_blocks),
+    ("lesions", "Dice by size of the pneumothorax", lesions.build_blocks),
+    ("thresholds", "The decision, and how it was found", thresholds.build_blocks),
+    ("gallery", "Pictures", gallery.build_blocks),
+    ("boxes", "The chest boxes", chest_boxes.build_blocks),
+    ("training", "The trainings", training.build_blocks),
+    ("folds", "Folds and leaks", material.build_fold_blocks),
+    ("doctor", "The data", material.build_doctor_blocks),
+    ("steps", "How it was made", steps.build_blocks),
 )
 
 
-Shown = TypeVar("Shown")
-ODD = (KeyError, TypeError, AttributeError, ValueError, IndexError, OSError, EOFError, BadZipFile)
+ChapterInput = TypeVar("ChapterInput")
+DAMAGED_FILE_ERRORS = (KeyError, TypeError, AttributeError, ValueError, IndexError, OSError, EOFError, BadZipFile)
 """What a file of another shape raises: one that an older version wrote, or that was edited or cut."""
 
 
-def write(recipe: Recipe, paths: Paths, path: Path) -> None:
+def write_page(recipe: Recipe, paths: Paths, path: Path) -> None:
     """Write a run's page. Raises UsageError where the data is not prepared."""
-    run = Sources(recipe, paths)
-    described = f"{len(run.prepared.manifest):,} images"
-    lines = [f"{described}; made {time.strftime('%Y-%m-%d %H:%M')}; commit {(runs.commit() or 'unknown')[:9]}"]
-    if paths.data == phantoms():
+    run = RunFiles(recipe, paths)
+    image_count = f"{len(run.prepared.manifest):,} images"
+    lines = [f"{image_count}; made {time.strftime('%Y-%m-%d %H:%M')}; commit {(runs.git_commit() or 'unknown')[:9]}"]
+    if paths.data_folder == locate_phantoms():
         lines.append("A run on phantoms: its figures say nothing about patients.")
-    title = f"{recipe.name} on {paths.dataset}"
-    write_text(path, rendered(title, [recipe.about, *lines], [chapter(run, *one) for one in CHAPTERS]))
+    title = f"{recipe.name} on {paths.dataset_name}"
+    write_text(
+        path,
+        render_page(title, [recipe.about, *lines], [build_chapter(run, *chapter_spec) for chapter_spec in CHAPTERS]),
+    )
 
 
-def chapter(run: Shown, name: str, title: str, make: Callable[[Shown], list]) -> Chapter:
+def build_chapter(run: ChapterInput, name: str, title: str, build_blocks: Callable[[ChapterInput], list]) -> Chapter:
     """A chapter, or a line that says what it lacks."""
     try:
-        return Chapter(name, title, make(run))
+        return Chapter(name, title, build_blocks(run))
     except (UsageError, DataError) as error:
         return Chapter(name, title, [f"Left out: {error}."])
-    except ODD as error:
-        said = f"Left out: a file that this chapter shows lacks what it should hold ({type(error).__name__}: {error})."
-        return Chapter(name, title, [f"{said} FORCE=1 makes the run's files anew."])
+    except DAMAGED_FILE_ERRORS as error:
+        message = (
+            f"Left out: a file that this chapter shows lacks what it should hold ({type(error).__name__}: {error})."
+        )
+        return Chapter(name, title, [f"{message} FORCE=1 makes the run's files anew."])
 
 
-def rendered(title: str, lines: list[str], chapters: list[Chapter]) -> str:
+def render_page(title: str, lines: list[str], chapters: list[Chapter]) -> str:
     """The page's HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

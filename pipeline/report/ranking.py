@@ -3,150 +3,169 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import log_loss, shown
+from cxr.metrics import format_metric, log_loss
 from cxr.panel import calibration, resample
-from pipeline.figure import BLUE, GREEN, ORANGE, RED, new_figure
-from pipeline.report.blocks import Picture, Row, Table, vector
-from pipeline.report.published import POINTS
-from pipeline.report.sources import Sources
+from pipeline.figure import BLUE, GREEN, ORANGE, RED, create_figure
+from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
+from pipeline.report.published import PUBLISHED_POINTS
+from pipeline.report.sources import RunFiles
 
-SIDE = (4.6, 4.7)  # inches: readable on a phone's width
-PARTS = {"train": ("held-out", BLUE), "test": ("test", ORANGE)}
-POINTS_OF_A_CURVE = 400
-LEAST = 5  # images of a bin that is drawn
-BINS = np.linspace(0, 1, calibration.BINS + 1)
+FIGURE_SIZE = (4.6, 4.7)  # inches: readable on a phone's width
+SPLIT_STYLES = {"train": ("held-out", BLUE), "test": ("test", ORANGE)}
+MAX_CURVE_POINTS = 400
+MIN_PER_BIN = 5  # images of a bin that is drawn
+BIN_EDGES = np.linspace(0, 1, calibration.BINS + 1)
 
 
-def curve_blocks(run: Sources) -> list:
+def build_curve_blocks(run: RunFiles) -> list:
     """ROC and precision-recall, of held-out and of known test images."""
-    parts = {split: rows for split, rows in run.cases.groupby("split") if rows["label"].nunique() == 2}
-    if not parts:
+    cases_by_split = {split: rows for split, rows in run.case_table.groupby("split") if rows["label"].nunique() == 2}
+    if not cases_by_split:
         return ["All images are of one class: there is no curve to draw."]
     note = (
         "Thin lines are the folds, crosses the point that the decision works at. The published points are their "
         "authors' own, on their own images: the competition's were on patients that partly were in training too."
     )
-    return [Row([roc(parts), _precision(parts)]), note]
+    return [PictureRow([draw_roc(cases_by_split), _draw_precision_recall(cases_by_split)]), note]
 
 
-def roc(parts: dict[str, pd.DataFrame], names: dict[str, tuple[str, str]] = PARTS) -> Picture:
-    """ROC curves of sets of cases, by key of `names` (label, colour), with the published points."""
-    figure = new_figure(*SIDE, "ROC")
+def draw_roc(cases_by_key: dict[str, pd.DataFrame], styles: dict[str, tuple[str, str]] = SPLIT_STYLES) -> Picture:
+    """ROC curves of sets of cases, by key of `styles` (label, colour), with the published points."""
+    figure = create_figure(*FIGURE_SIZE, "ROC")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
-    for key, (name, colour) in names.items():
-        if key in parts:
-            _roc_of(axis, parts[key], name, colour)
-    for (name, (specificity, sensitivity)), marker in zip(POINTS.items(), "sD^v", strict=True):
+    for key, (name, colour) in styles.items():
+        if key in cases_by_key:
+            _plot_roc(axis, cases_by_key[key], name, colour)
+    for (name, (specificity, sensitivity)), marker in zip(PUBLISHED_POINTS.items(), "sD^v", strict=True):
         axis.plot(1 - specificity, sensitivity, marker, color=GREEN, markersize=5, linestyle="none", label=name)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _finish(axis)
-    return vector(figure, "ROC curves with the operating points and published points")
+    _style_axis(axis)
+    return embed_svg(figure, "ROC curves with the operating points and published points")
 
 
-def _roc_of(axis, cases: pd.DataFrame, name: str, colour: str) -> None:
+def _plot_roc(axis, cases: pd.DataFrame, name: str, colour: str) -> None:
     from sklearn.metrics import roc_auc_score, roc_curve
 
     for _, fold in cases.groupby("fold"):
         if fold["label"].nunique() == 2 and cases["fold"].nunique() > 1:
-            axis.plot(*_thin(roc_curve(fold["label"], fold["prob"])[:2]), color=colour, linewidth=0.6, alpha=0.45)
-    pooled = shown(float(roc_auc_score(cases["label"], cases["prob"])))
-    curve = _thin(roc_curve(cases["label"], cases["prob"])[:2])
-    axis.plot(*curve, color=colour, linewidth=1.8, label=f"{name}, pooled AUC {pooled}")
-    sensitivity, specificity, _ = at_gate(cases)
+            axis.plot(*_thin_curve(roc_curve(fold["label"], fold["prob"])[:2]), color=colour, linewidth=0.6, alpha=0.45)
+    pooled_auc = format_metric(float(roc_auc_score(cases["label"], cases["prob"])))
+    curve = _thin_curve(roc_curve(cases["label"], cases["prob"])[:2])
+    axis.plot(*curve, color=colour, linewidth=1.8, label=f"{name}, pooled AUC {pooled_auc}")
+    sensitivity, specificity, _ = compute_threshold_rates(cases)
     axis.plot(1 - specificity, sensitivity, "x", color=colour, markersize=9, markeredgewidth=2)
 
 
-def at_gate(cases: pd.DataFrame) -> tuple[float, float, float]:
+def compute_threshold_rates(cases: pd.DataFrame) -> tuple[float, float, float]:
     """Sensitivity, specificity and precision of the decision's gate; nan where undefined."""
-    ill, called = cases["label"] > 0.5, cases["positive"]
-    return called[ill].mean(), (~called[~ill]).mean(), ill[called].mean() if called.any() else float("nan")
+    positive, predicted_positive = cases["label"] > 0.5, cases["positive"]
+    return (
+        predicted_positive[positive].mean(),
+        (~predicted_positive[~positive]).mean(),
+        positive[predicted_positive].mean() if predicted_positive.any() else float("nan"),
+    )
 
 
-def _thin(points: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS_OF_A_CURVE of a curve's points, its ends among them."""
-    kept = np.unique(np.linspace(0, len(points[0]) - 1, POINTS_OF_A_CURVE).astype(int))
-    return points[0][kept], points[1][kept]
+def _thin_curve(points: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_CURVE_POINTS of a curve's points, its ends among them."""
+    indices = np.unique(np.linspace(0, len(points[0]) - 1, MAX_CURVE_POINTS).astype(int))
+    return points[0][indices], points[1][indices]
 
 
-def _precision(parts: dict[str, pd.DataFrame]) -> Picture:
+def _draw_precision_recall(cases_by_split: dict[str, pd.DataFrame]) -> Picture:
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure = new_figure(*SIDE, "Precision and recall")
+    figure = create_figure(*FIGURE_SIZE, "Precision and recall")
     axis = figure.subplots()
-    for split, (name, colour) in PARTS.items():
-        if split not in parts:
+    for split, (name, colour) in SPLIT_STYLES.items():
+        if split not in cases_by_split:
             continue
-        cases = parts[split]
+        cases = cases_by_split[split]
         precision, recall, _ = precision_recall_curve(cases["label"], cases["prob"])
-        mean = shown(float(average_precision_score(cases["label"], cases["prob"])))
-        axis.plot(*_thin((recall, precision)), color=colour, linewidth=1.8, label=f"{name}, average precision {mean}")
+        mean_precision = format_metric(float(average_precision_score(cases["label"], cases["prob"])))
+        axis.plot(
+            *_thin_curve((recall, precision)),
+            color=colour,
+            linewidth=1.8,
+            label=f"{name}, average precision {mean_precision}",
+        )
         axis.axhline(cases["label"].mean(), color=colour, linewidth=0.8, linestyle=":")
-        sensitivity, _, right = at_gate(cases)
-        axis.plot(sensitivity, right, "x", color=colour, markersize=9, markeredgewidth=2)
+        sensitivity, _, threshold_precision = compute_threshold_rates(cases)
+        axis.plot(sensitivity, threshold_precision, "x", color=colour, markersize=9, markeredgewidth=2)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _finish(axis)
-    return vector(figure, "precision-recall curves; dotted: the share of positives")
+    _style_axis(axis)
+    return embed_svg(figure, "precision-recall curves; dotted: the share of positives")
 
 
-def _finish(axis) -> None:
+def _style_axis(axis) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
 
 
-def reliability_blocks(run: Sources) -> list:
+def build_reliability_blocks(run: RunFiles) -> list:
     """Reliability before and after the calibration, held-out and test."""
-    kind = (run.decision.get("calibration") or {}).get("kind")
+    kind = (run.decision_record.get("calibration") or {}).get("kind")
     pictures, rows = [], []
-    for split, (name, _) in PARTS.items():
-        chosen = (run.cases["split"] == split).to_numpy()
-        if chosen.any():
-            before, after = run.scores["uncalibrated"].to_numpy(float)[chosen], run.cases["prob"].to_numpy()[chosen]
-            cases = run.cases[chosen]
-            pictures.append(_reliability(cases["label"].to_numpy(), before, after, name))
-            for when, prob in (("before", before), ("after", after)):
-                rows.append([f"{name}, {when}", *_errors(cases, prob)])
+    for split, (name, _) in SPLIT_STYLES.items():
+        in_split = (run.case_table["split"] == split).to_numpy()
+        if in_split.any():
+            uncalibrated, calibrated = (
+                run.score_table["uncalibrated"].to_numpy(float)[in_split],
+                run.case_table["prob"].to_numpy()[in_split],
+            )
+            cases = run.case_table[in_split]
+            pictures.append(_draw_reliability(cases["label"].to_numpy(), uncalibrated, calibrated, name))
+            for when, prob in (("before", uncalibrated), ("after", calibrated)):
+                rows.append([f"{name}, {when}", *_calibration_errors(cases, prob)])
     note = (
         f"Calibration: {kind or 'unknown'}, fitted on other images than it is judged on. A bar is a bin's 95 % "
-        f"interval (Wilson), by image; bins of fewer than {LEAST} images are not drawn. The calibration error as "
+        f"interval (Wilson), by image; bins of fewer than {MIN_PER_BIN} images are not drawn. The calibration error as "
         "counted is too large by chance; the headline's is without that bias."
     )
     table = Table(["probabilities", "log-loss", "Brier", "calibration error, as counted"], rows)
-    return [Row(pictures), table, note]
+    return [PictureRow(pictures), table, note]
 
 
-def _errors(cases: pd.DataFrame, prob: np.ndarray) -> list[str]:
-    label, patient = cases["label"].to_numpy(), resample.patients(cases)[0]
-    bins = calibration.differences(label, prob, patient, np.ones((1, patient.max() + 1), np.uint8))
-    return [shown(value) for value in (log_loss(label, prob), np.mean((prob - label) ** 2), np.abs(bins).sum())]
+def _calibration_errors(cases: pd.DataFrame, prob: np.ndarray) -> list[str]:
+    label, patient = cases["label"].to_numpy(), resample.number_patients(cases)[0]
+    bin_differences = calibration.compute_bin_differences(
+        label, prob, patient, np.ones((1, patient.max() + 1), np.uint8)
+    )
+    return [
+        format_metric(value)
+        for value in (log_loss(label, prob), np.mean((prob - label) ** 2), np.abs(bin_differences).sum())
+    ]
 
 
-def _reliability(label: np.ndarray, before: np.ndarray, after: np.ndarray, name: str) -> Picture:
-    figure = new_figure(*SIDE, f"Reliability, {name}")
+def _draw_reliability(label: np.ndarray, uncalibrated: np.ndarray, calibrated: np.ndarray, name: str) -> Picture:
+    figure = create_figure(*FIGURE_SIZE, f"Reliability, {name}")
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
-    for prob, colour, when in ((before, RED, "before"), (after, BLUE, "after")):
-        _bins(upper, label, prob, colour, when)
-        lower.hist(prob, BINS, color=colour, histtype="step", linewidth=1.3)
+    for prob, colour, when in ((uncalibrated, RED, "before"), (calibrated, BLUE, "after")):
+        _plot_bins(upper, label, prob, colour, when)
+        lower.hist(prob, BIN_EDGES, color=colour, histtype="step", linewidth=1.3)
     upper.set(ylabel="share with a pneumothorax", ylim=(-0.02, 1.02))
     lower.set(xlabel="probability", ylabel="images", xlim=(-0.02, 1.02))
     for axis in (upper, lower):
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     upper.legend(fontsize=8, frameon=False, loc="upper left")
-    return vector(figure, f"reliability diagram of the {name} images before and after calibration")
+    return embed_svg(figure, f"reliability diagram of the {name} images before and after calibration")
 
 
-def _bins(axis, label: np.ndarray, prob: np.ndarray, colour: str, when: str) -> None:
+def _plot_bins(axis, label: np.ndarray, prob: np.ndarray, colour: str, when: str) -> None:
     from scipy.stats import binomtest
 
-    place = np.minimum((prob * calibration.BINS).astype(int), calibration.BINS - 1)
-    every = [np.flatnonzero(place == number) for number in range(calibration.BINS)]
-    kept = [rows for rows in every if len(rows) >= LEAST]
-    share = np.array([label[rows].mean() for rows in kept])
-    intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in kept]
-    reach = np.array([[value - ends.low, ends.high - value] for value, ends in zip(share, intervals, strict=True)])
-    means = [prob[rows].mean() for rows in kept]
-    axis.errorbar(means, share, np.abs(reach.reshape(-1, 2).T), fmt="o-", color=colour, markersize=4, linewidth=1,
+    bin_index = np.minimum((prob * calibration.BINS).astype(int), calibration.BINS - 1)
+    rows_by_bin = [np.flatnonzero(bin_index == number) for number in range(calibration.BINS)]
+    drawn_bins = [rows for rows in rows_by_bin if len(rows) >= MIN_PER_BIN]
+    share = np.array([label[rows].mean() for rows in drawn_bins])
+    intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in drawn_bins]
+    error_bars = np.array(
+        [[value - interval.low, interval.high - value] for value, interval in zip(share, intervals, strict=True)]
+    )
+    means = [prob[rows].mean() for rows in drawn_bins]
+    axis.errorbar(means, share, np.abs(error_bars.reshape(-1, 2).T), fmt="o-", color=colour, markersize=4, linewidth=1,
                   elinewidth=0.8, label=f"{when} calibration")  # fmt: skip

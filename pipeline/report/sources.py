@@ -18,74 +18,74 @@ if TYPE_CHECKING:
 STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 
 
-def place(paths: Paths) -> Path:
+def locate_report(paths: Paths) -> Path:
     """Where a run's report stands."""
-    return paths.run / "report.html"
+    return paths.run_folder / "report.html"
 
 
 @dataclass(frozen=True)
-class Sources:
+class RunFiles:
     """A run as its report sees it. What is not there, or is damaged, raises UsageError or DataError when asked for."""
 
     recipe: Recipe
     paths: Paths
 
     @cached_property
-    def cases(self) -> "pd.DataFrame":
+    def case_table(self) -> "pd.DataFrame":
         """tables.CASES of held-out and known test images."""
-        from pipeline.compare import cases_of
+        from pipeline.compare import read_run_cases
 
-        return cases_of(self.paths.run)
+        return read_run_cases(self.paths.run_folder)
 
     @cached_property
-    def scores(self) -> "pd.DataFrame":
-        """Probabilities of each member and stacker, rows in the order of `cases`."""
+    def score_table(self) -> "pd.DataFrame":
+        """Probabilities of each member and stacker, rows in the order of `case_table`."""
         import pandas as pd
 
-        path = self.paths.stage3 / "scores.parquet"
+        path = self.paths.stage3_folder / "scores.parquet"
         if not path.is_file():
             raise UsageError(f"stage3/scores.parquet is missing; it is made by: {STEP}")
         try:
-            return pd.read_parquet(path.open("rb")).set_index("image_id").loc[self.cases["image_id"]].reset_index()
+            return pd.read_parquet(path.open("rb")).set_index("image_id").loc[self.case_table["image_id"]].reset_index()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"stage3/scores.parquet does not fit cases.parquet ({error}); rerun {STEP}") from None
 
     @cached_property
-    def panel(self) -> dict:
-        return self.record("stage3/panel.json")
+    def metric_panel(self) -> dict:
+        return self.read_run_json("stage3/panel.json")
 
     @cached_property
-    def decision(self) -> dict:
-        return self.record("stage3/decision.json")
+    def decision_record(self) -> dict:
+        return self.read_run_json("stage3/decision.json")
 
     @cached_property
-    def leaks(self) -> dict:
-        return self.record("stage3/leaks.json")
+    def leak_record(self) -> dict:
+        return self.read_run_json("stage3/leaks.json")
 
     @cached_property
-    def metrics(self) -> dict:
+    def stage3_metrics(self) -> dict:
         """What stage 3 noted of itself."""
-        return self.record("stage3/run.json").get("metrics", {})
+        return self.read_run_json("stage3/run.json").get("metrics", {})
 
     @cached_property
-    def doctor(self) -> dict:
+    def doctor_record(self) -> dict:
         """What the doctor says; UsageError where he has not seen this data, but another folder of its name, say."""
-        found = read_json(self.paths.artifacts / "doctor.json")
-        if found is None:
+        record = read_json(self.paths.artifacts_folder / "doctor.json")
+        if record is None:
             raise UsageError("the doctor has not seen this data yet: python -m cxr.doctor")
-        if Path(str(found.get("data"))).resolve() != self.paths.data.resolve():
+        if Path(str(record.get("data"))).resolve() != self.paths.data_folder.resolve():
             raise UsageError("doctor.json is of another data folder; for the run's: python -m cxr.doctor <its folder>")
-        return found
+        return record
 
     @cached_property
     def prepared(self) -> "Prepared":
         from cxr.prepared import Prepared
 
-        return Prepared(self.paths.prepared, self.paths.folds)
+        return Prepared(self.paths.prepared_folder, self.paths.folds_csv)
 
-    def record(self, name: str) -> dict:
+    def read_run_json(self, name: str) -> dict:
         """A JSON file of the run; UsageError where it is missing or damaged."""
-        found = read_json(self.paths.run / name)
-        if found is None:
+        record = read_json(self.paths.run_folder / name)
+        if record is None:
             raise UsageError(f"{name} is missing or damaged; it is made by: {STEP}")
-        return found
+        return record

@@ -3,80 +3,96 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import log_loss, shown
+from cxr.metrics import format_metric, log_loss
 from cxr.panel import measure, ranking, resample
-from pipeline.figure import BLUE, RED, new_figure
-from pipeline.report.blocks import Picture, Row, Table, vector, with_interval
-from pipeline.report.sources import Sources
+from pipeline.figure import BLUE, RED, create_figure
+from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format_with_interval
+from pipeline.report.sources import RunFiles
 
 RESAMPLES = 500  # a standard error to 3 %; the page is drawn, not read off
 STACKERS = {
     "mean": "mean of the members' logits", "logistic": "logistic stack of the logits", "lightgbm": "LightGBM",
     "dense": "dense head on their features",
 }  # fmt: skip
-PARTS = {"train": "held-out", "test": "test"}
+SPLIT_TITLES = {"train": "held-out", "test": "test"}
 
 
-def blocks(run: Sources) -> list:
+def build_blocks(run: RunFiles) -> list:
     """AUC of every member and stacker with its interval, and its log-loss."""
-    used = run.metrics.get("stacker", {}).get("used")
-    names = {name: _title(name, used) for name in run.scores if name.startswith("member ") or name in STACKERS}
-    judged = {split: _judged(run, split, list(names)) for split in PARTS if (run.cases["split"] == split).any()}
-    pictures = [_picture(found, names, used, PARTS[split]) for split, found in judged.items()]
-    rows = [
-        [title, *(text for found in judged.values() for text in _texts(found[name]))] for name, title in names.items()
+    used_stacker = run.stage3_metrics.get("stacker", {}).get("used")
+    names = {
+        name: _stacker_title(name, used_stacker)
+        for name in run.score_table
+        if name.startswith("member ") or name in STACKERS
+    }
+    scores_by_split = {
+        split: _score_columns(run, split, list(names))
+        for split in SPLIT_TITLES
+        if (run.case_table["split"] == split).any()
+    }
+    pictures = [
+        _draw_auc_chart(column_scores, names, used_stacker, SPLIT_TITLES[split])
+        for split, column_scores in scores_by_split.items()
     ]
-    header = ["", *(f"{PARTS[split]}, {what}" for split in judged for what in ("AUC", "log-loss"))]
+    rows = [
+        [title, *(text for column_scores in scores_by_split.values() for text in _format_scores(column_scores[name]))]
+        for name, title in names.items()
+    ]
+    header = ["", *(f"{SPLIT_TITLES[split]}, {metric}" for split in scores_by_split for metric in ("AUC", "log-loss"))]
     note = f"AUC: mean over the folds, of pairs that one head scored; 95 % intervals from {RESAMPLES} resamples."
-    return [Row(pictures), Table(header, rows), note]
+    return [PictureRow(pictures), Table(header, rows), note]
 
 
-def _title(name: str, used: str | None) -> str:
+def _stacker_title(name: str, used_stacker: str | None) -> str:
     if name.startswith("member "):
         member = name.removeprefix("member ")
         return "the segmenters' maps" if member == "maps" else member
-    return STACKERS[name] + (" ← in use" if name == used else "")
+    return STACKERS[name] + (" ← in use" if name == used_stacker else "")
 
 
-def _judged(run: Sources, split: str, names: list[str]) -> dict[str, dict]:
+def _score_columns(run: RunFiles, split: str, names: list[str]) -> dict[str, dict]:
     """auc (value, low, high) and log_loss of each column."""
-    chosen = (run.cases["split"] == split).to_numpy()
-    cases, scores = run.cases[chosen].reset_index(drop=True), run.scores[chosen]
-    patient, _ = resample.patients(cases)
-    counts = resample.draw(int(patient.max()) + 1, RESAMPLES, seed=1)
-    bearers = measure.bearers(cases, patient)
-    return {name: _one(cases, scores[name].to_numpy(float), patient, counts, bearers) for name in names}
+    in_split = (run.case_table["split"] == split).to_numpy()
+    cases, scores = run.case_table[in_split].reset_index(drop=True), run.score_table[in_split]
+    patient, _ = resample.number_patients(cases)
+    counts = resample.draw_resamples(int(patient.max()) + 1, RESAMPLES, seed=1)
+    patient_counts = measure.count_patients_by_metric(cases, patient)
+    return {name: _score_column(cases, scores[name].to_numpy(float), patient, counts, patient_counts) for name in names}
 
 
-def _one(cases: pd.DataFrame, prob: np.ndarray, patient: np.ndarray, counts: np.ndarray, bearers: dict) -> dict:
+def _score_column(
+    cases: pd.DataFrame, prob: np.ndarray, patient: np.ndarray, counts: np.ndarray, patient_counts: dict
+) -> dict:
     label, fold, head = (cases[name].to_numpy() for name in ("label", "fold", "head"))
-    sampled = ranking.auc_of_folds(label, prob, fold, head, patient, counts)
-    found = measure.figure("auc", measure.draws("auc", sampled, bearers))
-    return {"auc": found, "log_loss": log_loss(label, prob)}
+    auc_samples = ranking.compute_mean_fold_auc(label, prob, fold, head, patient, counts)
+    auc = measure.estimate_metric("auc", measure.build_resampled_metric("auc", auc_samples, patient_counts))
+    return {"auc": auc, "log_loss": log_loss(label, prob)}
 
 
-def _texts(found: dict) -> tuple[str, str]:
-    return with_interval(found["auc"]), shown(found["log_loss"])
+def _format_scores(column_score: dict) -> tuple[str, str]:
+    return format_with_interval(column_score["auc"]), format_metric(column_score["log_loss"])
 
 
-def _picture(found: dict[str, dict], names: dict[str, str], used: str | None, part: str) -> Picture:
-    figure = new_figure(4.6, 1.4 + 0.32 * len(names), f"AUC, {part}")
+def _draw_auc_chart(
+    column_scores: dict[str, dict], names: dict[str, str], used_stacker: str | None, split_title: str
+) -> Picture:
+    figure = create_figure(4.6, 1.4 + 0.32 * len(names), f"AUC, {split_title}")
     axis = figure.subplots()
-    for place, name in enumerate(names):
-        auc = found[name]["auc"]
+    for position, name in enumerate(names):
+        auc = column_scores[name]["auc"]
         if auc["value"] is None:
             continue
-        colour = RED if name == used else BLUE
+        colour = RED if name == used_stacker else BLUE
         if auc["low"] is not None:
-            axis.plot([auc["low"], auc["high"]], [place, place], color=colour, linewidth=1.5)
-        axis.plot(auc["value"], place, "o", color=colour, markersize=5)
-    axis.set_yticks(range(len(names)), [_short(name) for name in names.values()], fontsize=8)
+            axis.plot([auc["low"], auc["high"]], [position, position], color=colour, linewidth=1.5)
+        axis.plot(auc["value"], position, "o", color=colour, markersize=5)
+    axis.set_yticks(range(len(names)), [_shorten_title(name) for name in names.values()], fontsize=8)
     axis.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUC")
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-    return vector(figure, f"AUC of members and stackers with intervals, {part}; red: in use")
+    return embed_svg(figure, f"AUC of members and stackers with intervals, {split_title}; red: in use")
 
 
-def _short(title: str, longest: int = 28) -> str:
-    return title if len(title) <= longest else f"{title[: longest - 1]}…"
+def _shorten_title(title: str, max_length: int = 28) -> str:
+    return title if len(title) <= max_length else f"{title[: max_length - 1]}…"

@@ -9,65 +9,79 @@ from cxr import runs
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import Paths
-from cxr.progress import clock
+from cxr.progress import format_duration
 from cxr.recipe import Recipe
-from pipeline.report.blocks import Folded, Table
-from pipeline.report.sources import Sources
-from pipeline.stages import every_unit
-from stage0_bbox.config import detect_unit, fit_unit, read
+from pipeline.report.blocks import FoldedBlock, Table
+from pipeline.report.sources import RunFiles
+from pipeline.stages import list_steps_by_stage
+from stage0_bbox.config import build_detect_step, build_fit_step, read_detector_settings
 
 
-def blocks(run: Sources) -> list:
+def build_blocks(run: RunFiles) -> list:
     """A row for each step, and the settings folded away."""
-    records = _records(run)
-    table = Table(["step", "time", "peak memory", "commit"], [_row(name, record) for name, record in records.items()])
+    records = _read_run_records(run)
+    table = Table(
+        ["step", "time", "peak memory", "commit"], [_step_row(name, record) for name, record in records.items()]
+    )
     versions = {tuple(record["versions"].items()) for record in records.values() if "versions" in record}
-    versions = versions or {tuple(runs.versions().items())}
-    settings = {f"recipe {run.recipe.name}": run.recipe.model_dump()}
-    settings |= {f"settings of {name}": records[name]["config"] for name in records if _first(name, records)}
-    folded = [Folded(title, text=yaml.safe_dump(values, sort_keys=False)) for title, values in settings.items()]
-    words = [", ".join(f"{name} {number}" for name, number in one) for one in sorted(versions)]
-    different = ["The steps ran with different versions."] if len(versions) > 1 else []
-    return [table, *different, *words, *folded]
+    versions = versions or {tuple(runs.package_versions().items())}
+    settings_by_title = {f"recipe {run.recipe.name}": run.recipe.model_dump()}
+    settings_by_title |= {
+        f"settings of {name}": records[name]["config"] for name in records if _is_first_fold(name, records)
+    }
+    settings_blocks = [
+        FoldedBlock(title, text=yaml.safe_dump(values, sort_keys=False)) for title, values in settings_by_title.items()
+    ]
+    version_lines = [
+        ", ".join(f"{name} {number}" for name, number in version_items) for version_items in sorted(versions)
+    ]
+    version_note = ["The steps ran with different versions."] if len(versions) > 1 else []
+    return [table, *version_note, *version_lines, *settings_blocks]
 
 
-def _row(name: str, record: dict) -> list[str]:
+def _step_row(name: str, record: dict) -> list[str]:
     commit = (record.get("commit") or "–")[:9] + (" (adopted)" if record.get("adopted") else "")
-    return [name, clock(record["seconds"]), _memory(record), commit]
+    return [name, format_duration(record["seconds"]), _format_memory(record), commit]
 
 
-def _records(run: Sources) -> dict[str, dict]:
+def _read_run_records(run: RunFiles) -> dict[str, dict]:
     """What every step of the run noted of itself, in their order; the doctor's is doctor.json."""
     paths, recipe = run.paths, run.recipe
-    before = {"prepare": paths.prepared, "folds": paths.folds.parent}
-    own = {str(folder.relative_to(paths.run)): folder for folder in folders(recipe, paths)}
-    found = {name: read_json(folder / "run.json") for name, folder in before.items()} | {"doctor": _doctor(run)}
-    found |= {name: read_json(folder / "run.json") for name, folder in own.items()}
-    return {name: record for name, record in found.items() if record}
+    prepare_folders = {"prepare": paths.prepared_folder, "folds": paths.folds_csv.parent}
+    step_folders = {str(folder.relative_to(paths.run_folder)): folder for folder in list_step_folders(recipe, paths)}
+    records = {name: read_json(folder / "run.json") for name, folder in prepare_folders.items()} | {
+        "doctor": _find_doctor_record(run)
+    }
+    records |= {name: read_json(folder / "run.json") for name, folder in step_folders.items()}
+    return {name: record for name, record in records.items() if record}
 
 
-def folders(recipe: Recipe, paths: Paths) -> list[Path]:
+def list_step_folders(recipe: Recipe, paths: Paths) -> list[Path]:
     """Where the run's steps end up, stage 0's own among them; other settings may have left more beside them."""
-    detector = read(recipe.stage0)
-    models = [fit_unit(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
-    units = [*models, detect_unit(recipe, paths, detector), *chain(*every_unit(recipe, paths).values())]
-    return [unit.folder for unit in units]
+    detector = read_detector_settings(recipe.stage0)
+    model_steps = [build_fit_step(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
+    steps = [
+        *model_steps,
+        build_detect_step(recipe, paths, detector),
+        *chain(*list_steps_by_stage(recipe, paths).values()),
+    ]
+    return [step.folder for step in steps]
 
 
-def _doctor(run: Sources) -> dict | None:
+def _find_doctor_record(run: RunFiles) -> dict | None:
     try:
-        return run.doctor
+        return run.doctor_record
     except UsageError:
         return None
 
 
-def _first(name: str, records: dict) -> bool:
+def _is_first_fold(name: str, records: dict) -> bool:
     """Folds share their settings: those of the first are shown. The doctor has none."""
-    parent, _, last = name.rpartition("/")
-    folds = [other for other in records if other.startswith(f"{parent}/fold")]
-    return "config" in records[name] and (not last.startswith("fold") or name == min(folds, default=name))
+    parent, _, folder_name = name.rpartition("/")
+    fold_names = [other_name for other_name in records if other_name.startswith(f"{parent}/fold")]
+    return "config" in records[name] and (not folder_name.startswith("fold") or name == min(fold_names, default=name))
 
 
-def _memory(record: dict) -> str:
+def _format_memory(record: dict) -> str:
     peak = record.get("peak_bytes")
     return "–" if peak is None else f"{peak / 1e9:.1f} GB"

@@ -3,17 +3,19 @@
 import numpy as np
 
 from cxr.errors import DataError
-from cxr.metrics import shown
-from pipeline.figure import BLUE, RED, new_figure
-from pipeline.report.blocks import Picture, Row, Table, vector
-from pipeline.report.sources import Sources
+from cxr.metrics import format_metric
+from pipeline.figure import BLUE, RED, create_figure
+from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
+from pipeline.report.sources import RunFiles
+from stage3_stack.config import refuse_renamed_keys
 
-NAMES = {
-    "top": "top score", "least_area": "least area above it, px", "bottom": "bottom score", "gate": "gate",
-    "label_gate": "label heads' gate", "least_component": "least part, px",
+PARAMETER_TITLES = {
+    "top_score_threshold": "top score", "min_area": "least area above it, px", "bottom_score_threshold": "bottom score",
+    "probability_threshold": "gate", "label_head_threshold": "label heads' gate",
+    "min_component_area": "least part, px",
 }  # fmt: skip
-LEVELS = 255
-NOT_CHOSEN = {
+MAX_LEVEL = 255
+NOT_CHOSEN_NOTES = {
     True: "The gate was not chosen: it is the settings'.",
     False: "The gate was not chosen, as without masks there is no Dice to choose it by: it is the settings' gate, or "
     ".5 where they name several.",
@@ -21,118 +23,134 @@ NOT_CHOSEN = {
 """Where nothing was asked of the gate: with segmenters, and without."""
 
 
-def blocks(run: Sources) -> list:
+def build_blocks(run: RunFiles) -> list:
     """The decision for the test, the surface that it was found on, and what choosing gained."""
-    decision = run.decision
-    found = [_table(decision), *_in_words(decision, bool(run.recipe.stage2))]
-    path = run.paths.stage3 / "search.npz"
+    decision = run.decision_record
+    refuse_renamed_keys(run.paths.stage3_folder / "decision.json", decision["test"])
+    chapter_blocks = [_build_parameter_table(decision), *_describe_search(decision, bool(run.recipe.stage2))]
+    path = run.paths.stage3_folder / "search.npz"
     if path.is_file():
-        found.insert(0, Row(_pictures(path, decision["test"])))
+        chapter_blocks.insert(0, PictureRow(_draw_search_pictures(path, decision["test"])))
     elif run.recipe.stage2:
-        found.append("Every list of the grid has one value: nothing was searched, so there is no surface to show.")
+        chapter_blocks.append(
+            "Every list of the grid has one value: nothing was searched, so there is no surface to show."
+        )
     else:
-        found.append("The recipe has no segmenters: the gate alone decides.")
-    return found
+        chapter_blocks.append("The recipe has no segmenters: the gate alone decides.")
+    return chapter_blocks
 
 
-def _table(decision: dict) -> Table:
+def _build_parameter_table(decision: dict) -> Table:
     """Each parameter: for the test, over the held-out groups, and among all decisions nearly as good."""
     search = decision.get("search") or {}
-    spans = [search.get(key) or {} for key in ("wander", "flat")]
+    spans = [search.get(key) or {} for key in ("fold_spread", "near_optimal_range")]
     rows = [
-        [title, shown_as(name, decision["test"][name]), *(_span(name, span.get(name)) for span in spans)]
-        for name, title in NAMES.items() if name in decision["test"]
+        [title, format_parameter(name, decision["test"][name]), *(_format_span(name, span.get(name)) for span in spans)]
+        for name, title in PARAMETER_TITLES.items() if name in decision["test"]
     ]  # fmt: skip
     side = decision["test"].get("reference_size", 1024)
     caption = f"Areas are pixels of an image of {side:g} x {side:g}."
     return Table(["", "for the test", "over the held-out groups", "of all within .001 of the best"], rows, caption)
 
 
-def shown_as(name: str, value: float) -> str:
+def format_parameter(name: str, value: float) -> str:
     """A parameter for a table."""
-    return f"{value:,.0f}" if name in ("least_area", "least_component") else shown(value)
+    return f"{value:,.0f}" if name in ("min_area", "min_component_area") else format_metric(value)
 
 
-def _span(name: str, span: list[float] | None) -> str:
+def _format_span(name: str, span: list[float] | None) -> str:
     if span is None:
         return "–"
-    low, high = (shown_as(name, value) for value in span)
+    low, high = (format_parameter(name, value) for value in span)
     return low if low == high else f"{low} to {high}"
 
 
-def _in_words(decision: dict, masks: bool) -> list[str]:
-    search, words = decision.get("search") or {}, []
+def _describe_search(decision: dict, has_masks: bool) -> list[str]:
+    search, sentences = decision.get("search") or {}, []
     if search.get("nested") is not None:
-        words.append(
-            f"Chosen on the other groups and scored on this one, Kaggle's Dice is {shown(search['nested'])}; above .5, "
-            f"with nothing chosen, {shown(search['plain'])}; with every mask empty {shown(search['all_empty'])}. "
-            f"Choosing gained {shown(search['gain_over_plain'])}. Of the decisions that are about as good the most "
-            "central is taken, which need not be the very best on these images."
+        sentences.append(
+            f"Chosen on the other groups and scored on this one, Kaggle's Dice is {format_metric(search['nested'])}; "
+            f"above .5, with nothing chosen, {format_metric(search['plain'])}; with every mask empty "
+            f"{format_metric(search['all_empty'])}. Choosing gained {format_metric(search['gain_over_plain'])}. Of the "
+            "decisions that are about as good the most central is taken, which need not be the very best on these "
+            "images."
         )
     if decision.get("operating_point"):
-        words += _of_point(decision["operating_point"], decision["held_out"]["nested_by"], masks)
+        sentences += _describe_operating_point(
+            decision["operating_point"], decision["held_out"]["nested_by"], has_masks
+        )
     zone = (decision.get("inconclusive_zone") or {}).get("test")
-    words += [f"Inconclusive, for the test: probabilities between {_plain(zone)}."] if zone else []
-    return words
+    sentences += [f"Inconclusive, for the test: probabilities between {_format_value(zone)}."] if zone else []
+    return sentences
 
 
-def _of_point(point: dict, by: str, masks: bool) -> list[str]:
+def _describe_operating_point(point: dict, nested_by: str, has_masks: bool) -> list[str]:
     """What the gate was asked for, what it reached, as chosen and nested, and what could not be had as asked."""
-    reached = _plain({key: value for key, value in point.items() if key not in ("asked", "held_out", "said")})
-    if not point["asked"]:
-        return [f"{NOT_CHOSEN[masks]} On the held-out images it has {reached}."]
-    asked = "the best of Kaggle's Dice" if "kaggle_dice" in point["asked"] else _plain(point["asked"])
-    nested = f"; chosen on the other groups, {_plain(point['held_out'])}" if point.get("held_out") else ""
-    said = [
-        f"For {'the test' if whose == 'test' else f'{by} {whose}'}: {text}."
-        for whose, text in (point.get("said") or {}).items()
+    reached_rates = _format_value(
+        {key: value for key, value in point.items() if key not in ("target", "held_out", "problems")}
+    )
+    if not point["target"]:
+        return [f"{NOT_CHOSEN_NOTES[has_masks]} On the held-out images it has {reached_rates}."]
+    requested = "the best of Kaggle's Dice" if "kaggle_dice" in point["target"] else _format_value(point["target"])
+    nested_text = f"; chosen on the other groups, {_format_value(point['held_out'])}" if point.get("held_out") else ""
+    remarks = [
+        f"For {'the test' if group == 'test' else f'{nested_by} {group}'}: {text}."
+        for group, text in (point.get("problems") or {}).items()
     ]
-    return [f"The gate was asked for {asked}. On the images it was chosen on it has {reached}{nested}.", *said]
+    return [
+        f"The gate was asked for {requested}. On the images it was chosen on it has {reached_rates}{nested_text}.",
+        *remarks,
+    ]
 
 
-def _plain(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_plain(inner)}" for key, inner in value.items())
-    return shown(value) if value is None or isinstance(value, float) else str(value)
+        return ", ".join(f"{str(key).replace('_', ' ')} {_format_value(inner)}" for key, inner in value.items())
+    return format_metric(value) if value is None or isinstance(value, float) else str(value)
 
 
-def _pictures(path, test: dict) -> list[Picture]:
+def _draw_search_pictures(path, test_decision: dict) -> list[Picture]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
         raise DataError(f"stage3/search.npz cannot be read ({error}); FORCE=1 makes it anew") from None
-    lines = [
-        _line(found[values], found[dice], test[name], NAMES[name])
-        for values, dice, name in (("gates", "gate_dice", "gate"), ("areas", "area_dice", "least_area"))
-        if len(found[values]) > 1
+    line_charts = [
+        _draw_line(arrays[values], arrays[dice], test_decision[name], PARAMETER_TITLES[name])
+        for values, dice, name in (
+            ("probability_thresholds", "probability_threshold_dice", "probability_threshold"),
+            ("min_areas", "min_area_dice", "min_area"),
+        )
+        if len(arrays[values]) > 1
     ]
-    return [_surface(found, test), *lines] if found["surface"].size > 1 else lines
+    return [_draw_surface(arrays, test_decision), *line_charts] if arrays["surface"].size > 1 else line_charts
 
 
-def _surface(found: dict[str, np.ndarray], test: dict) -> Picture:
+def _draw_surface(arrays: dict[str, np.ndarray], test_decision: dict) -> Picture:
     """Kaggle's Dice by top and bottom score, the best over all least areas."""
-    figure = new_figure(5.0, 4.4, "Kaggle's Dice by top and bottom score")
+    figure = create_figure(5.0, 4.4, "Kaggle's Dice by top and bottom score")
     axis = figure.subplots()
-    tops, bottoms, surface = found["tops"] / LEVELS, found["bottoms"] / LEVELS, found["surface"]
-    best = np.nanmax(surface)
-    low = max(np.nanmin(surface), best - 0.05)  # the flat top is what matters
+    top_scores, bottom_scores = arrays["top_levels"] / MAX_LEVEL, arrays["bottom_levels"] / MAX_LEVEL
+    surface = arrays["surface"]
+    best_dice = np.nanmax(surface)
+    low = max(np.nanmin(surface), best_dice - 0.05)  # the flat top is what matters
     surface = np.clip(surface, low, None)
-    mesh = axis.pcolormesh(bottoms, tops, surface, cmap="viridis", shading="nearest", rasterized=True)
-    if min(surface.shape) > 1 and best - 0.001 > np.nanmin(surface):
-        axis.contour(bottoms, tops, surface, levels=[best - 0.001], colors="white", linewidths=1)
-    axis.plot(test["bottom"], test["top"], "x", color=RED, markersize=10, markeredgewidth=2)
+    mesh = axis.pcolormesh(bottom_scores, top_scores, surface, cmap="viridis", shading="nearest", rasterized=True)
+    if min(surface.shape) > 1 and best_dice - 0.001 > np.nanmin(surface):
+        axis.contour(bottom_scores, top_scores, surface, levels=[best_dice - 0.001], colors="white", linewidths=1)
+    chosen_scores = test_decision["bottom_score_threshold"], test_decision["top_score_threshold"]
+    axis.plot(*chosen_scores, "x", color=RED, markersize=10, markeredgewidth=2)
     axis.set(xlabel="bottom score", ylabel="top score")
     figure.colorbar(mesh, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
     axis.tick_params(labelsize=8)
-    return vector(figure, "threshold surface; cross: chosen for the test; white line: within .001 of the best")
+    return embed_svg(figure, "threshold surface; cross: chosen for the test; white line: within .001 of the best")
 
 
-def _line(values: np.ndarray, dice: np.ndarray, chosen: float, name: str) -> Picture:
-    figure = new_figure(4.6, 3.4, f"Kaggle's Dice by {name.removesuffix(', px')}")
+def _draw_line(values: np.ndarray, dice: np.ndarray, chosen_value: float, name: str) -> Picture:
+    figure = create_figure(4.6, 3.4, f"Kaggle's Dice by {name.removesuffix(', px')}")
     axis = figure.subplots()
     axis.plot(values, dice, "-", color=BLUE, linewidth=1.5, marker="." if len(values) < 50 else "")
-    axis.axvline(chosen, color=RED, linewidth=1, linestyle="--")
+    axis.axvline(chosen_value, color=RED, linewidth=1, linestyle="--")
     if name.endswith("px"):
         axis.set_xscale("symlog", linthresh=100)
         axis.set_xlim(left=0)
@@ -140,4 +158,4 @@ def _line(values: np.ndarray, dice: np.ndarray, chosen: float, name: str) -> Pic
     axis.set(xlabel=name, ylabel="Kaggle's Dice")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-    return vector(figure, f"Kaggle's Dice by {name}; dashed: chosen for the test")
+    return embed_svg(figure, f"Kaggle's Dice by {name}; dashed: chosen for the test")

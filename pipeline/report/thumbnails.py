@@ -3,67 +3,78 @@
 import cv2
 import numpy as np
 
-from cxr.geometry import resize
+from cxr.geometry import resize_image
 from pipeline.figure import ORANGE, SKY, YELLOW
-from pipeline.known import MASK_STACK, Known, deciding
-from pipeline.report.blocks import Picture, photograph
+from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map
+from pipeline.report.blocks import Picture, embed_jpeg
 
-SIDE = 256
+THUMBNAIL_SIDE = 256
 LEGEND = "Yellow line: drawn by hand; blue: the final mask; orange: the chest box. Bright in the maps: high."
 
 
-def panels(known: Known, cams: list[np.ndarray]) -> list[tuple[str, Picture]]:
+def draw_thumbnails(record: ImageRecord, cams: list[np.ndarray]) -> list[tuple[str, Picture]]:
     """Caption and picture: the image, the final mask, the map that decided, the mean Grad-CAM; of those there are.
 
     cams: uint8 [s, s] of each classifier, full frame.
     """
-    gray = _gray(known)
-    found = [(f"truth{' and box' if known.box else ''}", _outlined(_boxed(gray, known), known))]
-    if known.final is not None:
-        caption = "final mask" if known.final.any() else "final mask: empty"
-        found.append((caption, _outlined(_tinted(gray, known.final), known)))
-    if known.maps:
-        heat = deciding(known)
-        kind = MASK_STACK if MASK_STACK in known.maps else f"mean map of {len(known.maps)}"
-        found.append((f"{kind}, highest {heat.max():.2f}", _outlined(_heated(gray, heat), known)))
+    gray = _resize_canvas(record)
+    captioned_images = [(f"truth{' and box' if record.box else ''}", _outline_truth(_draw_box(gray, record), record))]
+    if record.final_mask is not None:
+        caption = "final mask" if record.final_mask.any() else "final mask: empty"
+        captioned_images.append((caption, _outline_truth(_tint_mask(gray, record.final_mask), record)))
+    if record.prob_maps:
+        heat = compute_final_prob_map(record)
+        map_name = MASK_STACK if MASK_STACK in record.prob_maps else f"mean map of {len(record.prob_maps)}"
+        captioned_images.append(
+            (f"{map_name}, highest {heat.max():.2f}", _outline_truth(_overlay_heatmap(gray, heat), record))
+        )
     if cams:
-        mean = np.mean([cam / 255 for cam in cams], axis=0)
-        found.append((f"Grad-CAM, mean of {len(cams)}", _outlined(_heated(gray, mean / max(mean.max(), 1e-9)), known)))
-    return [(caption, photograph(pixels, f"{known.image_id}: {caption}")) for caption, pixels in found]
+        mean_cam = np.mean([cam / 255 for cam in cams], axis=0)
+        captioned_images.append(
+            (
+                f"Grad-CAM, mean of {len(cams)}",
+                _outline_truth(_overlay_heatmap(gray, mean_cam / max(mean_cam.max(), 1e-9)), record),
+            )
+        )
+    return [(caption, embed_jpeg(pixels, f"{record.image_id}: {caption}")) for caption, pixels in captioned_images]
 
 
-def _gray(known: Known) -> np.ndarray:
-    return np.repeat(resize(known.canvas, SIDE, SIDE)[..., None], 3, axis=2)
+def _resize_canvas(record: ImageRecord) -> np.ndarray:
+    return np.repeat(resize_image(record.canvas, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[..., None], 3, axis=2)
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def _hex_to_rgb(colour: str) -> tuple[int, int, int]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
-def _boxed(image: np.ndarray, known: Known) -> np.ndarray:
-    if known.box is None:
+def _draw_box(image: np.ndarray, record: ImageRecord) -> np.ndarray:
+    if record.box is None:
         return image
-    xmin, ymin, xmax, ymax = (round(edge) for edge in known.box.scaled(SIDE / known.canvas.shape[0]))
-    return cv2.rectangle(image.copy(), (xmin, ymin), (xmax - 1, ymax - 1), _rgb(ORANGE), 1)
+    xmin, ymin, xmax, ymax = (
+        round(edge) for edge in record.box.scale_and_shift(THUMBNAIL_SIDE / record.canvas.shape[0])
+    )
+    return cv2.rectangle(image.copy(), (xmin, ymin), (xmax - 1, ymax - 1), _hex_to_rgb(ORANGE), 1)
 
 
-def _outlined(image: np.ndarray, known: Known) -> np.ndarray:
-    if known.truth is None or not known.truth.any():
+def _outline_truth(image: np.ndarray, record: ImageRecord) -> np.ndarray:
+    if record.truth_mask is None or not record.truth_mask.any():
         return image
-    mask = (resize(known.truth.astype(np.uint8) * 255, SIDE, SIDE) > 63).astype(np.uint8)  # a small one stays
+    mask = (resize_image(record.truth_mask.astype(np.uint8) * 255, THUMBNAIL_SIDE, THUMBNAIL_SIDE) > 63).astype(
+        np.uint8
+    )  # a small one stays
     lines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), lines, -1, _rgb(YELLOW), 1)
+    return cv2.drawContours(image.copy(), lines, -1, _hex_to_rgb(YELLOW), 1)
 
 
-def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    strength = resize(mask.astype(np.float32), SIDE, SIDE)[..., None] * 0.6
-    return (image * (1 - strength) + np.array(_rgb(SKY)) * strength).astype(np.uint8)
+def _tint_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    strength = resize_image(mask.astype(np.float32), THUMBNAIL_SIDE, THUMBNAIL_SIDE)[..., None] * 0.6
+    return (image * (1 - strength) + np.array(_hex_to_rgb(SKY)) * strength).astype(np.uint8)
 
 
-def _heated(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def _overlay_heatmap(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """heat: [s, s] of 0 to 1."""
     from matplotlib import colormaps
 
-    heat = resize(heat.astype(np.float32), SIDE, SIDE)
+    heat = resize_image(heat.astype(np.float32), THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     strength = np.clip(1.5 * heat, 0, 0.7)[..., None]
     return (image * (1 - strength) + 255 * colormaps["inferno"](heat)[..., :3] * strength).astype(np.uint8)

@@ -1,13 +1,13 @@
 """The trainings, epoch by epoch."""
 
-from pipeline.curves import curves
-from pipeline.report.blocks import vector
-from pipeline.report.sources import Sources
+from pipeline.curves import draw_curves
+from pipeline.report.blocks import embed_svg
+from pipeline.report.sources import RunFiles
 
 
-def blocks(run: Sources) -> list:
+def build_blocks(run: RunFiles) -> list:
     """Curves of every member and fold."""
-    figure = curves(run.recipe, run.paths)
+    figure = draw_curves(run.recipe, run.paths)
     if figure is None:
         return ["No training has left its curves (history.csv) yet."]
-    return [vector(figure, "loss, learning rate and watched scores by epoch", wide=True)]
+    return [embed_svg(figure, "loss, learning rate and watched scores by epoch", wide=True)]

@@ -13,12 +13,12 @@ import numpy as np
 
 from cxr import boxes
 from cxr.errors import UsageError, run_main
-from cxr.files import replacing
-from cxr.geometry import uncrop
-from cxr.paths import Paths, as_meant
+from cxr.files import write_atomically
+from cxr.geometry import paste_crop
+from cxr.paths import Paths, resolve_user_path
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe, chosen
-from cxr.views import region
+from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.views import inference_region
 from stage1_classify import config
 from stage1_classify.data import ClassifierData
 
@@ -30,54 +30,59 @@ def main() -> None:
     parser.add_argument("member", help="a classifier of the recipe")
     parser.add_argument("image_id", nargs="+", help="held-out images")
     parser.add_argument("--out", required=True, help="the .npz file")
-    asked = parser.parse_args()
-    recipe, paths = chosen(say=False)
-    if asked.member not in recipe.stage1:
-        raise UsageError(f"recipe {recipe.name} has no classifier {asked.member}; it has {', '.join(recipe.stage1)}")
-    ids = list(dict.fromkeys(asked.image_id))
-    save(as_meant(asked.out), ids, full_frame(recipe, paths, asked.member, ids))
+    arguments = parser.parse_args()
+    recipe, paths = load_recipe_and_paths(say=False)
+    if arguments.member not in recipe.stage1:
+        raise UsageError(
+            f"recipe {recipe.name} has no classifier {arguments.member}; it has {', '.join(recipe.stage1)}"
+        )
+    ids = list(dict.fromkeys(arguments.image_id))
+    save_cams(resolve_user_path(arguments.out), ids, compute_full_frame_cams(recipe, paths, arguments.member, ids))
 
 
-def full_frame(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
+def compute_full_frame_cams(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
     """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out."""
-    prepared, member = Prepared(paths.prepared, paths.folds), config.members(recipe, [name])[name]
-    found = boxes.read_run(paths) if member.view.crop == "box" else {}
-    data = ClassifierData(prepared, found, member, image_ids, recipe.seed)
+    prepared, member = Prepared(paths.prepared_folder, paths.folds_csv), config.read_members(recipe, [name])[name]
+    chest_boxes = boxes.read_run_boxes(paths) if member.view.crop == "box" else {}
+    data = ClassifierData(prepared, chest_boxes, member, image_ids, recipe.seed)
     backend = importlib.import_module(f"stage1_classify.cam.{member.framework}_maps")
     cams = {}
-    for fold, own in by_fold(prepared, recipe, image_ids).items():
-        raw = backend.maps(data, own, weights(paths.unit(1, name, fold), backend.WEIGHTS))
-        cams |= {image_id: on_canvas(data, image_id, cam) for image_id, cam in zip(own, raw, strict=True)}
+    for fold, fold_ids in group_by_fold(prepared, recipe, image_ids).items():
+        weights_path = require_weights(paths.fold_folder(1, name, fold), backend.WEIGHTS)
+        fold_cams = backend.compute_cams(data, fold_ids, weights_path)
+        cams |= {
+            image_id: paste_on_canvas(data, image_id, cam) for image_id, cam in zip(fold_ids, fold_cams, strict=True)
+        }
     return np.stack([cams[image_id] for image_id in image_ids])
 
 
-def by_fold(prepared: Prepared, recipe: Recipe, image_ids: list[str]) -> dict[int, list[str]]:
+def group_by_fold(prepared: Prepared, recipe: Recipe, image_ids: list[str]) -> dict[int, list[str]]:
     """The images that each trained fold holds out."""
     folds = prepared.folds["fold"]
-    held_out = folds[folds.isin(recipe.trained)]
+    held_out = folds[folds.isin(recipe.folds_to_train)]
     for image_id in image_ids:
         if image_id not in held_out.index:
             raise UsageError(f"{image_id} is held out in no fold that {recipe.name} trains; take one that is")
     return {fold: [i for i in image_ids if held_out[i] == fold] for fold in sorted(set(held_out[image_ids]))}
 
 
-def weights(folder: Path, name: str) -> Path:
-    """The weights of a unit; UsageError where it was not trained."""
+def require_weights(folder: Path, name: str) -> Path:
+    """The weights of a step; UsageError where it was not trained."""
     if not (folder / name).is_file():
         raise UsageError(f"{folder / name} is missing; it is made by: stage 1 (cd stage1_classify && bash run.sh)")
     return folder / name
 
 
-def on_canvas(data: ClassifierData, image_id: str, cam: np.ndarray) -> np.ndarray:
+def paste_on_canvas(data: ClassifierData, image_id: str, cam: np.ndarray) -> np.ndarray:
     """A map of what the member sees, [h, w] of 0 and up, in the full frame: uint8 [SIDE, SIDE]."""
-    size, highest = data.prepared.size, max(float(cam.max()), 1e-12)
-    seen = region(data.member.view, data.chest(image_id), size)
-    return uncrop(np.rint(255 * cam / highest).astype(np.uint8), seen, SIDE, size)
+    size, max_value = data.prepared.size, max(float(cam.max()), 1e-12)
+    view_box = inference_region(data.member.view, data.locate_chest(image_id), size)
+    return paste_crop(np.rint(255 * cam / max_value).astype(np.uint8), view_box, SIDE, size)
 
 
-def save(path: Path, image_ids: list[str], cams: np.ndarray) -> None:
+def save_cams(path: Path, image_ids: list[str], cams: np.ndarray) -> None:
     """Write the maps in one step."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savez_compressed(temporary, image_id=np.array(image_ids, dtype=np.str_), cam=cams)
 
 

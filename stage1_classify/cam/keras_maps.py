@@ -8,35 +8,35 @@ import tensorflow as tf
 
 from cxr.errors import UsageError
 from stage1_classify.data import ClassifierData
-from stage1_classify.keras_device import settle
-from stage1_classify.keras_loading import channels_last
-from stage1_classify.keras_models import network, parts
+from stage1_classify.keras_device import configure_tensorflow
+from stage1_classify.keras_loading import stack_channels_last
+from stage1_classify.keras_models import build_network, split_network
 from stage1_classify.keras_steps import full_precision
 
 WEIGHTS = "weights.keras"
 BATCH = 8
 
 
-def maps(data: ClassifierData, image_ids: list[str], weights: Path) -> np.ndarray:
+def compute_cams(data: ClassifierData, image_ids: list[str], weights: Path) -> np.ndarray:
     """Grad-CAM float32 [N, h, w] of what the member sees of each image; UsageError where the weights do not fit."""
-    settle()
-    model = network(data.member)
+    configure_tensorflow()
+    model = build_network(data.member)
     try:
         model.load_weights(weights)
     except ValueError:
         raise UsageError(f"{weights} is of other settings than the member's; train it anew") from None
     groups = [image_ids[first : first + BATCH] for first in range(0, len(image_ids), BATCH)]
-    images = (channels_last([data.seen(image_id)["image"] for image_id in ids]) for ids in groups)
+    images = (stack_channels_last([data.load_inference_image(image_id)["image"] for image_id in ids]) for ids in groups)
     with full_precision(model):
-        return np.concatenate([grad_cam(model, each) for each in images])
+        return np.concatenate([grad_cam(model, batch) for batch in images])
 
 
 def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """ReLU of the feature map's channels, weighted by the logit's mean gradient on each: [B, h, w].
 
-    model: of `keras_models.network`; images uint8 [B, s, s, 1].
+    model: of `keras_models.build_network`; images uint8 [B, s, s, 1].
     """
-    backbone, head = parts(model)
+    backbone, head = split_network(model)
     tap = tf.cast(backbone(images, training=False), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(tap)

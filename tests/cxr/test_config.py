@@ -6,15 +6,15 @@ from typing import Literal
 import pytest
 from pydantic import model_validator
 
-from cxr.config import Strict, load
+from cxr.config import StrictModel, load_settings
 from cxr.errors import UsageError
 
 
-class Inner(Strict):
+class Inner(StrictModel):
     width: int = 1
 
 
-class Outer(Strict):
+class Outer(StrictModel):
     depth: int
     inner: Inner = Inner()
     other: Inner | None = None
@@ -46,6 +46,6 @@ class Outer(Strict):
 def test_what_is_wrong_is_named(tmp_path: Path, text, said):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
-        load(tmp_path / "mine.yaml", Outer)
+        load_settings(tmp_path / "mine.yaml", Outer)
     assert said in str(caught.value)
     assert "mine.yaml" in str(caught.value)

@@ -7,7 +7,7 @@ import pytest
 
 import cxr
 from cxr import contention
-from cxr.progress import Line
+from cxr.progress import ProgressLine
 
 
 @pytest.fixture
@@ -16,11 +16,11 @@ def steps(monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
 
     def watch(times: list[tuple[float, float]]) -> list[str]:
-        cores, minutes = contention.Cores(), iter(range(60, 60 * 99, 60))
+        cores, minutes = contention.ContentionMonitor(), iter(range(60, 60 * 99, 60))
         for each in times:
             monkeypatch.setattr(contention, "core_times", lambda each=each: each)
             monkeypatch.setattr(contention.time, "monotonic", lambda: next(minutes))
-            cores.watch(Line("a member"))
+            cores.warn_if_shared(ProgressLine("a member"))
         return capsys.readouterr().err.splitlines()
 
     return watch

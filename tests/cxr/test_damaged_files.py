@@ -13,30 +13,30 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from bench import damaged_dicoms, damages
-from bench.small_dicoms import NAME, File, files
+from bench.small_dicoms import NAME, DicomFile, build_small_dicoms
 from cxr import bounded, images, kaggle, refusal, tables, walk
-from cxr.canvases import RowError, Rows, Task, age_in_years, prepare_image
+from cxr.canvases import PrepareTask, RowError, RowFile, parse_age, prepare_image
 from cxr.dicom import ImageError
-from cxr.doctor.examine import examine
+from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError, UsageError
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 
 SIZE = 32
-KINDS = {file.name: file for file in files()}
+KINDS = {file.name: file for file in build_small_dicoms()}
 
 
 def rejected(data: Path) -> dict[str, str]:
     """The reasons of rejected.csv after a whole prepare."""
     paths = Paths(data, "recipe", SIZE)
-    prepare(paths, PrepareConfig(size=SIZE, folds=2, subfolds=2), workers=1)
-    table = tables.read(paths.prepared / "rejected.csv", tables.REJECTED, "prepare")
+    prepare_data(paths, PrepareConfig(size=SIZE, folds=2, subfolds=2), workers=1)
+    table = tables.read_table(paths.prepared_folder / "rejected.csv", tables.REJECTED, "prepare")
     return dict(zip(table["path"], table["reason"], strict=True))
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
-        images.read(path)
+        images.read_radiograph(path)
     reason = str(caught.value)
     assert 0 < len(reason) <= 200
     assert "\n" not in reason
@@ -44,18 +44,19 @@ def refused(path: Path) -> str:
     return reason
 
 
-def written(tmp_path: Path, file: File | bytes) -> Path:
+def written(tmp_path: Path, file: DicomFile | bytes) -> Path:
     path = tmp_path / "image.dcm"
-    path.write_bytes(file if isinstance(file, bytes) else file.content)
+    path.write_bytes(file if isinstance(file, bytes) else file.file_bytes)
     return path
 
 
 # --- rows --------------------------------------------------------------------------------------
 
+
 @pytest.fixture
-def rows(tmp_path) -> Rows:
-    found = Rows(tmp_path / "pixels.npy", (8, 8))
-    found.create(3)
+def rows(tmp_path) -> RowFile:
+    found = RowFile(tmp_path / "pixels.npy", (8, 8))
+    found.allocate_file(3)
     return found
 
 
@@ -66,7 +67,7 @@ def rows(tmp_path) -> Rows:
 def test_a_writer_of_rows_refuses_all_but_its_own(rows, values):
     before = rows.path.read_bytes()
     with pytest.raises(RowError):
-        rows.put(1, values)
+        rows.write_row(1, values)
     assert rows.path.read_bytes() == before
 
 
@@ -74,20 +75,21 @@ def test_a_writer_of_rows_refuses_all_but_its_own(rows, values):
 def test_a_writer_of_rows_refuses_places_that_are_not_there(rows, row):
     before = rows.path.read_bytes()
     with pytest.raises(RowError):
-        rows.put(row, np.ones((8, 8), np.uint8))
+        rows.write_row(row, np.ones((8, 8), np.uint8))
     assert rows.path.read_bytes() == before
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_a_picture_of_another_type_is_the_files_reason(rows, dicom, tmp_path, monkeypatch, dtype):
     path = dicom.save(dicom.dataset(np.ones((8, 8), np.uint8)), tmp_path / "image.dcm")
-    monkeypatch.setattr(images, "gray", lambda *_: np.ones((8, 8), dtype))
-    found = prepare_image(Task("image", path, None, rows, 1, rows, -1))
+    monkeypatch.setattr(images, "render_gray", lambda *_: np.ones((8, 8), dtype))
+    found = prepare_image(PrepareTask("image", path, None, rows, 1, rows, -1))
     assert "uint8 of (8, 8), not" in found
     assert not np.load(rows.path).any()
 
 
 # --- what lies in the folder -------------------------------------------------------------------
+
 
 def test_what_is_no_file_is_named_and_the_run_goes_on(kaggle_folder, monkeypatch, capsys):
     data = kaggle_folder()
@@ -106,7 +108,7 @@ def test_what_is_no_file_is_named_and_the_run_goes_on(kaggle_folder, monkeypatch
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff/inside.dcm")).write_bytes(b"x")
         (folder / "a folder.dcm").mkdir()
         reasons = rejected(data)
-        report = examine(data, workers=1)
+        report = examine_dataset(data, workers=1)
     assert reasons == {
         "dicom-images-train/M\\udcfcller.dcm": "its path is not UTF-8 text: rename the file or its folder",
         "dicom-images-train/\\udcff/inside.dcm": "its path is not UTF-8 text: rename the file or its folder",
@@ -140,16 +142,16 @@ def test_what_may_not_be_read_is_named(kaggle_folder, monkeypatch, capsys):
     assert "passed over: lost+found/ (Permission denied)\n" in message
     assert "have no DICOM file" not in message
     with pytest.raises(UsageError, match="cannot be read: Permission denied"):
-        kaggle.find(data / "lost+found")
+        kaggle.find_layout(data / "lost+found")
 
 
 def test_a_mended_file_is_seen(kaggle_folder):
     data = kaggle_folder()
     link = data / "dicom-images-train" / "late.dcm"
     link.symlink_to(data / "late")
-    before = kaggle.find(data).digest
+    before = kaggle.find_layout(data).files_digest
     (data / "late").write_bytes(b"there")
-    assert kaggle.find(data).digest != before
+    assert kaggle.find_layout(data).files_digest != before
 
 
 def test_nothing_but_what_cannot_be_opened(kaggle_folder, tmp_path):
@@ -176,18 +178,19 @@ def test_the_doctor_survives_tables_that_cannot_be_opened(kaggle_folder, monkeyp
             raise PermissionError(13, "Permission denied", str(path))
         return read_bytes(path)
 
-    layout = kaggle.find(data)
+    layout = kaggle.find_layout(data)
     monkeypatch.setattr(Path, "read_bytes", fail)
-    monkeypatch.setattr(kaggle, "find", lambda _: layout)
-    (finding,) = [each for each in examine(data, workers=1).findings if each.id == "table-unreadable"]
+    monkeypatch.setattr(kaggle, "find_layout", lambda _: layout)
+    (finding,) = [each for each in examine_dataset(data, workers=1).findings if each.id == "table-unreadable"]
     assert re.search(rf"{table} cannot be read: Permission denied", finding.examples[0])
 
 
 # --- headers -----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 5000 + "Y", "-1Y", "1e3Y", "٣٣Y" * 9])
 def test_ages_beyond_measure_are_unknown(text):
-    assert age_in_years(text) is None
+    assert parse_age(text) is None
 
 
 @pytest.mark.parametrize("value", ["SECRET^NAME", "S" * 17, "9" * 400, "a\x00b", "né"])
@@ -195,7 +198,7 @@ def test_ages_beyond_measure_are_unknown(text):
 def test_what_is_no_code_is_nobodys_trait(rows, dicom, tmp_path, name, value):
     header = dicom.dataset(np.ones((8, 8), np.uint8), **{name: value}, SpecificCharacterSet="ISO_IR 100")
     header[name].VR = "LO"
-    facts = prepare_image(Task("x", dicom.save(header, tmp_path / "x.dcm"), None, rows, 1, rows, -1))
+    facts = prepare_image(PrepareTask("x", dicom.save(header, tmp_path / "x.dcm"), None, rows, 1, rows, -1))
     assert facts._asdict()[{"PatientAge": "age", "ViewPosition": "view", "PatientSex": "sex"}[name]] is None
 
 
@@ -223,11 +226,11 @@ def test_unknown_syntaxes_are_not_quoted(dicom, tmp_path, syntax):
 @pytest.mark.parametrize("tag", [0x00080060, 0x00101010, 0x00280004, 0x00280010, 0x00280100, 0x00281050])
 def test_a_damaged_length_gives_a_short_reason_or_the_picture(tmp_path, kind, tag):
     file = KINDS[kind]
-    place, form = file.length_field(tag)
+    place, form = file.find_length_field(tag)
     for length in (1, 3, 31_000, 0xFFFF if form == "H" else 0xFFFFFFF0):
-        path = written(tmp_path, file.patched(place, struct.pack(file.order + form, length)))
+        path = written(tmp_path, file.with_bytes(place, struct.pack(file.byte_order + form, length)))
         try:
-            images.read(path)
+            images.read_radiograph(path)
         except ImageError:
             refused(path)
 
@@ -236,7 +239,7 @@ def test_no_exceptions_text_is_quoted():
     secrets = [ValueError(NAME), KeyError(NAME), OSError(NAME), OSError(2, NAME, NAME), RuntimeError(NAME),
                UnicodeDecodeError("utf-8", NAME.encode(), 0, 1, NAME), MemoryError(NAME), Exception(NAME)]  # fmt: skip
     for error in secrets:
-        with pytest.raises(ImageError) as caught, refusal.explained("it"):
+        with pytest.raises(ImageError) as caught, refusal.raise_as_image_error("it"):
             raise error
         assert re.fullmatch(r"it: [\w ,]+", str(caught.value))
         assert NAME not in str(caught.value)
@@ -244,11 +247,12 @@ def test_no_exceptions_text_is_quoted():
 
 # --- memory and time ---------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(("rows", "columns"), [(60000, 60000), (128, 256), (1, 1), (128, 128 + 65536)])
 def test_a_jpeg_2000_of_another_size_is_not_decoded(tmp_path, rows, columns):
     file = KINDS["jpeg 2000"]
     place = file.body.index(b"\xff\x4f\xff\x51") + 8
-    path = written(tmp_path, file.patched(place, struct.pack(">2L", columns, rows)))
+    path = written(tmp_path, file.with_bytes(place, struct.pack(">2L", columns, rows)))
     assert f"JPEG 2000 of {columns} x {rows}" in refused(path)
 
 
@@ -263,20 +267,22 @@ def test_damaged_boxes_of_a_jp2_file_end(dicom, tmp_path, length):
     assert "no JPEG 2000 code stream" in refused(dicom.save(header, tmp_path / "x.dcm"))
 
 
-def outcome(tmp_path: Path, rows: Rows, content: File | bytes) -> damaged_dicoms.Outcome:
-    return damaged_dicoms.read(Task("x", written(tmp_path, content), None, rows, 0, rows, -1), "", "")
+def outcome(tmp_path: Path, rows: RowFile, content: DicomFile | bytes) -> damaged_dicoms.Outcome:
+    return damaged_dicoms.prepare_in_child(
+        PrepareTask("x", written(tmp_path, content), None, rows, 0, rows, -1), "", ""
+    )
 
 
 @pytest.fixture(scope="module")
-def bombs() -> dict[str, File | bytes]:
+def bombs() -> dict[str, DicomFile | bytes]:
     """Files that would take gigabytes or minutes."""
     random, deflated = np.random.default_rng(0), KINDS["deflated"]
     packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
     zeros = b"".join(packer.compress(bytes(1 << 24)) for _ in range(20)) + packer.flush()
     return {
-        "precincts": damages.crush(KINDS["jpeg 2000"], Draws(5600)), "deflated zeros": deflated.meta + zeros,
-        "elements": damages.multiply(KINDS["8 bits"], Draws(1)),
-        "sequences": damages.multiply(KINDS["8 bits"], Draws(0)),
+        "precincts": damages.shrink_precincts(KINDS["jpeg 2000"], Draws(5600)), "deflated zeros": deflated.meta + zeros,
+        "elements": damages.multiply_elements(KINDS["8 bits"], Draws(1)),
+        "sequences": damages.multiply_elements(KINDS["8 bits"], Draws(0)),
         "a wall": damages.declare_size(KINDS["jpeg 2000"], random),
     }  # fmt: skip
 
@@ -292,30 +298,34 @@ class Draws:
 def test_bombs_take_neither_memory_nor_time(rows, bombs, tmp_path, name):
     held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20  # by a child, too
     found = outcome(tmp_path, rows, bombs[name])
-    assert found.word == "refused", found
+    assert found.verdict == "refused", found
     assert found.megabytes - held < 900, found
     assert found.seconds < 5, found
 
 
 def test_a_round_of_every_other_damage_holds(tmp_path):
-    kinds = [damage for damage in damages.DAMAGES if damage not in (damages.inflate, damages.multiply)]
-    outcomes = list(damaged_dicoms.trials(tmp_path / "data", damages.damaged(9 * len(kinds), 7, kinds)))
-    assert {each.word for each in outcomes} == {"read", "refused"}
-    assert not [each for each in outcomes if len(each.text) > 200 or NAME in each.text or "\n" in each.text]
+    kinds = [
+        damage for damage in damages.DAMAGES if damage not in (damages.plant_deflate_bomb, damages.multiply_elements)
+    ]
+    outcomes = list(
+        damaged_dicoms.run_trials(tmp_path / "data", damages.generate_damaged_files(9 * len(kinds), 7, kinds))
+    )
+    assert {each.verdict for each in outcomes} == {"read", "refused"}
+    assert not [each for each in outcomes if len(each.reason) > 200 or NAME in each.reason or "\n" in each.reason]
 
 
 def test_what_is_inflated_has_an_end():
     zeros = bytes(1 << 20)
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = packer.compress(zeros) + packer.flush()
-    assert bounded.inflate(packed) == zeros
+    assert bounded.inflate_data(packed) == zeros
     for damaged in (packed[:-20], b""):
         with pytest.raises(ImageError, match="ends early"):
-            bounded.inflate(damaged)
+            bounded.inflate_data(damaged)
 
 
 def test_the_memory_limit_ends_with_its_block():
     before = refusal.resource.getrlimit(refusal.resource.RLIMIT_AS)
-    with pytest.raises(ImageError, match="too much memory"), refusal.limited_memory(), refusal.explained("it"):
-        np.empty(2 * refusal.MEMORY, np.uint8)
+    with pytest.raises(ImageError, match="too much memory"), refusal.limit_memory(), refusal.raise_as_image_error("it"):
+        np.empty(2 * refusal.MAX_EXTRA_MEMORY, np.uint8)
     assert refusal.resource.getrlimit(refusal.resource.RLIMIT_AS) == before

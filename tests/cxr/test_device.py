@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from cxr.torchkit.device import REDUCIBLE, full_precision
+from cxr.torchkit.device import REDUCIBLE_OPERATIONS, full_precision
 
 CPU = torch.device("cpu")
 
@@ -20,10 +20,10 @@ def test_full_precision_also_within_an_autocast():
 
 
 def test_no_operation_is_reduced_and_all_are_as_before_even_after_an_error():
-    before = [operation.fp32_precision for operation in REDUCIBLE]
+    before = [operation.fp32_precision for operation in REDUCIBLE_OPERATIONS]
     assert "tf32" in before  # PyTorch's own: convolutions on a GPU
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match=r"^ieee$"), full_precision(CPU):
-            raise ValueError(*{operation.fp32_precision for operation in REDUCIBLE})
-    assert [operation.fp32_precision for operation in REDUCIBLE] == before
+            raise ValueError(*{operation.fp32_precision for operation in REDUCIBLE_OPERATIONS})
+    assert [operation.fp32_precision for operation in REDUCIBLE_OPERATIONS] == before

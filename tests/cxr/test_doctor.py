@@ -15,9 +15,9 @@ import pytest
 from cxr import rle
 from cxr.doctor import __main__ as command
 from cxr.doctor import hand_boxes, listing, look, people, pictures
-from cxr.doctor.examine import Report, examine
-from cxr.doctor.findings import exit_code, found
-from cxr.doctor.report import as_page, as_text
+from cxr.doctor.examine import DatasetReport, examine_dataset
+from cxr.doctor.findings import compute_exit_code, report_finding
+from cxr.doctor.report import format_report, render_page
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.panel import groups
@@ -30,7 +30,7 @@ def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
                           env=os.environ | environment)  # fmt: skip
 
 
-def ids(report: Report) -> dict[str, int]:
+def ids(report: DatasetReport) -> dict[str, int]:
     return {one.id: one.count for one in report.findings}
 
 
@@ -41,6 +41,7 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 
 # --- the command -------------------------------------------------------------------------------
+
 
 def test_the_command_writes_what_it_prints(kaggle_folder, home, tmp_path):
     data = kaggle_folder().rename(tmp_path / "my data <1>")
@@ -70,7 +71,7 @@ def test_the_command_writes_what_it_prints(kaggle_folder, home, tmp_path):
 
 def test_a_page_is_whole_and_escaped(kaggle_folder, tmp_path):
     data = kaggle_folder().rename(tmp_path / "my data <1>")
-    page = as_page(examine(data, workers=1))
+    page = render_page(examine_dataset(data, workers=1))
     assert "my data &lt;1&gt;" in page
     assert "<1>" not in page
     assert not re.search(r"https?://|src=\"(?!data:)|<link|@import", page)
@@ -82,8 +83,8 @@ def test_no_patient_is_named(kaggle_folder):
     data = kaggle_folder()
     patients = data / "patients.csv"
     patients.write_text(re.sub(r",p(\d)", r",secret-\1", patients.read_text()))
-    report = examine(data, workers=1)
-    text = as_text(report) + as_page(report) + repr(report)
+    report = examine_dataset(data, workers=1)
+    text = format_report(report) + render_page(report) + repr(report)
     assert "patients-known" in text
     assert not re.search("secret", text, re.IGNORECASE)  # the DICOMs' names and ids say so, too
 
@@ -100,14 +101,15 @@ def test_no_such_folder(tmp_path):
 
 # --- nothing can be trained --------------------------------------------------------------------
 
+
 def unusable(data: Path, kind: str) -> None:
-    report = examine(data, workers=1)
+    report = examine_dataset(data, workers=1)
     assert kind in ids(report)
     assert report.exit_code == 3
 
 
 def test_no_images_and_no_rows(tmp_path):
-    report = examine(tmp_path, workers=1)
+    report = examine_dataset(tmp_path, workers=1)
     assert {"no-images", "no-rows", "no-boxes"} <= ids(report).keys()
     assert report.exit_code == 3
 
@@ -143,12 +145,13 @@ def test_chest_tubes_that_cannot_be_read(kaggle_folder, value):
     """Stage 3 would stop at them, after hours."""
     data = kaggle_folder()
     (data / "chest_tubes.csv").write_text("ImageId,chest_tube\n1.2.0,1\n")
-    assert "table-unreadable" not in ids(examine(data, workers=1))
+    assert "table-unreadable" not in ids(examine_dataset(data, workers=1))
     (data / "chest_tubes.csv").write_text(f"ImageId,chest_tube\n1.2.0,{value}\n")
     unusable(data, "table-unreadable")
 
 
 # --- two folders of one name --------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("note", ["source.json", "doctor.json"])
 def test_another_folder_of_the_same_name_is_refused(tmp_path, home, note, monkeypatch):
@@ -161,34 +164,35 @@ def test_another_folder_of_the_same_name_is_refused(tmp_path, home, note, monkey
     assert f"is of {other}, a folder of the same name" in done.stderr
     assert "--out" in done.stderr
     assert not (home / "artifacts" / "mine" / "doctor.html").exists()
-    assert command.own(home / "artifacts" / "mine", other) == home / "artifacts" / "mine"
+    assert command.require_same_dataset(home / "artifacts" / "mine", other) == home / "artifacts" / "mine"
     assert call(data, "--out", tmp_path / "elsewhere").returncode == 3
     assert (tmp_path / "elsewhere" / "doctor.json").is_file()
     other.rmdir()
-    assert command.own(home / "artifacts" / "mine", data)  # moved, not another
+    assert command.require_same_dataset(home / "artifacts" / "mine", data)  # moved, not another
 
 
 def test_a_run_of_this_folder_goes_before_an_earlier_look_at_another(tmp_path):
     (tmp_path / "other").mkdir()
     write_json(tmp_path / "source.json", {"data": str(tmp_path)})
     write_json(tmp_path / "doctor.json", {"data": str(tmp_path / "other")})
-    assert command.own(tmp_path, tmp_path) == tmp_path
+    assert command.require_same_dataset(tmp_path, tmp_path) == tmp_path
     (tmp_path / "source.json").write_text("[1]")
     with pytest.raises(UsageError):
-        command.own(tmp_path, tmp_path)
+        command.require_same_dataset(tmp_path, tmp_path)
 
 
 # --- single checks -----------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(("severities", "code"), [([], 0), (["note"], 0), (["note", "warning"], 4), (["error"], 4)])
 def test_exit_codes(severities, code):
     kind = {"note": "no-age", "warning": "blank", "error": "boxes-outside"}
-    assert exit_code([one for severity in severities for one in found(kind[severity], ["x"])]) == code
+    assert compute_exit_code([one for severity in severities for one in report_finding(kind[severity], ["x"])]) == code
 
 
 @pytest.mark.parametrize(("lost", "severity"), [(1, "note"), (10, "note"), (11, "warning")])
 def test_many_rows_without_image_are_a_warning(lost, severity):
-    (finding,) = found("rows-without-image", [str(n) for n in range(lost)], 1000, table="t")
+    (finding,) = report_finding("rows-without-image", [str(n) for n in range(lost)], 1000, table="t")
     assert (finding.severity, finding.count, len(finding.examples)) == (severity, lost, min(lost, 5))
 
 
@@ -198,17 +202,17 @@ def test_many_rows_without_image_are_a_warning(lost, severity):
     (b'\xef\xbb\xbfImageId,"EncodedPixels"\na,-1\n', "a byte-order mark, quoted cells"),
 ])  # fmt: skip
 def test_dialects(start, words):
-    assert listing.dialect(start) == words
+    assert listing.describe_dialect(start) == words
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_area_and_overlap_are_those_of_the_pixels(seed):
     random = np.random.default_rng(seed)
     rows = random.random((3, 20, 30)) < 0.3
-    codes = tuple(look.Row(k, rle.encode(row)) for k, row in enumerate(rows))
-    found = look._masks(codes, 600)
-    assert found == {"area": rows.any(axis=0).sum(), "overlap": rows.sum() - rows.any(axis=0).sum(), "bad": (),
-                     "outside": ()}  # fmt: skip
+    codes = tuple(look.MaskRow(k, rle.encode_mask(row)) for k, row in enumerate(rows))
+    found = look._read_mask_facts(codes, 600)
+    assert found == {"area": rows.any(axis=0).sum(), "overlap": rows.sum() - rows.any(axis=0).sum(), "bad_rows": (),
+                     "rows_outside": ()}  # fmt: skip
 
 
 def test_a_turned_picture_fits_the_turned_mean():
@@ -217,7 +221,7 @@ def test_a_turned_picture_fits_the_turned_mean():
     each = np.stack([base + random.normal(0, 20, (32, 32)) for _ in range(40)])
     for k in range(4):
         each[k] = np.rot90(each[k], k)
-    assert pictures.fit(each).argmax(axis=1).tolist() == [0, 1, 2, 3] + [0] * 36
+    assert pictures.correlate_with_mean(each).argmax(axis=1).tolist() == [0, 1, 2, 3] + [0] * 36
 
 
 @pytest.mark.parametrize(("text", "faults"), [
@@ -228,29 +232,30 @@ def test_a_turned_picture_fits_the_turned_mean():
 def test_rows_that_are_no_boxes(tmp_path, text, faults):
     path = tmp_path / "original_boundingbox.csv"
     path.write_text(text)
-    found = [f"{row.place} {row.fault}" for row in hand_boxes.read(path) if row.fault]
+    found = [f"{row.location} {row.fault}" for row in hand_boxes.read_box_rows(path) if row.fault]
     assert len(found) == len(faults)
     assert all(fault in line for fault, line in zip(faults, found, strict=True))
 
 
 @pytest.mark.parametrize("years", [0, 17.9, 18, 39, 40, 64.5, 65, 120])
 def test_ages_are_those_of_the_panel(years):
-    material = SimpleNamespace(usable={"a": look.Look(years=years)}, labels={"a": True})
-    (row,) = [row for row in people.prevalence(material) if row["by"] == "age"]
+    material = SimpleNamespace(usable_scans={"a": look.ImageScan(years=years)}, labels={"a": True})
+    (row,) = [row for row in people.measure_prevalence(material) if row["by"] == "age"]
     cases = pd.DataFrame({"view": "", "sex": "", "age": [float(years)], "share": [0.1], "label": [1.0]})
-    assert [row["group"]] == list(groups.groups(cases)["age"])
+    assert [row["group"]] == list(groups.group_cases(cases)["age"])
 
 
 def test_boxes_of_other_images(kaggle_folder):
     data = kaggle_folder()
     (data / "original_boundingbox.csv").write_text("Filename,xmin,xmax,ymin,ymax\nsomebody.png,1,9,1,9\n")
-    assert ids(examine(data, workers=1))["boxes-of-others"] == 1
+    assert ids(examine_dataset(data, workers=1))["boxes-of-others"] == 1
 
 
 # --- real radiographs --------------------------------------------------------------------------
 
+
 def test_real_radiographs(real):
-    report = examine(real)
+    report = examine_dataset(real)
     known = {"rows-without-image": 1, "tiny-masks": 1, "not-a-radiograph": 16, "unreadable": 4, "several-rows": 26}
     assert known.items() <= ids(report).items()
     assert not {"rotated", "looks-inverted", "blank", "bad-rle", "rle-outside"} & ids(report).keys()

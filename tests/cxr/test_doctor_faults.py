@@ -13,12 +13,12 @@ from pydicom.encaps import encapsulate
 
 from cxr import images
 from cxr.doctor import material
-from cxr.doctor.examine import Report, examine
-from cxr.doctor.findings import kinds
+from cxr.doctor.examine import DatasetReport, examine_dataset
+from cxr.doctor.findings import load_catalogue
 from cxr.paths import ROOT
 from phantom import dicom as phantom_dicom
 from phantom.config import default_config
-from phantom.make import make
+from phantom.make import make_phantoms
 
 CONFIG = default_config().model_copy(update={"train": 90, "test": 6, "size": 256, "positive_share": 0.4,
                                              "monochrome1": 0.05, "split_rows": 0.0})  # fmt: skip
@@ -33,15 +33,15 @@ def plainly(function: Callable, tasks: list, workers: int | None, preload: list)
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("doctor") / "clean"
-    make(folder, CONFIG, processes=2)
+    make_phantoms(folder, CONFIG, processes=2)
     return folder
 
 
-def examined(data: Path) -> Report:
+def examined(data: Path) -> DatasetReport:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(material.processes, "each", plainly)
+        patch.setattr(material.processes, "map_unordered", plainly)
         patch.setenv("CXR_HOME", str(data.parent / "home"))
-        return examine(data)
+        return examine_dataset(data)
 
 
 class Ward:
@@ -165,7 +165,7 @@ def plant_copies(ward: Ward) -> None:
     ward.planted["near-duplicates"] = one
     stored = pydicom.dcmread(ward.files[other])
     stored.PhotometricInterpretation, stored.BitsAllocated, stored.BitsStored, stored.HighBit = "MONOCHROME2", 8, 8, 7
-    stored.PixelData = encapsulate([phantom_dicom.jpeg(ward.gray(other), 40)])
+    stored.PixelData = encapsulate([phantom_dicom.encode_jpeg(ward.gray(other), 40)])
     stored.save_as(ward.files[one])
     ward.planted["duplicates-other-patient"] = other
     shutil.copy(ward.files[test[0]], ward.files[ward.next("duplicates-in-test")])
@@ -187,7 +187,7 @@ def plant_boxes(ward: Ward) -> None:
 
 
 @pytest.fixture(scope="module")
-def sick(clean, tmp_path_factory) -> tuple[Report, dict[str, str]]:
+def sick(clean, tmp_path_factory) -> tuple[DatasetReport, dict[str, str]]:
     """The report on the phantoms with all faults, and the image or place of each."""
     ward = Ward(clean, tmp_path_factory.mktemp("a ward") / "sick phantoms")
     for plant in (plant_tables, plant_masks, plant_headers, plant_pictures, plant_copies, plant_boxes):
@@ -249,9 +249,9 @@ def test_every_kind_has_its_test():
     elsewhere = {"rows-unreadable", "table-unreadable", "no-images", "no-rows", "no-labelled-image", "one-class",
                  "no-boxes", "boxes-of-others", "patients-known", "prevalence", "monochrome1", "deep-gray",
                  "images-without-row"}  # fmt: skip
-    assert kinds().keys() == PLANTED.keys() | elsewhere
+    assert load_catalogue().keys() == PLANTED.keys() | elsewhere
 
 
 def test_the_readme_counts_them():
     (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert int(stated) == len(kinds())
+    assert int(stated) == len(load_catalogue())

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr.doctor.examine import examine
+from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 
 SMALL = PrepareConfig(size=64, folds=2, subfolds=2)
 
@@ -45,11 +45,11 @@ def test_prepare_stops_where_the_doctor_says_so(kaggle_folder, kind):
     data = kaggle_folder()
     for plant in STOPS[kind]:
         plant(data)
-    report = examine(data, workers=1)
+    report = examine_dataset(data, workers=1)
     assert kind in {one.id for one in report.findings}
     assert report.exit_code == 3
     with pytest.raises(DataError):
-        prepare(Paths(data, "r", 64), SMALL, workers=1)
+        prepare_data(Paths(data, "r", 64), SMALL, workers=1)
 
 
 @pytest.mark.parametrize("kind", PASSES)
@@ -57,5 +57,5 @@ def test_the_doctor_lets_pass_what_prepare_takes(kaggle_folder, kind):
     data = kaggle_folder()
     for plant in PASSES[kind]:
         plant(data)
-    prepare(Paths(data, "r", 64), SMALL, workers=1)
-    assert examine(data, workers=1).exit_code == 4
+    prepare_data(Paths(data, "r", 64), SMALL, workers=1)
+    assert examine_dataset(data, workers=1).exit_code == 4

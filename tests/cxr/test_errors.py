@@ -15,7 +15,7 @@ import pytest
 
 from cxr import tables
 from cxr.errors import DataError, run_main
-from cxr.files import replacing, reserve, write_text
+from cxr.files import reserve_disk_space, write_atomically, write_text
 from cxr.paths import ROOT
 
 
@@ -124,6 +124,7 @@ def test_a_bug_is_not_caught(error):
 
 # --- writing ------------------------------------------------------------------------------------
 
+
 def test_a_file_without_room_is_named_and_leaves_nothing(end, no_room, tmp_path):
     write_text(tmp_path / "table.csv", "old")
     code, said = end(lambda: write_text(tmp_path / "table.csv", "x" * 10000))
@@ -134,9 +135,9 @@ def test_a_file_without_room_is_named_and_leaves_nothing(end, no_room, tmp_path)
 
 
 def write_map(path: Path) -> None:
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(1000,))
-        reserve(temporary)
+        reserve_disk_space(temporary)
 
 
 def test_a_map_without_room_is_an_error_and_not_the_death_of_the_process(end, monkeypatch, tmp_path):
@@ -163,8 +164,8 @@ def test_a_home_that_cannot_be_written(end, tmp_path, monkeypatch, home):
 def test_a_table_lies_in_a_folder_of_any_name(tmp_path):
     """Not in UTF-8, or read in a locale of another encoding: pyarrow would look for another file."""
     path, table = tmp_path / "R\udcf6ntgen" / "table.parquet", pd.DataFrame({"a": [1, 2]})
-    tables.write(table, path, {"a": "int"})
-    assert tables.read(path, {"a": "int"}, "a test").equals(table)
+    tables.write_table(table, path, {"a": "int"})
+    assert tables.read_table(path, {"a": "int"}, "a test").equals(table)
 
 
 # --- printing -----------------------------------------------------------------------------------
@@ -222,5 +223,6 @@ def test_a_log_on_a_full_disk(unbuffered, where):
 
 
 def test_closed_streams_are_no_reason_to_fail():
-    done = printed("print('hello'); from cxr.progress import Line; Line('x').end('y')", ">&- 2>&-")
+    code = "print('hello'); from cxr.progress import ProgressLine; ProgressLine('x').print_message('y')"
+    done = printed(code, ">&- 2>&-")
     assert done.returncode == 0

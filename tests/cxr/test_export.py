@@ -15,13 +15,13 @@ import yaml
 from cxr import tables
 from cxr.errors import DataError, UsageError
 from cxr.export import place
-from cxr.export.__main__ import ExportConfig, export, main
-from cxr.export.source import Source, cut_mask
+from cxr.export.__main__ import ExportConfig, export_prepared_data, main
+from cxr.export.source import Source, crop_mask
 from cxr.geometry import Box
 from cxr.paths import ROOT
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared
-from cxr.recipe import read
+from cxr.recipe import read_recipe
 
 BOX = (4, 8, 60, 56)  # of the fixture's images
 
@@ -30,7 +30,7 @@ BOX = (4, 8, 60, 56)  # of the fixture's images
 def recipe(tmp_path):
     smoke = yaml.safe_load((ROOT / "recipes" / "smoke.yaml").read_text()) | {"prepared_size": 64}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(smoke))
-    return read(tmp_path / "small.yaml")
+    return read_recipe(tmp_path / "small.yaml")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def exported(recipe, prepared_paths, tmp_path):
     """A function that exports the small data in a layout, and returns the folder."""
 
     def run(to, out="an export", **more):
-        export(recipe, prepared_paths, ExportConfig(to=to, **more), tmp_path / out)
+        export_prepared_data(recipe, prepared_paths, ExportConfig(to=to, **more), tmp_path / out)
         return tmp_path / out
 
     return run
@@ -54,13 +54,14 @@ def beside(folder):
 
 # --- the command -------------------------------------------------------------------------------
 
+
 def test_the_command_takes_up_the_last_run(recipe, prepared_paths, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DATA", str(prepared_paths.data))
+    monkeypatch.setenv("DATA", str(prepared_paths.data_folder))
     monkeypatch.setenv("RECIPE", str(tmp_path / "small.yaml"))
-    prepared_paths.run.rename(prepared_paths.run.with_name("small"))
+    prepared_paths.run_folder.rename(prepared_paths.run_folder.with_name("small"))
     monkeypatch.setattr(sys, "argv", ["export", "--to", "png-masks", "--size", "32"])
     main()
-    out = prepared_paths.artifacts / "export" / "png-masks"
+    out = prepared_paths.artifacts_folder / "export" / "png-masks"
     assert cv2.imread(str(out / "masks" / "1.2.0.png"), cv2.IMREAD_UNCHANGED).shape == (32, 32)
     assert "export: 16 train, 3 test, 1 unlabelled; " in capsys.readouterr().out
     facts = json.loads((out / "export.json").read_text())
@@ -84,7 +85,7 @@ def test_a_size_that_is_none(size, monkeypatch):
 
 
 def test_data_that_is_not_prepared(exported, prepared_paths, tmp_path):
-    (prepared_paths.prepared / "run.json").unlink()  # as while prepare is at work
+    (prepared_paths.prepared_folder / "run.json").unlink()  # as while prepare is at work
     with pytest.raises(UsageError, match=r"not finished.*cxr\.prepare"):
         exported("png-masks")
     assert not (tmp_path / "an export").exists()
@@ -92,32 +93,34 @@ def test_data_that_is_not_prepared(exported, prepared_paths, tmp_path):
 
 def test_data_prepared_anew_meanwhile(exported, prepared_paths, tmp_path, monkeypatch):
     def again(*_):
-        (prepared_paths.prepared / "run.json").write_text('{"fingerprint": "another"}')
+        (prepared_paths.prepared_folder / "run.json").write_text('{"fingerprint": "another"}')
         return b""
 
-    monkeypatch.setattr("cxr.export.png_masks.png", again)
+    monkeypatch.setattr("cxr.export.png_masks.encode_png", again)
     with pytest.raises(UsageError, match="made anew during the export"):
         exported("png-masks")
     assert not (tmp_path / "an export").exists()
 
 
 def test_folds_of_other_data(exported, prepared_paths):
-    path = prepared_paths.folds
+    path = prepared_paths.folds_csv
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(UsageError, match=r"folds are of other images.*cxr\.prepare"):
         exported("monai")
 
 
 def test_an_id_that_cannot_name_a_file(exported, prepared_paths, dicom):
-    dicom.save(dicom.dataset(np.zeros((64, 64), np.uint8)), prepared_paths.data / "dicom-images-train" / "a?b.dcm")
-    prepare(prepared_paths, PrepareConfig(size=64, folds=2, subfolds=2), workers=1)
+    dicom.save(
+        dicom.dataset(np.zeros((64, 64), np.uint8)), prepared_paths.data_folder / "dicom-images-train" / "a?b.dcm"
+    )
+    prepare_data(prepared_paths, PrepareConfig(size=64, folds=2, subfolds=2), workers=1)
     with pytest.raises(DataError, match=r"'a\?b' cannot name a file"):
         exported("png-masks")
 
 
 def test_a_missing_box(exported, prepared_paths):
-    table = tables.read(prepared_paths.boxes, tables.BOXES, "")
-    tables.write(table[table["Filename"] != "1.2.3.png"], prepared_paths.boxes, tables.BOXES)
+    table = tables.read_table(prepared_paths.boxes_csv, tables.BOXES, "")
+    tables.write_table(table[table["Filename"] != "1.2.3.png"], prepared_paths.boxes_csv, tables.BOXES)
     with pytest.raises(UsageError, match=r"1\.2\.3 has no chest box.*stage0_bbox"):
         exported("png-masks", crop="box")
     assert (exported("coco") / "annotations.json").is_file()  # boxes where present
@@ -125,10 +128,14 @@ def test_a_missing_box(exported, prepared_paths):
 
 # --- sizes and cuts ----------------------------------------------------------------------------
 
+
 def test_cut_to_the_chest(exported, prepared_paths):
-    prepared, out = Prepared(prepared_paths.prepared, prepared_paths.folds), exported("png-masks", crop="box")
+    prepared, out = (
+        Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv),
+        exported("png-masks", crop="box"),
+    )
     xmin, ymin, xmax, ymax = BOX
-    for place_, whole in (("images", prepared.image("1.2.0")), ("masks", prepared.mask("1.2.0") * 255)):
+    for place_, whole in (("images", prepared.read_image("1.2.0")), ("masks", prepared.read_mask("1.2.0") * 255)):
         found = cv2.imread(str(out / place_ / "1.2.0.png"), cv2.IMREAD_UNCHANGED)
         expected = cv2.resize(whole[ymin:ymax, xmin:xmax], (64, 64), interpolation=cv2.INTER_LINEAR)
         expected = np.where(expected > 127, 255, 0) if place_ == "masks" else expected
@@ -138,21 +145,24 @@ def test_cut_to_the_chest(exported, prepared_paths):
 def test_a_tiny_mask_does_not_vanish_but_outside_the_cut():
     mask = np.zeros((64, 64), np.uint8)
     mask[40, 8] = 1
-    assert np.argwhere(cut_mask(mask, Box(0, 0, 64, 64), 8)).tolist() == [[5, 1]]
-    assert not cut_mask(mask, Box(20, 0, 64, 64), 8).any()
+    assert np.argwhere(crop_mask(mask, Box(0, 0, 64, 64), 8)).tolist() == [[5, 1]]
+    assert not crop_mask(mask, Box(20, 0, 64, 64), 8).any()
 
 
 def test_few_images_are_in_memory_at_a_time(prepared_paths, monkeypatch):
     monkeypatch.setattr("cxr.export.source.BATCH", 4)
-    source, made = Source(Prepared(prepared_paths.prepared, prepared_paths.folds), {}, 64, "full"), []
-    for taken, name in enumerate(source.each(lambda example: made.append(1) or example.image_id, source.ids)):
+    source, made = Source(Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv), {}, 64, "full"), []
+    for taken, name in enumerate(
+        source.map_examples(lambda example: made.append(1) or example.image_id, source.image_ids)
+    ):
         assert len(made) <= taken // 4 * 4 + 4
-        assert name == source.ids[taken]
+        assert name == source.image_ids[taken]
     assert len(made) == 20
     assert not {"pixels", "masks"} & set(vars(source.prepared))  # mapped pages are let go
 
 
 # --- the place ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("content", ["notes.txt", "export.json"])
 def test_what_is_no_export_stays(exported, tmp_path, content):
@@ -185,7 +195,7 @@ def test_an_export_that_a_user_changed_stays(exported, change):
 def test_a_failure_leaves_the_older_export(exported, monkeypatch):
     out = exported("png-masks")
     before = names(out)
-    monkeypatch.setattr("cxr.export.monai_datalist.png", lambda image: Path("/nowhere/at/all").read_bytes())
+    monkeypatch.setattr("cxr.export.monai_datalist.encode_png", lambda image: Path("/nowhere/at/all").read_bytes())
     with pytest.raises(UsageError, match="/nowhere/at/all: No such file or directory; nothing was exported"):
         exported("monai")
     assert names(out) == before
@@ -195,8 +205,8 @@ def test_a_failure_leaves_the_older_export(exported, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from cxr.export.place import replaced
-with replaced(Path(sys.argv[1]), {}) as folder:
+from cxr.export.place import replace_export
+with replace_export(Path(sys.argv[1]), {}) as folder:
     (folder / "half").touch()
     print("writing", flush=True)
     time.sleep(60)

@@ -17,10 +17,10 @@ from torchvision.datasets import ImageFolder
 from cxr import box_files, tables
 from cxr.errors import DataError, UsageError
 from cxr.export import hdf5
-from cxr.export.__main__ import ExportConfig, export
-from cxr.export.coco import regions
+from cxr.export.__main__ import ExportConfig, export_prepared_data
+from cxr.export.coco import annotate_regions
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared
 from tests.cxr import test_export
 
@@ -31,12 +31,12 @@ NEEDS_NNUNET = "nnU-Net v2 is not installable beside timm 1.0.31: CXR_NNUNET nam
 
 @pytest.fixture
 def prepared(prepared_paths):
-    return Prepared(prepared_paths.prepared, prepared_paths.folds)
+    return Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv)
 
 
 @pytest.fixture
 def train(prepared):
-    return prepared.ids("train")
+    return prepared.list_ids("train")
 
 
 def png(path):
@@ -48,6 +48,7 @@ def stems(folder):
 
 
 # --- jpeg-classes ------------------------------------------------------------------------------
+
 
 def test_jpeg_classes(exported, prepared):
     out = exported("jpeg-classes")
@@ -71,21 +72,23 @@ def test_jpeg_loses_little(exported):
 
 # --- png-masks ---------------------------------------------------------------------------------
 
+
 def test_png_masks(exported, prepared, train):
     out = exported("png-masks")
     assert stems(out / "images") == stems(out / "masks") == set(train)
     for name in train:
-        np.testing.assert_array_equal(png(out / "images" / f"{name}.png"), prepared.image(name))
-        np.testing.assert_array_equal(png(out / "masks" / f"{name}.png"), prepared.mask(name) * 255)
+        np.testing.assert_array_equal(png(out / "images" / f"{name}.png"), prepared.read_image(name))
+        np.testing.assert_array_equal(png(out / "masks" / f"{name}.png"), prepared.read_mask(name) * 255)
     for split, ids in (("test", TESTS), ("unlabelled", {"1.9.0"})):
         assert stems(out / split) == ids
-        assert all((png(out / split / f"{name}.png") == prepared.image(name)).all() for name in ids)
+        assert all((png(out / split / f"{name}.png") == prepared.read_image(name)).all() for name in ids)
     table = pd.read_csv(out / "folds.csv", index_col="image_id")
     assert table["fold"].to_dict() == prepared.folds["fold"].to_dict()
     assert table["label"].to_dict() == prepared.manifest.loc[train, "label"].to_dict()
 
 
 # --- h5 ----------------------------------------------------------------------------------------
+
 
 def test_h5(exported, prepared, train, monkeypatch):
     assert hdf5.SHARD == 512
@@ -99,13 +102,13 @@ def test_h5(exported, prepared, train, monkeypatch):
         for place, name in enumerate(train):
             shard, row = divmod(place, 6)
             assert images[f"ids_{shard}"].asstr()[row] == masks[f"ids_{shard}"].asstr()[row] == name
-            np.testing.assert_array_equal(images[f"images_{shard}"][row, ..., 0], prepared.image(name))
-            np.testing.assert_array_equal(masks[f"ann_{shard}"][row, ..., 0], prepared.mask(name))
+            np.testing.assert_array_equal(images[f"images_{shard}"][row, ..., 0], prepared.read_image(name))
+            np.testing.assert_array_equal(masks[f"ann_{shard}"][row, ..., 0], prepared.read_mask(name))
             assert images[f"labels_{shard}"][row] == prepared.manifest.at[name, "label"]
             assert images[f"folds_{shard}"][row] == prepared.folds.at[name, "fold"]
     with h5py.File(out / "test_images.h5") as images:
         assert set(images["ids_0"].asstr()) == TESTS
-        assert (images["images_0"][1, ..., 0] == prepared.image(images["ids_0"].asstr()[1])).all()
+        assert (images["images_0"][1, ..., 0] == prepared.read_image(images["ids_0"].asstr()[1])).all()
 
 
 def test_h5_needs_room(exported, monkeypatch):
@@ -115,6 +118,7 @@ def test_h5_needs_room(exported, monkeypatch):
 
 
 # --- coco --------------------------------------------------------------------------------------
+
 
 def test_coco(exported, prepared, train):
     out = exported("coco", size=32)
@@ -146,16 +150,16 @@ def test_coco_boxes_come_back_as_they_went_out(recipe, kaggle_folder, dicom, tmp
     (data / "train-rle.csv").write_text("ImageId,EncodedPixels\n" + "".join(f"{n},{'5 9' * (k % 2) or -1}\n"
                                                                             for k, n in enumerate(names)))  # fmt: skip
     paths = Paths(data, recipe.name, 64)
-    prepare(paths, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    manifest = Prepared(paths.prepared, paths.folds).manifest
+    prepare_data(paths, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
+    manifest = Prepared(paths.prepared_folder, paths.folds_csv).manifest
     sizes = {name: (row["width"], row["height"]) for name, row in manifest.iterrows()}
     boxes = {name: (w * 0.11, h * 0.07, w * 0.93, h * 0.89) for name, (w, h) in sizes.items()}
     table = pd.DataFrame([(f"{name}.png", *box, 1.0, "model") for name, box in boxes.items()],
                          columns=["Filename", "xmin", "ymin", "xmax", "ymax", "score", "source"])  # fmt: skip
-    tables.write(table, paths.boxes, tables.BOXES)
-    export(recipe, paths, ExportConfig(to="coco", size=96), tmp_path / "out")
+    tables.write_table(table, paths.boxes_csv, tables.BOXES)
+    export_prepared_data(recipe, paths, ExportConfig(to="coco", size=96), tmp_path / "out")
     path = tmp_path / "out" / "annotations.json"
-    found = box_files.of_images(path, sizes, skipped := Counter())
+    found = box_files.read_chest_boxes(path, sizes, skipped := Counter())
     assert set(found) == set(names)
     np.testing.assert_allclose([found[name] for name in names], [boxes[name] for name in names], atol=1e-6)
     assert set(skipped) == {"of annotations.json of category 'pneumothorax', which is no chest,"}
@@ -164,26 +168,27 @@ def test_coco_boxes_come_back_as_they_went_out(recipe, kaggle_folder, dicom, tmp
         del image["letterbox"]
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"annotations\.json, annotation \d+: the image has 96 x 96 pixels there"):
-        box_files.of_images(path, sizes, Counter())
+        box_files.read_chest_boxes(path, sizes, Counter())
 
 
 def test_a_coco_region_each():
     mask = np.zeros((8, 6), np.uint8)
     mask[1:4, 2:4], mask[4, 4], mask[7, 5] = 1, 1, 1  # the first two touch by a corner
-    left, right = regions(mask)
+    left, right = annotate_regions(mask)
     assert (left["bbox"], left["area"], right["bbox"], right["area"]) == ([2, 1, 3, 4], 7, [5, 7, 1, 1], 1)
     assert left["segmentation"] == {"size": [8, 6], "counts": [17, 3, 5, 3, 8, 1, 11]}
     assert right["segmentation"]["counts"] == [47, 1]
 
 
 def test_coco_without_boxes(exported, prepared_paths):
-    prepared_paths.boxes.unlink()
+    prepared_paths.boxes_csv.unlink()
     assert [category["name"] for category in COCO(exported("coco") / "annotations.json").cats.values()] == [
         "pneumothorax"
     ]
 
 
 # --- nnunet ------------------------------------------------------------------------------------
+
 
 def test_nnunet(exported, prepared, train):
     """What nnU-Net's documentation/dataset_format.md asks for."""
@@ -197,8 +202,8 @@ def test_nnunet(exported, prepared, train):
     assert stems(root / "labelsTr") == set(train)
     assert stems(root / "imagesTs") == {f"{name}_0000" for name in TESTS}
     for name in train:
-        np.testing.assert_array_equal(png(root / "imagesTr" / f"{name}_0000.png"), prepared.image(name))
-        np.testing.assert_array_equal(png(root / "labelsTr" / f"{name}.png"), prepared.mask(name))
+        np.testing.assert_array_equal(png(root / "imagesTr" / f"{name}_0000.png"), prepared.read_image(name))
+        np.testing.assert_array_equal(png(root / "labelsTr" / f"{name}.png"), prepared.read_mask(name))
     folds = prepared.folds["fold"]
     for fold, split in enumerate(json.loads((root / "splits_final.json").read_text())):
         assert set(split["val"]) == set(folds.index[folds == fold])
@@ -223,7 +228,7 @@ if __name__ == "__main__":
 @pytest.mark.skipif("CXR_NNUNET" not in os.environ, reason=NEEDS_NNUNET)
 def test_nnunet_says_it_is_sound(exported, prepared, tmp_path):
     root = exported("nnunet") / "Dataset501_Pneumothorax"
-    np.save(tmp_path / "expected.npy", np.stack([prepared.image("1.2.0"), prepared.mask("1.2.0")]))
+    np.save(tmp_path / "expected.npy", np.stack([prepared.read_image("1.2.0"), prepared.read_mask("1.2.0")]))
     (tmp_path / "check.py").write_text(READ_NNUNET)  # a file: it starts processes that import it
     command = [os.environ["CXR_NNUNET"], str(tmp_path / "check.py"), str(root), "1.2.0", str(tmp_path / "expected.npy")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -232,6 +237,7 @@ def test_nnunet_says_it_is_sound(exported, prepared, tmp_path):
 
 
 # --- monai -------------------------------------------------------------------------------------
+
 
 def test_monai(exported, prepared, train):
     from monai.data import load_decathlon_datalist
@@ -249,7 +255,7 @@ def test_monai(exported, prepared, train):
         assert len(load_decathlon_datalist(out / f"fold{fold}.json", True, "training")) == 16 - len(names)
     for item in whole:
         name, read = os.path.basename(item["image"]).removesuffix(".png"), load(item)
-        np.testing.assert_array_equal(read["image"].numpy().T, prepared.image(name))  # MONAI has x before y
-        np.testing.assert_array_equal(read["label"].numpy().T, prepared.mask(name))
+        np.testing.assert_array_equal(read["image"].numpy().T, prepared.read_image(name))  # MONAI has x before y
+        np.testing.assert_array_equal(read["label"].numpy().T, prepared.read_mask(name))
     tests = load_decathlon_datalist(out / "fold0.json", True, "test")
     assert {os.path.basename(item["image"]) for item in tests} == {f"{name}.png" for name in TESTS}

@@ -32,7 +32,7 @@ sys.argv[1:] = ["--to", "tfrecord", "--out", str(out)]
 main()
 arrays, facts, raw = {}, {}, {}
 for path in sorted(out.glob("*.tfrec")):
-    found = records.dataset([path])
+    found = records.open_records([path])
     assert found.element_spec["image"] == tf.TensorSpec((64, 64, 1), tf.uint8)
     assert found.element_spec["label"] == tf.TensorSpec((), tf.float32)
     for record in found.as_numpy_iterator():
@@ -43,18 +43,18 @@ for path in sorted(out.glob("*.tfrec")):
     raw[path.name] = {key: value.WhichOneof("kind") for key, value in first.items()}
 
 jpeg = tf.io.encode_jpeg(tf.fill([64, 64, 1], np.uint8(77))).numpy()
-records.write(out / "published.tfrec", [records.Example("theirs", jpeg, "-1", 0)])
-(theirs,) = records.dataset([out / "published.tfrec"]).as_numpy_iterator()
+records.write_records(out / "published.tfrec", [records.Example("theirs", jpeg, "-1", 0)])
+(theirs,) = records.open_records([out / "published.tfrec"]).as_numpy_iterator()
 assert theirs["image"].shape == (64, 64, 1) and (theirs["image"] == 77).all() and theirs["label"] == 0
 
 small = tf.io.encode_png(tf.zeros([32, 32, 1], tf.uint8)).numpy()
-records.write(out / "mixed.tfrec", [records.Example("a", jpeg, "-1", 0), records.Example("b", small, "-1", 0)])
+records.write_records(out / "mixed.tfrec", [records.Example("a", jpeg, "-1", 0), records.Example("b", small, "-1", 0)])
 (out / "text.tfrec").write_text("no record, but text that is longer than a header")
 (out / "empty.tfrec").touch()
 errors = []
 for name in ("mixed", "text", "empty", "absent"):
     try:
-        list(records.dataset([out / f"{name}.tfrec"]))
+        list(records.open_records([out / f"{name}.tfrec"]))
     except (DataError, UsageError, tf.errors.InvalidArgumentError) as error:
         errors.append(f"{type(error).__name__} {error}")
 
@@ -70,24 +70,24 @@ np.savez(out / "images.npz", **arrays)
 def tensorflow(exported, prepared_paths, recipe, tmp_path):
     """What TensorFlow and Keras read."""
     classes, out = exported("jpeg-classes"), tmp_path / "some records"
-    shutil.copytree(prepared_paths.folds.parent, prepared_paths.artifacts / "small" / "folds")
+    shutil.copytree(prepared_paths.folds_csv.parent, prepared_paths.artifacts_folder / "small" / "folds")
     command = [sys.executable, "-c", READ_TENSORFLOW, str(classes / "train"), str(out)]
-    here = os.environ | {"DATA": str(prepared_paths.data), "RECIPE": str(tmp_path / "small.yaml")}
+    here = os.environ | {"DATA": str(prepared_paths.data_folder), "RECIPE": str(tmp_path / "small.yaml")}
     done = subprocess.run(command, env=here, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "found.json").read_text()) | {"images": np.load(out / "images.npz")}
 
 
 def test_tfrecords(tensorflow, prepared_paths):
-    prepared = Prepared(prepared_paths.prepared, prepared_paths.folds)
+    prepared = Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv)
     for name in prepared.manifest.index:
-        np.testing.assert_array_equal(tensorflow["images"][name], prepared.image(name))
+        np.testing.assert_array_equal(tensorflow["images"][name], prepared.read_image(name))
     assert set(tensorflow["facts"]) == set(prepared.manifest.index)
-    for name in prepared.ids("train"):
+    for name in prepared.list_ids("train"):
         file, label, code = tensorflow["facts"][name]
         assert file == f"train-{prepared.folds.at[name, 'fold']}-8.tfrec"
         assert float(label) == prepared.manifest.at[name, "label"]
-        np.testing.assert_array_equal(rle.decode(code, 64, 64), prepared.mask(name))
+        np.testing.assert_array_equal(rle.decode_mask(code, 64, 64), prepared.read_mask(name))
     assert tensorflow["facts"]["ID_000000000"] == ["test-3.tfrec", "nan", ""]
     assert tensorflow["facts"]["1.9.0"] == ["unlabelled-1.tfrec", "nan", ""]
     kinds = {"img_id": "bytes_list", "image": "bytes_list", "rle": "bytes_list", "label": "int64_list"}

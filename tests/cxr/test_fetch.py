@@ -67,27 +67,27 @@ def tool(tmp_path, monkeypatch) -> Path:
      "competitions download -c siim-acr-pneumothorax-segmentation"),
 ])  # fmt: skip
 def test_kaggle_through_its_tool(tool, into, capfd, source, arguments):
-    command.fetch(source, into)
+    command.fetch_source(source, into)
     assert lying(into) == FILES
     assert (into / ".fetch" / "called.txt").read_text() == arguments
     tool.unlink()
-    command.fetch(source, into)  # up to date, so the tool is not asked
+    command.fetch_source(source, into)  # up to date, so the tool is not asked
     assert "up to date" in capfd.readouterr().out
 
 
 def test_a_damaged_download_is_removed_so_that_the_next_run_fetches_it(tool, tmp_path, into):
     (tmp_path / "archive").write_bytes(packed(FILES)[:-100])
     with pytest.raises(DataError, match=r"pneumo\.zip is no whole zip"):
-        command.fetch("kaggle:o/d", into)
+        command.fetch_source("kaggle:o/d", into)
     (tmp_path / "archive").write_bytes(packed(FILES))
-    command.fetch("kaggle:o/d", into)
+    command.fetch_source("kaggle:o/d", into)
     assert lying(into) == FILES
 
 
 def test_where_kaggle_fails_its_words_and_what_to_do_but_no_secret(tool, into, monkeypatch):
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(UsageError, match=r"code 1: 403 - Forbidden .*accept the competition's rules") as caught:
-        command.fetch("kaggle:o/d", into)
+        command.fetch_source("kaggle:o/d", into)
     assert SECRET not in str(caught.value)
     assert "sig" not in str(caught.value)
 
@@ -95,13 +95,13 @@ def test_where_kaggle_fails_its_words_and_what_to_do_but_no_secret(tool, into, m
 def test_without_the_tool_it_says_how_to_get_it_and_a_token(into, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match=r"pip install kaggle.*token.*KAGGLE_USERNAME"):
-        command.fetch("kaggle:o/d", into)
+        command.fetch_source("kaggle:o/d", into)
 
 
 @pytest.mark.parametrize("source", ["", "name", "-p/x", "a/b/c", "a/--force", "../x"])
 def test_a_wrong_kaggle_name_is_no_argument_of_the_tool(source):
     with pytest.raises(UsageError, match="expected kaggle:<owner>/<dataset>"):
-        kaggle_tool.command(source)
+        kaggle_tool.build_command(source)
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -110,7 +110,7 @@ def test_a_folder_is_copied_or_linked_and_a_second_time_left_alone(kaggle_folder
     (source / "notes.txt").write_text("mine")
     (source / "circle").symlink_to(source)
     for _ in range(2):
-        command.fetch(str(source), into, link)
+        command.fetch_source(str(source), into, link)
     expected = {name: content for name, content in lying(source).items() if name.endswith((".dcm", ".csv"))}
     assert lying(into) == expected
     assert (into / "train-rle.csv").is_symlink() == link
@@ -124,7 +124,7 @@ def test_a_file_of_the_users_is_never_written_over(kaggle_folder, into):
     into.mkdir()
     (into / "train-rle.csv").write_text("mine")
     with pytest.raises(UsageError, match=r"1 files in .*my data differ .*: train-rle\.csv; nothing was changed"):
-        command.fetch(str(source), into)
+        command.fetch_source(str(source), into)
     assert lying(into) == {"train-rle.csv": b"mine"}
 
 
@@ -132,7 +132,7 @@ def test_pipes_and_links_to_nothing_are_passed_over(kaggle_folder, into, capfd):
     data = kaggle_folder()
     os.mkfifo(data / "pipe.dcm")
     (data / "lost.dcm").symlink_to(data / "nowhere")
-    command.fetch(str(data), into)
+    command.fetch_source(str(data), into)
     assert capfd.readouterr().out.count("passed over: ") == 2
     assert not (into / "pipe.dcm").exists()
 
@@ -140,18 +140,18 @@ def test_pipes_and_links_to_nothing_are_passed_over(kaggle_folder, into, capfd):
 def test_folders_in_one_another_are_refused(kaggle_folder):
     source = kaggle_folder()
     with pytest.raises(UsageError, match="lie in one another"):
-        command.fetch(str(source), source / "inner")
+        command.fetch_source(str(source), source / "inner")
 
 
 def test_too_little_room_is_told_before_anything_is_written(kaggle_folder, into, monkeypatch):
     monkeypatch.setattr(place.shutil, "disk_usage", lambda _: place.shutil._ntuple_diskusage(9, 9, 9))
     with pytest.raises(UsageError, match=r"GB are needed in .*0\.00 GB are free"):
-        command.fetch(str(kaggle_folder()), into)
+        command.fetch_source(str(kaggle_folder()), into)
     assert lying(into) == {}
 
 
 def test_two_at_once(kaggle_folder, into):
-    with command.runs.locked(_made(into / ".fetch")):
+    with command.runs.lock_folder(_made(into / ".fetch")):
         done = _run(str(kaggle_folder()), "--into", str(into))
     assert done.returncode == 2
     assert "another process" in done.stderr
@@ -174,25 +174,35 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(call, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-def found(**changes) -> counts.Found:
-    later = {"dicoms": 15_294, "rows": 12_954, "images": 12_047, "labelled": 12_047, "samples": 3_205, "tests": 3_205}
-    return counts.Found(**later | {"unlabelled": 42, "has_patients": True} | changes)
+def found(**changes) -> counts.FolderCounts:
+    later = {
+        "dicoms": 15_294,
+        "rows": 12_954,
+        "images": 12_047,
+        "labelled_dicoms": 12_047,
+        "images_to_predict": 3_205,
+        "test_dicoms": 3_205,
+    }
+    return counts.FolderCounts(**later | {"unlabelled_dicoms": 42, "has_patients": True} | changes)
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
     ({}, []),
     ({"rows": 12_953}, ["warning: mask rows: 12,954 are known, 12,953 are here"]),
-    ({"unlabelled": 0}, ["warning: DICOM images without a row: 42 are known, 0 are here"]),
-    ({"labelled": 12_040}, ["missing: the DICOM files of 7 images with mask rows"]),
-    ({"tests": 5}, ["missing: the DICOM files of 3,200 images to predict"]),
-    ({"samples": 3, "tests": 3}, ["warning: the known tests have 3,205 or 1,377 images"]),
-    ({"samples": 0, "tests": 0}, ["missing: a sample submission; test images are told by their folder's name"]),
+    ({"unlabelled_dicoms": 0}, ["warning: DICOM images without a row: 42 are known, 0 are here"]),
+    ({"labelled_dicoms": 12_040}, ["missing: the DICOM files of 7 images with mask rows"]),
+    ({"test_dicoms": 5}, ["missing: the DICOM files of 3,200 images to predict"]),
+    ({"images_to_predict": 3, "test_dicoms": 3}, ["warning: the known tests have 3,205 or 1,377 images"]),
+    ({"images_to_predict": 0, "test_dicoms": 0},
+     ["missing: a sample submission; test images are told by their folder's name"]),
     ({"has_patients": False}, ["missing: patients.csv; data/README.md tells why to bring one"]),
 ])  # fmt: skip
 def test_what_is_missing_of_the_known_data_is_said(changes, expected):
-    assert counts.remarks(found(**changes)) == ["the table is stage 2's release's", *expected]
+    assert counts.list_remarks(found(**changes)) == ["the table is stage 2's release's", *expected]
 
 
 def test_other_data_is_told_from_siim_acr():
-    assert counts.remarks(found(images=10_675, labelled=10_675))[0] == "the table is stage 1's release's"
-    assert counts.remarks(found(images=5, labelled=5))[0].startswith("warning: the SIIM-ACR data label 12,047 images")
+    assert counts.list_remarks(found(images=10_675, labelled_dicoms=10_675))[0] == "the table is stage 1's release's"
+    assert counts.list_remarks(found(images=5, labelled_dicoms=5))[0].startswith(
+        "warning: the SIIM-ACR data label 12,047 images"
+    )

@@ -14,7 +14,7 @@ import pytest
 
 from cxr.errors import DataError, UsageError
 from cxr.fetch import archive
-from cxr.fetch.place import WORK
+from cxr.fetch.place import WORK_FOLDER
 from cxr.paths import ROOT
 
 ENCRYPTED = bytes.fromhex(  # one stored entry, train.csv, with its bit 0 set
@@ -26,7 +26,7 @@ ENCRYPTED = bytes.fromhex(  # one stored entry, train.csv, with its bit 0 set
 
 @pytest.fixture
 def into(tmp_path) -> Path:
-    (tmp_path / "data" / WORK).mkdir(parents=True)
+    (tmp_path / "data" / WORK_FOLDER).mkdir(parents=True)
     return tmp_path / "data"
 
 
@@ -45,7 +45,7 @@ def zipped(tmp_path) -> Callable[..., Path]:
 
 def unpack(path: Path, into: Path) -> dict[str, bytes]:
     """Unpack, and read back all that lies in the folder's parent but the archive itself."""
-    archive.unpack(path, into, path.name)
+    archive.unpack_archive(path, into, path.name)
     return lying(into)
 
 
@@ -97,7 +97,7 @@ def test_an_encrypted_entry_is_refused_by_name(tmp_path, into):
 def test_a_bomb_is_refused_and_a_well_packed_table_is_not(zipped, into, monkeypatch):
     path = zipped(("small.csv", b"1"), ("bomb.dcm", bytes(3_000_000)))
     assert len(unpack(path, into)) == 2
-    monkeypatch.setattr(archive, "HARMLESS", 2_000_000)
+    monkeypatch.setattr(archive, "HARMLESS_BYTES", 2_000_000)
     with pytest.raises(DataError, match=r"would become 3000001, more than 100 times as many; .*'bomb\.dcm'"):
         unpack(path, into)
 
@@ -175,7 +175,7 @@ def test_archives_in_an_archive_go_into_folders_of_their_names(zipped, into):
     inner = zipped(("deep/i.dcm", b"1"), name="inner.zip").read_bytes()
     expected = {"data/t.csv": b"2", "data/sub/stage_2_images/deep/i.dcm": b"1"}
     outer = zipped(("t.csv", b"2"), ("sub/stage_2_images.zip", inner))
-    (into / WORK / "inner.zip").write_bytes(b"of a killed run")
+    (into / WORK_FOLDER / "inner.zip").write_bytes(b"of a killed run")
     assert unpack(outer, into) == expected
     assert unpack(outer, into) == expected
     assert not list(into.rglob("*.zip"))

@@ -24,13 +24,13 @@ def manifest(patients: int, seed: int = 0, positive: float = 0.3, most: int = 4,
             rows.append((name, "train", name, f"p{patient}" if known else None, float(area > 0), area))
     table = pd.DataFrame(rows, columns=["image_id", "split", "path", "patient", "label", "mask_area"])
     table = table.assign(age=50.0, sex="F", view="PA", height=1000, width=1000, rle="-1")
-    return tables.checked(table, tables.MANIFEST, "test")
+    return tables.enforce_schema(table, tables.MANIFEST, "test")
 
 
 def joined(table: pd.DataFrame, *counts: int, **options) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return folds.assign(table, *counts, **options).merge(table, on="image_id", validate="one_to_one")
+        return folds.assign_folds(table, *counts, **options).merge(table, on="image_id", validate="one_to_one")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,16 +58,16 @@ def test_folds_are_alike():
 
 def test_the_seed_decides():
     table = manifest(60)
-    once, again, other = (folds.assign(table, 3, 2, seed) for seed in (1, 1, 2))
+    once, again, other = (folds.assign_folds(table, 3, 2, seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(once, again)
     assert not once.equals(other)
-    pd.testing.assert_frame_equal(once, folds.assign(table, 3, 2, 1)[list(tables.FOLDS)])
+    pd.testing.assert_frame_equal(once, folds.assign_folds(table, 3, 2, 1)[list(tables.FOLDS)])
 
 
 def test_only_labelled_training_images():
     table = manifest(40)
     table.loc[0, "split"], table.loc[1, "label"], table.loc[1, "split"] = "test", None, "unlabelled"
-    assert set(folds.assign(table, 2, 2, 1)["image_id"]) == set(table["image_id"][2:])
+    assert set(folds.assign_folds(table, 2, 2, 1)["image_id"]) == set(table["image_id"][2:])
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -86,7 +86,7 @@ def test_a_dozen_patients_half_of_them_positive(seed):
 def test_too_few(patients, positive, counts, message):
     table = manifest(patients, positive=positive, most=1)
     with pytest.raises(DataError, match=message):
-        folds.assign(table, *counts, 1)
+        folds.assign_folds(table, *counts, 1)
 
 
 def chests(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -106,7 +106,7 @@ def again(picture: np.ndarray) -> np.ndarray:
 
 def test_copies_form_groups_and_others_do_not():
     pictures = chests(40)
-    found = duplicates.groups([*pictures, again(pictures[3]), again(again(pictures[3])), again(pictures[7])])
+    found = duplicates.group_canvases([*pictures, again(pictures[3]), again(again(pictures[3])), again(pictures[7])])
     assert found[40] == found[41] == found[3]
     assert found[42] == found[7]
     assert len(set(found)) == 40
@@ -143,7 +143,7 @@ def test_copies_stay_together_whosever_they_are(known, capsys):
 
 def test_patients_and_copies_link_in_chains():
     patient, picture = np.array([0, 0, 1, 1, 2, 3, 4]), np.array([9, 8, 8, 7, 7, 6, 5])
-    assert pd.factorize(folds.linked(patient, picture))[0].tolist() == [0, 0, 0, 0, 0, 1, 2]
+    assert pd.factorize(folds.link_groups(patient, picture))[0].tolist() == [0, 0, 0, 0, 0, 1, 2]
 
 
 def test_where_all_look_alike_patients_alone_are_kept_together(capsys):
@@ -153,7 +153,7 @@ def test_where_all_look_alike_patients_alone_are_kept_together(capsys):
     assert found.groupby("patient")["fold"].nunique().max() == 1
     assert "warning: too many images look alike" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"too few for 3 folds: .* of 1 patients"):
-        folds.assign(table.assign(patient=None), 3, 1, 1, canvases=lambda ids: alike * len(ids))
+        folds.assign_folds(table.assign(patient=None), 3, 1, 1, canvases=lambda ids: alike * len(ids))
 
 
 def test_patients_whose_copies_are_not_there_are_not_drawn_in():
@@ -161,7 +161,7 @@ def test_patients_whose_copies_are_not_there_are_not_drawn_in():
     table.loc[table.index % 7 == 0, "patient"] = None
     pictures = dict(zip(table["image_id"], chests(len(table)), strict=True))
     found = joined(table, 3, 1, 1, canvases=lambda ids: [pictures[name] for name in ids])
-    without = folds.assign(table, 3, 1, 1)
+    without = folds.assign_folds(table, 3, 1, 1)
     assert found.set_index("image_id")["fold"].to_dict() == without.set_index("image_id")["fold"].to_dict()
     assert found.groupby("patient")["fold"].nunique().max() == 1
 
@@ -170,7 +170,7 @@ def test_patients_whose_copies_are_not_there_are_not_drawn_in():
 def test_a_tenth_of_the_training_patients_validates_and_nobody_where_nothing_is_chosen(tmp_path, held_out):
     found = joined(manifest(300, positive=0.4), 5, 4, 1)
     assert found.groupby("patient")["val"].nunique().max() == 1
-    tables.write(found, tmp_path / "folds.csv", tables.FOLDS)
+    tables.write_table(found, tmp_path / "folds.csv", tables.FOLDS)
     prepared = Prepared(tmp_path, tmp_path / "folds.csv")
     train, val, held = map(set, prepared.split_fold(held_out, validates=True))
     assert len(val) == pytest.approx(0.1 * len(train | val), rel=0.25)

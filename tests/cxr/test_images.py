@@ -32,6 +32,7 @@ def table(values: list[int], first: int, bits: int, words: str = "<u2") -> Datas
 
 # --- gray scale --------------------------------------------------------------------------------
 
+
 def test_eight_bits_stay_as_stored(dicom, tmp_path):
     pixels = smooth(top=200, dtype=np.uint8) + 20
     np.testing.assert_array_equal(gray(dicom, tmp_path, pixels), pixels)
@@ -154,6 +155,7 @@ def test_a_constant_image_is_no_error(dicom, tmp_path):
 
 # --- transfer syntaxes -------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("syntax", [
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEG2000Lossless,
@@ -215,7 +217,7 @@ def test_decoding_smaller_is_an_area_average(dicom, tmp_path, height, width, lea
     noise = np.random.default_rng(0).normal(0, 6, (height, width))
     pixels = np.clip(smooth(height, width, 200) + noise + 20, 0, 255).astype(np.uint8)
     path = dicom.save(dicom.as_jpeg(dicom.dataset(pixels)), tmp_path / "image.dcm")
-    found, whole = images.read_gray(path, least=least), images.read_gray(path)
+    found, whole = images.read_gray(path, min_longer_side=least), images.read_gray(path)
     assert found.shape == shape
     expected = cv2.resize(whole, shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(found.astype(int) - expected).mean() < 1.5
@@ -224,7 +226,7 @@ def test_decoding_smaller_is_an_area_average(dicom, tmp_path, height, width, lea
 def test_a_window_is_applied_before_shrinking(dicom, tmp_path):
     header = dicom.dataset(smooth(64, 64, 255, np.uint8), WindowCenter=128, WindowWidth=20)
     path = dicom.save(dicom.as_jpeg(header), tmp_path / "image.dcm")
-    assert images.read_gray(path, least=16).shape == (64, 64)
+    assert images.read_gray(path, min_longer_side=16).shape == (64, 64)
 
 
 def test_no_file_meta_header(dicom, tmp_path):
@@ -240,7 +242,8 @@ def test_no_file_meta_header(dicom, tmp_path):
 
 # --- refusals ----------------------------------------------------------------------------------
 
-def refused(path, reader=images.read) -> str:
+
+def refused(path, reader=images.read_radiograph) -> str:
     with pytest.raises(ImageError) as caught:
         reader(path)
     reason = str(caught.value)
@@ -274,7 +277,9 @@ def test_a_damaged_header(dicom, tmp_path):
 
 @pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG", "", None])
 def test_radiographs_and_unnamed_modalities_pass(dicom, tmp_path, modality):
-    found, header = images.read(dicom.save(dicom.dataset(smooth(), Modality=modality), tmp_path / "image.dcm"))
+    found, header = images.read_radiograph(
+        dicom.save(dicom.dataset(smooth(), Modality=modality), tmp_path / "image.dcm")
+    )
     assert found.shape == (48, 64)
     assert "PatientName" not in header
     assert "PatientID" not in header
@@ -325,6 +330,7 @@ def test_a_missing_file(tmp_path):
 
 # --- real files --------------------------------------------------------------------------------
 
+
 def test_real_awkward_files_are_shown_or_refused(real):
     shown = 0
     for path in sorted((real / "dicom_hard").glob("*.dcm")):
@@ -348,4 +354,4 @@ def test_real_copies_in_other_syntaxes_are_the_same_picture(real):
 def test_real_radiographs_decode_smaller_as_an_area_average(real):
     for path in sorted((real / "dicom-images-test").rglob("*.dcm"))[:5]:
         whole = cv2.resize(images.read_gray(path), (512, 512), interpolation=cv2.INTER_AREA)
-        assert np.abs(images.read_gray(path, least=512).astype(int) - whole).mean() < 0.5
+        assert np.abs(images.read_gray(path, min_longer_side=512).astype(int) - whole).mean() < 0.5

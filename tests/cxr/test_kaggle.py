@@ -32,14 +32,14 @@ ROWS = "ImageId,EncodedPixels\na,1 2\n"
     "EncodedPixels,extra,imageid\n1 2,,a\n-1,,b\n5 6,x,a.dcm\n",
 ])  # fmt: skip
 def test_both_dialects(write, text):
-    rows = kaggle.find(write(train_rle_csv="")).data
+    rows = kaggle.find_layout(write(train_rle_csv="")).data
     (rows / "train-rle.csv").write_bytes(text.encode())
-    found = kaggle.find(rows).rows()
+    found = kaggle.find_layout(rows).read_mask_rows()
     assert {name: [row.code for row in group] for name, group in found.items()} == {"a": ["1 2", "5 6"], "b": ["-1"]}
 
 
 def test_rows_know_their_line(write):
-    found = kaggle.find(write(train_csv="ImageId,EncodedPixels\n\na,1 2\nb,-1\n")).rows()
+    found = kaggle.find_layout(write(train_csv="ImageId,EncodedPixels\n\na,1 2\nb,-1\n")).read_mask_rows()
     assert [found[name][0].line for name in "ab"] == [3, 4]
 
 
@@ -54,20 +54,20 @@ def test_which_csv_holds_the_rows(tmp_path, files, chosen):
     for name, text in files.items():
         (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / name).write_text(text)
-    found = kaggle.find(tmp_path / "d").rows_csv
+    found = kaggle.find_layout(tmp_path / "d").rows_csv
     assert (found and found.name) == chosen
     assert found is None or "old" not in found.parts
 
 
 def test_two_csvs_that_could_be_it(write):
     with pytest.raises(DataError, match=r"which one holds ImageId, EncodedPixels\? .*one-rle.csv or .*two-rle.csv"):
-        kaggle.find(write(**{"one-rle_csv": ROWS, "two-rle_csv": ROWS}))
+        kaggle.find_layout(write(**{"one-rle_csv": ROWS, "two-rle_csv": ROWS}))
 
 
 @pytest.mark.parametrize("name", ["sample_submission.csv", "stage_2_sample_submission.csv", "My_sample_submission.csv"])
 def test_sample_submission_in_its_order(tmp_path, name):
     (tmp_path / name).write_text("ImageId,EncodedPixels\nz,-1\na,-1\nm,-1\n")
-    assert kaggle.find(tmp_path).samples() == ["z", "a", "m"]
+    assert kaggle.find_layout(tmp_path).read_sample_ids() == ["z", "a", "m"]
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -79,26 +79,26 @@ def test_sample_submission_in_its_order(tmp_path, name):
     ("ImageId,EncodedPixels\n,1 2\n", "line 2: names no image"),
 ])  # fmt: skip
 def test_damaged_rows_name_file_and_line(write, text, message):
-    layout = kaggle.find(write(**{"train-rle_csv": text}))
+    layout = kaggle.find_layout(write(**{"train-rle_csv": text}))
     with pytest.raises(DataError, match=f"train-rle.csv, {message}"):
-        layout.rows()
+        layout.read_mask_rows()
 
 
 def test_no_rows_at_all(write):
     with pytest.raises(DataError, match=r"has no mask rows: expected train-rle.csv or stage_2_train.csv"):
-        kaggle.find(write(a_dcm="")).rows()
+        kaggle.find_layout(write(a_dcm="")).read_mask_rows()
 
 
 def test_no_data_folder(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
-        kaggle.find(tmp_path / "nothing")
+        kaggle.find_layout(tmp_path / "nothing")
 
 
 def test_patients(write):
-    layout = kaggle.find(write(patients_csv="ImageId,patient\na,7\nb.dcm,7.0\nc,\n"))
-    assert layout.patients() == {"a": "7", "b": "7"}
+    layout = kaggle.find_layout(write(patients_csv="ImageId,patient\na,7\nb.dcm,7.0\nc,\n"))
+    assert layout.read_patients() == {"a": "7", "b": "7"}
     with pytest.raises(DataError, match=r"patients.csv, line 3: image a has a second patient"):
-        kaggle.find(write(patients_csv="ImageId,patient\na,7\na,8\n")).patients()
+        kaggle.find_layout(write(patients_csv="ImageId,patient\na,7\na,8\n")).read_patients()
 
 
 @pytest.mark.parametrize("value", [
@@ -106,10 +106,12 @@ def test_patients(write):
     "0", "0000", "0.0", "-1", "-1.0", "NaT", "missing", " ", ".",
 ])  # fmt: skip
 def test_a_placeholder_is_no_patient(write, value):
-    layout = kaggle.find(write(patients_csv=f"ImageId,patient\na,{value}\nb,{value}\nc,00000100\nd,Nancy\ne,10\n"))
-    assert layout.patients() == {"c": "00000100", "d": "Nancy", "e": "10"}
+    layout = kaggle.find_layout(
+        write(patients_csv=f"ImageId,patient\na,{value}\nb,{value}\nc,00000100\nd,Nancy\ne,10\n")
+    )
+    assert layout.read_patients() == {"c": "00000100", "d": "Nancy", "e": "10"}
     told = value.removesuffix(".0") if value != "." else value
-    assert layout.placeholders() == ({told: 2} if value.strip() else {})
+    assert layout.count_placeholders() == ({told: 2} if value.strip() else {})
 
 
 @pytest.mark.parametrize(("cells", "known"), [
@@ -120,16 +122,16 @@ def test_a_placeholder_is_no_patient(write, value):
 ])  # fmt: skip
 def test_a_nought_among_numbers_from_nought_is_a_patient(write, cells, known):
     rows = "".join(f"{name},{cell}\n" for name, cell in zip("abcdef", cells.split(), strict=True))
-    assert ("a" in kaggle.find(write(patients_csv="ImageId,patient\n" + rows)).patients()) == known
+    assert ("a" in kaggle.find_layout(write(patients_csv="ImageId,patient\n" + rows)).read_patients()) == known
 
 
 def test_chest_tubes(tmp_path):
     path = tmp_path / "chest_tubes.csv"
     path.write_text("ImageId;chest_tube\na.dcm;1.0\nb;0.0\nc;\nd;nan\n")
-    assert kaggle.chest_tubes(path) == {"a": 1.0, "b": 0.0}
+    assert kaggle.read_chest_tubes(path) == {"a": 1.0, "b": 0.0}
     path.write_text("ImageId,chest_tube\na,1\nb,maybe\n")
     with pytest.raises(DataError, match=r"chest_tubes\.csv, line 3: chest_tube of image b is 'maybe'"):
-        kaggle.chest_tubes(path)
+        kaggle.read_chest_tubes(path)
 
 
 def test_files_at_any_depth_but_not_hidden_ones(write):
@@ -138,7 +140,7 @@ def test_files_at_any_depth_but_not_hidden_ones(write):
     (data / ".cache").mkdir()
     (data / ".cache" / "d.dcm").write_text("d")
     (data / "x" / "E.DCM").write_text("e")
-    assert set(kaggle.find(data).images) == {"a", "b", "c", "E"}
+    assert set(kaggle.find_layout(data).files_by_id) == {"a", "b", "c", "E"}
 
 
 def test_links_are_followed_but_not_in_circles(write, tmp_path):
@@ -147,15 +149,15 @@ def test_links_are_followed_but_not_in_circles(write, tmp_path):
     (tmp_path / "elsewhere" / "b.dcm").write_text("b")
     (data / "link").symlink_to(tmp_path / "elsewhere")
     (data / "x" / "circle").symlink_to(data)
-    assert set(kaggle.find(data).images) == {"a", "b"}
+    assert set(kaggle.find_layout(data).files_by_id) == {"a", "b"}
 
 
 def test_the_same_image_twice(write):
-    layout = kaggle.find(write(x__a_dcm="same", y__a_dcm="same"))
-    assert layout.images["a"].path == "x/a.dcm"
-    layout = kaggle.find(write(x__a_dcm="one!", y__a_dcm="two!"))
+    layout = kaggle.find_layout(write(x__a_dcm="same", y__a_dcm="same"))
+    assert layout.files_by_id["a"].path == "x/a.dcm"
+    layout = kaggle.find_layout(write(x__a_dcm="one!", y__a_dcm="two!"))
     with pytest.raises(DataError, match=r"two different files are named a.dcm: x/a.dcm and y/a.dcm"):
-        _ = layout.images
+        _ = layout.files_by_id
 
 
 @pytest.mark.parametrize(("path", "rows", "samples", "expected"), [
@@ -169,31 +171,31 @@ def test_the_same_image_twice(write):
     ("dicom_images_test_1024/a.dcm", set(), set(), "test"), ("test3d hospital/a.dcm", set(), set(), "unlabelled"),
 ])  # fmt: skip
 def test_rows_decide_the_split_and_not_the_folder(path, rows, samples, expected):
-    rows = {name: [kaggle.Row(2, "-1")] for name in rows}
-    assert kaggle.split("a", kaggle.File(path, 1, 1), rows, samples) == expected
+    rows = {name: [kaggle.MaskRow(2, "-1")] for name in rows}
+    assert kaggle.assign_split("a", kaggle.File(path, 1, 1), rows, samples) == expected
 
 
 def test_an_image_in_both_splits():
     with pytest.raises(DataError, match=r"image a has a mask row \(line 5\) and is in the sample submission"):
-        kaggle.split("a", kaggle.File("a.dcm", 1, 1), {"a": [kaggle.Row(5, "-1")]}, {"a"})
+        kaggle.assign_split("a", kaggle.File("a.dcm", 1, 1), {"a": [kaggle.MaskRow(5, "-1")]}, {"a"})
 
 
 def test_digest_sees_names_sizes_and_times(write):
     data = write(a_dcm="a", b_dcm="b")
-    digests = {kaggle.find(data).digest}
+    digests = {kaggle.find_layout(data).files_digest}
     for change in (lambda: os.utime(data / "a.dcm", ns=(1, 1)), lambda: write(a_dcm="aa"),
                    lambda: (data / "a.dcm").rename(data / "c.dcm"), lambda: (data / "b.dcm").unlink()):  # fmt: skip
         change()
-        digests.add(kaggle.find(data).digest)
+        digests.add(kaggle.find_layout(data).files_digest)
     assert len(digests) == 5
     write(**{"train-rle_csv": ROWS})
-    assert kaggle.find(data).digest in digests
+    assert kaggle.find_layout(data).files_digest in digests
 
 
 def test_real_layout(real):
-    layout = kaggle.find(real)
-    rows, samples = layout.rows(), layout.samples()
+    layout = kaggle.find_layout(real)
+    rows, samples = layout.read_mask_rows(), layout.read_sample_ids()
     assert (layout.rows_csv.name, layout.patients_csv.name) == ("train-rle.csv", "patients.csv")
-    assert (sum(map(len, rows.values())), len(samples), len(layout.patients())) == (346, 167, 316)
-    splits = [kaggle.split(name, file, rows, set(samples)) for name, file in layout.images.items()]
+    assert (sum(map(len, rows.values())), len(samples), len(layout.read_patients())) == (346, 167, 316)
+    splits = [kaggle.assign_split(name, file, rows, set(samples)) for name, file in layout.files_by_id.items()]
     assert (splits.count("train"), splits.count("test")) == (313, 167)

@@ -51,7 +51,7 @@ LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 0.0, "f": 1.0}
 
 
 def test_a_patient_in_two_folds():
-    found = leaks.leaks(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
+    found = leaks.measure_leakage(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
     nought, one = found["folds"]
     assert (nought["fold"], nought["images"], nought["positive"]) == ("0", 4, 1)
     assert nought["patient"] == {"images": 1, "share": 0.25, "positive": 1, "positive_share": 1.0}
@@ -63,14 +63,14 @@ def test_a_patient_in_two_folds():
 
 def test_a_near_duplicate_in_training():
     groups = {"a": 0, "b": 1, "c": 2, "d": 0}
-    found = leaks.leaks(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
+    found = leaks.measure_leakage(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
     assert found["all"]["duplicate"] == {"images": 2, "share": 0.5, "positive": None, "positive_share": None}
     assert found["all"]["patient"]["images"] == 0
     assert found["leak"]
 
 
 def test_patients_kept_apart():
-    found = leaks.leaks(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
+    found = leaks.measure_leakage(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
     assert not found["leak"]
     assert [row["patient"]["images"] for row in found["folds"]] == [0, 0, 0]
     assert found["patients_known"] == found["images"] == 6
@@ -78,21 +78,23 @@ def test_patients_kept_apart():
 
 def test_a_split_is_trained_on_its_training_part_alone():
     folds = table(a="train", b="valid", c="valid", d="valid", e="test", f="train")
-    found = leaks.leaks(folds, PATIENTS, None, LABELS)
+    found = leaks.measure_leakage(folds, PATIENTS, None, LABELS)
     assert [(row["fold"], row["patient"]["images"]) for row in found["folds"]] == [("test", 0), ("valid", 1)]
 
 
 def test_an_image_in_two_folds_leaks_whoever_it_is():
     folds = pd.DataFrame({"image_id": ["a", "a", "b"], "fold": ["0", "1", "1"]})
-    assert leaks.leaks(folds, None, None, None)["leak"]
-    assert leaks.leaks(folds, {}, None, None)["all"]["patient"]["images"] == 2
+    assert leaks.measure_leakage(folds, None, None, None)["leak"]
+    assert leaks.measure_leakage(folds, {}, None, None)["all"]["patient"]["images"] == 2
 
 
 def test_patients_unknown():
-    found = leaks.leaks(table(a="0", b="1"), None, None, LABELS)
+    found = leaks.measure_leakage(table(a="0", b="1"), None, None, LABELS)
     assert found["all"]["patient"] is None
-    assert "patients unknown" in leaks.as_text(found)
-    assert "patients known of 1 of 2 images only" in leaks.as_text(leaks.leaks(table(a="0", b="1"), {"a": "1"}, {}, {}))
+    assert "patients unknown" in leaks.format_leakage(found)
+    assert "patients known of 1 of 2 images only" in leaks.format_leakage(
+        leaks.measure_leakage(table(a="0", b="1"), {"a": "1"}, {}, {})
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -102,7 +104,7 @@ def test_it_agrees_with_a_plain_count(seed):
     patients = dict(zip(folds["image_id"], numbers.astype(str), strict=True))
     folds["patient"] = folds["image_id"].map(patients)
     seen = [bool(((folds["fold"] != row.fold) & (folds["patient"] == row.patient)).any()) for row in folds.itertuples()]
-    assert leaks.leaks(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
+    assert leaks.measure_leakage(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
 
 
 def test_scikit_learns_grouped_folds_leak_nothing():
@@ -110,10 +112,11 @@ def test_scikit_learns_grouped_folds_leak_nothing():
     folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(90)], "fold": ""})
     for number, (_, held_out) in enumerate(GroupKFold(5).split(patients, groups=patients)):
         folds.loc[held_out, "fold"] = str(number)
-    assert not leaks.leaks(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)["leak"]
+    assert not leaks.measure_leakage(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)["leak"]
 
 
 # --- fold files of any make --------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(("text", "folds", "labels"), [
     ("image_id,fold,subfold\na,0,1\nb,1,0\n", {"a": "0", "b": "1"}, None),
@@ -126,7 +129,7 @@ def test_scikit_learns_grouped_folds_leak_nothing():
 def test_columns_are_found_by_name(tmp_path, text, folds, labels):
     path = tmp_path / "folds of a stranger.csv"
     path.write_text("\ufeff" + text, encoding="utf-8")
-    found, found_labels = leaks.read(path)
+    found, found_labels = leaks.read_fold_file(path)
     assert dict(zip(found["image_id"], found["fold"], strict=True)) == folds
     assert found_labels == labels
 
@@ -142,7 +145,7 @@ def test_what_is_no_fold_file(tmp_path, text, error, words):
     path = tmp_path / "folds.csv"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(error, match=words):
-        leaks.read(path)
+        leaks.read_fold_file(path)
 
 
 LONG = "image_id,fold,{split}\na,0,{t}\nb,0,{t}\nc,0,{v}\na,1,{v}\nb,1,{t}\nc,1,{t}\nx,1,\n"
@@ -152,12 +155,14 @@ LONG = "image_id,fold,{split}\na,0,{t}\nb,0,{t}\nc,0,{v}\na,1,{v}\nb,1,{t}\nc,1,
 def test_a_row_for_each_image_and_fold_is_audited_fold_by_fold(tmp_path, split, t, v):
     path = tmp_path / "long.csv"
     path.write_text(LONG.format(split=split, t=t, v=v).replace("x,1,\n", "" if split != "split" else "x,1,\n"))
-    folds, _ = leaks.read(path)
-    clean = leaks.leaks(folds, {"a": "1", "b": "2", "c": "3"}, {}, None)
+    folds, _ = leaks.read_fold_file(path)
+    clean = leaks.measure_leakage(folds, {"a": "1", "b": "2", "c": "3"}, {}, None)
     assert not clean["leak"]
     assert (clean["images"], clean["patients_known"]) == (3, 3)
     assert [(row["fold"], row["images"]) for row in clean["folds"]] == [("0", 1), ("1", 1)]
-    found = leaks.leaks(folds, {"a": "1", "b": "1", "c": "3"}, None, None)  # b trains for a; c is held out alone
+    found = leaks.measure_leakage(
+        folds, {"a": "1", "b": "1", "c": "3"}, None, None
+    )  # b trains for a; c is held out alone
     assert [row["patient"]["images"] for row in found["folds"]] == [0, 1]
     assert found["all"]["patient"] == {"images": 1, "share": 0.5, "positive": None, "positive_share": None}
 
@@ -165,9 +170,9 @@ def test_a_row_for_each_image_and_fold_is_audited_fold_by_fold(tmp_path, split, 
 def test_each_fold_may_hold_out_several_parts(tmp_path):
     path = tmp_path / "long.csv"
     path.write_text(LONG.format(split="set", t="train", v="valid").replace("b,0,train", "b,0,test") + "d,0,train\n")
-    folds, _ = leaks.read(path)
+    folds, _ = leaks.read_fold_file(path)
     assert sorted(set(folds["fold"])) == ["0 test", "0 valid", "1 valid", "train"]
-    found = leaks.leaks(folds, {"b": "1", "d": "1", "a": "2", "c": "3"}, None, None)
+    found = leaks.measure_leakage(folds, {"b": "1", "d": "1", "a": "2", "c": "3"}, None, None)
     seen = {row["fold"]: row["patient"]["images"] for row in found["folds"]}
     assert seen == {"0 test": 1, "0 valid": 0, "1 valid": 0}
 
@@ -175,8 +180,8 @@ def test_each_fold_may_hold_out_several_parts(tmp_path):
 def test_a_file_of_one_fold_is_audited_by_its_split(tmp_path):
     path = tmp_path / "fold0.csv"
     path.write_text("image_id,fold,split\na,0,train\nb,0,valid\n")
-    folds, _ = leaks.read(path)
-    assert leaks.leaks(folds, {"a": "1", "b": "1"}, None, None)["all"]["patient"]["images"] == 1
+    folds, _ = leaks.read_fold_file(path)
+    assert leaks.measure_leakage(folds, {"a": "1", "b": "1"}, None, None)["all"]["patient"]["images"] == 1
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -189,26 +194,29 @@ def test_folds_that_do_not_say_what_they_train_on(tmp_path, text, words):
     path = tmp_path / "folds.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
-        leaks.read(path)
+        leaks.read_fold_file(path)
 
 
 def test_an_image_in_both_parts_of_a_split_is_a_leak(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("image_id,split\na,train\na,valid\nb,train\n")
-    assert leaks.leaks(leaks.read(path)[0], {}, None, None)["all"]["patient"]["images"] == 1
+    assert leaks.measure_leakage(leaks.read_fold_file(path)[0], {}, None, None)["all"]["patient"]["images"] == 1
 
 
 # --- the command -------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def folds_of(prepared_paths: Paths, tmp_path: Path):
     """Our own folds of a small data folder, and a place for the figures."""
-    return prepared_paths, prepared_paths.folds, tmp_path / "the figures.json"
+    return prepared_paths, prepared_paths.folds_csv, tmp_path / "the figures.json"
 
 
 def test_our_own_folds_are_clean(folds_of, call):
     paths, folds, figures = folds_of
-    done = call(folds, "--patients", paths.data / "patients.csv", "--images", paths.prepared, "--json", figures)
+    done = call(
+        folds, "--patients", paths.data_folder / "patients.csv", "--images", paths.prepared_folder, "--json", figures
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
     assert found["all"] == {
@@ -222,15 +230,15 @@ def test_a_planted_leak_and_a_planted_copy(folds_of, call):
     """One of two images of a patient changes its fold, and one of another patient gets a third's pixels."""
     paths, folds, figures = folds_of
     stranger = pd.read_csv(folds, dtype=str)
-    manifest = Prepared(paths.prepared, paths.folds).manifest
+    manifest = Prepared(paths.prepared_folder, paths.folds_csv).manifest
     moved = stranger["image_id"][0]
     stranger.loc[0, "fold"] = "1" if stranger["fold"][0] == "0" else "0"
     kept = stranger[stranger["image_id"].map(manifest["patient"]) != manifest["patient"][moved]]
     one, other = (kept["image_id"][kept["fold"] == fold].iloc[0] for fold in ("0", "1"))
-    source, target = (next(paths.data.rglob(f"{name}.dcm")) for name in (one, other))
+    source, target = (next(paths.data_folder.rglob(f"{name}.dcm")) for name in (one, other))
     target.write_bytes(source.read_bytes())
     stranger.to_csv(folds.with_name("stranger.csv"), index=False)
-    done = call(folds.with_name("stranger.csv"), "--images", paths.data, "--json", figures)
+    done = call(folds.with_name("stranger.csv"), "--images", paths.data_folder, "--json", figures)
     assert done.returncode == 4, done.stderr
     found = json.loads(figures.read_text())["all"]
     assert (found["patient"]["images"], found["duplicate"]["images"]) == (2, 2)
@@ -252,6 +260,7 @@ def test_files_that_do_not_fit(tmp_path, call, more, code, words):
 
 # --- near-duplicates ---------------------------------------------------------------------------
 
+
 def pictures(count: int, seed: int) -> np.ndarray:
     """Smooth pictures of one broad shape, as chests are: uint8 [count, 64, 64]."""
     random = np.random.default_rng(seed)
@@ -266,32 +275,32 @@ def test_groups_are_those_of_all_pairs(seed):
     number = random.integers(0, 30, 150)
     noise = random.normal(0, 4, (150, 64, 64))
     canvases = np.clip(pictures(30, seed)[number] + noise, 0, 255).astype(np.uint8)
-    found = duplicates.groups(canvases)
+    found = duplicates.group_canvases(canvases)
     assert len(set(zip(found, number, strict=True))) == len(set(found)) == len(set(number))
 
 
 def test_what_only_the_hash_takes_for_the_same_is_not():
-    small = [(np.zeros(4, np.uint64), duplicates.thumbnail(each)) for each in pictures(2, 0)]
-    assert duplicates.linked(small).tolist() == [0, 1]
+    small = [(np.zeros(4, np.uint64), duplicates.make_thumbnail(each)) for each in pictures(2, 0)]
+    assert duplicates.link_pictures(small).tolist() == [0, 1]
 
 
 def test_many_equal_pictures_cost_nothing():
     """12,089 copies, or blank images, would be 73 million pairs."""
-    copy = np.zeros(4, np.uint64), duplicates.thumbnail(pictures(1, 0)[0])
-    assert not duplicates.linked([copy] * 12_089).any()
+    copy = np.zeros(4, np.uint64), duplicates.make_thumbnail(pictures(1, 0)[0])
+    assert not duplicates.link_pictures([copy] * 12_089).any()
     blank = np.zeros(4, np.uint64), np.zeros((32, 32), np.uint8)
-    assert duplicates.linked([blank] * 12_089).tolist() == list(range(12_089))
+    assert duplicates.link_pictures([blank] * 12_089).tolist() == list(range(12_089))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 50), (37, 64), (64, 3)])
 @pytest.mark.parametrize("level", [0, 7, 128, 255])
 def test_blank_images_are_nobodys_duplicates(height, width, level):
-    blank = Letterbox(height, width, 64).apply(np.full((height, width), level, np.uint8))
+    blank = Letterbox(height, width, 64).image_to_canvas(np.full((height, width), level, np.uint8))
     one, other = pictures(2, 0)
-    assert duplicates.groups([one, blank, one, blank, other]).tolist() == [0, 1, 0, 3, 4]
+    assert duplicates.group_canvases([one, blank, one, blank, other]).tolist() == [0, 1, 0, 3, 4]
 
 
 @pytest.mark.parametrize("width", [64, 50])
 def test_equal_pictures_of_low_contrast_still_are(width):
-    dim = Letterbox(64, width, 64).apply((pictures(1, 0)[0] // 6)[:, :width] + 100)
-    assert duplicates.groups([dim, dim]).tolist() == [0, 0]
+    dim = Letterbox(64, width, 64).image_to_canvas((pictures(1, 0)[0] // 6)[:, :width] + 100)
+    assert duplicates.group_canvases([dim, dim]).tolist() == [0, 0]

@@ -10,7 +10,7 @@ import torch
 
 from cxr.errors import UsageError
 from cxr.torchkit import checkpoint
-from cxr.torchkit.loading import in_order
+from cxr.torchkit.loading import load_in_order
 
 IDS = ["a", "b", "c"]
 
@@ -23,13 +23,13 @@ def sample(image_id: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_take_no_shared_memory(workers):
     """A container has 64 MB of it; beyond that the system ends the run with a bus error."""
-    first, second = in_order(IDS, sample, 2, workers)
+    first, second = load_in_order(IDS, sample, 2, workers)
     assert first["image"].shape == (2, 1, 64, 64)
     assert [value.dtype for value in first.values()] == [torch.uint8, torch.float32, torch.float32]
     assert (first["image"][:, 0, 0, 0].tolist(), first["label"].tolist()) == ([97, 98], [0, 1])
     assert second["image"].shape == (1, 1, 64, 64)
     assert not any(value.is_shared() for value in first.values())
-    assert len(in_order(IDS, sample, 2, workers)) == 2
+    assert len(load_in_order(IDS, sample, 2, workers)) == 2
 
 
 def killed(_image_id: str) -> dict[str, np.ndarray]:
@@ -38,7 +38,7 @@ def killed(_image_id: str) -> dict[str, np.ndarray]:
 
 def test_a_loader_that_is_killed_ends_with_what_to_do():
     with pytest.raises(UsageError, match="CXR_WORKERS"):
-        list(in_order(IDS, killed, 2, 1))
+        list(load_in_order(IDS, killed, 2, 1))
 
 
 @pytest.fixture

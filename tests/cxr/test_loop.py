@@ -14,9 +14,9 @@ from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.loop import Trainer
-from cxr.torchkit.optimizing import optimizer
+from cxr.torchkit.optimizing import build_optimizer
 from cxr.training import Training
-from cxr.views import key
+from cxr.views import keyed_rng
 
 CPU = torch.device("cpu")
 
@@ -28,12 +28,12 @@ class Toy:
     ids: tuple[str, ...] = tuple(f"i{number}" for number in range(12))
 
     def batches(self, epoch: int) -> list[list[str]]:
-        order = key(3, epoch).permutation(len(self.ids))
+        order = keyed_rng(3, epoch).permutation(len(self.ids))
         return [[self.ids[row] for row in order[start : start + 4]] for start in (0, 4, 8)]
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         label = int(image_id[1:]) % 2
-        image = key(3, epoch, image_id).normal(label, 1, (1, 8, 8))
+        image = keyed_rng(3, epoch, image_id).normal(label, 1, (1, 8, 8))
         return {"image": image.astype(np.float32), "label": np.float32(label)}
 
 
@@ -73,14 +73,14 @@ def size_of(model: nn.Module) -> dict[str, float]:
 def broken(folder: Path, at_step: int, watch=None, **settings) -> None:
     """Train, and break off after a checkpoint in the middle of an epoch, as a kill would."""
     one = trainer(folder, watch, **settings)
-    save = one._save
+    save = one._save_checkpoint
 
     def save_then_die() -> None:
         save()
         if one.state.step >= at_step:
             raise Killed
 
-    one._save = save_then_die
+    one._save_checkpoint = save_then_die
     with pytest.raises(Killed):
         one.fit()
 
@@ -138,7 +138,9 @@ def test_the_head_trains_first_and_the_backbone_stays_as_it_is(tmp_path):
     start = network().state_dict()
     found = trainer(tmp_path, head_first=4, epochs=5)
     epochs = []
-    found.watch = lambda model: epochs.append({k: v.clone() for k, v in model.state_dict().items()}) or {"score": 0.0}
+    found.validate = lambda model: (
+        epochs.append({k: v.clone() for k, v in model.state_dict().items()}) or {"score": 0.0}
+    )
     found.fit()
     for name, value in start.items():
         assert torch.equal(epochs[3][name], value) == name.startswith("backbone"), name
@@ -146,7 +148,7 @@ def test_the_head_trains_first_and_the_backbone_stays_as_it_is(tmp_path):
 
 
 def test_first_layers_learn_at_the_lowest_rate():
-    found = optimizer(network(), Training(epochs=1, batch=1, lr=1e-4, layer_decay=0.01))
+    found = build_optimizer(network(), Training(epochs=1, batch=1, lr=1e-4, layer_decay=0.01))
     rates = [group["lr"] for group in found.param_groups]
     assert np.allclose(rates, [1e-4, 1e-6, 1e-5])  # the head, the convolution, batch norm
     assert sum(len(group["params"]) for group in found.param_groups) == len(list(network().parameters()))
@@ -154,7 +156,7 @@ def test_first_layers_learn_at_the_lowest_rate():
 
 def test_gradients_are_clipped_one_by_one(tmp_path):
     found = trainer(tmp_path, clip_value=1e-3, optimizer="sgd")
-    found.loss = lambda model, batch: 1e6 * loss(model, batch)
+    found.compute_loss = lambda model, batch: 1e6 * loss(model, batch)
     found.optimizer.step = lambda: seen.extend(p.grad.abs().max().item() for p in found.model.parameters())
     seen = []
     found.fit()
@@ -181,7 +183,7 @@ def test_accumulation_steps_once_for_several_batches(tmp_path):
 
 def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path):
     found = trainer(tmp_path)
-    found.loss = lambda model, batch: loss(model, batch) * float("nan")
+    found.compute_loss = lambda model, batch: loss(model, batch) * float("nan")
     with pytest.raises(UsageError, match=r"lower training\.lr"):
         found.fit()
 
@@ -202,7 +204,7 @@ def test_too_little_memory_is_one_line_with_the_batch_and_what_to_set(tmp_path, 
     def fails(model, batch):
         raise error
 
-    found.loss = fails
+    found.compute_loss = fails
     with pytest.raises(UsageError) as raised:
         found.fit()
     said = str(raised.value)
@@ -213,10 +215,10 @@ def test_too_little_memory_is_one_line_with_the_batch_and_what_to_set(tmp_path, 
 
 def test_other_errors_of_a_training_stay_what_they_are(tmp_path):
     found = trainer(tmp_path)
-    found.loss = lambda model, batch: model(batch["mask"])
+    found.compute_loss = lambda model, batch: model(batch["mask"])
     with pytest.raises(KeyError):
         found.fit()
-    found.loss = lambda model, batch: model(batch["image"]) @ model(batch["image"])
+    found.compute_loss = lambda model, batch: model(batch["image"]) @ model(batch["image"])
     with pytest.raises(RuntimeError, match="shapes"):
         found.fit()
 
@@ -225,7 +227,7 @@ def test_another_identity_does_not_resume(tmp_path):
     broken(tmp_path, at_step=2)
     other = trainer(tmp_path)
     other.identity = "other"
-    other._resume()
+    other._resume_training()
     assert other.state.step == 0
 
 
@@ -233,19 +235,19 @@ def test_a_training_begun_under_another_torch_starts_anew_and_says_so(tmp_path, 
     broken(tmp_path, 4)
     monkeypatch.setattr(torch, "__version__", "1.0")
     resumed = trainer(tmp_path)
-    resumed._resume()
+    resumed._resume_training()
     monkeypatch.undo()
     assert resumed.state.step == 0
     said = capsys.readouterr().err
     assert f"toy: starts anew: its checkpoint is of torch {torch.__version__}, here is 1.0\n" in said
-    resumed._resume()
+    resumed._resume_training()
     assert resumed.state.step == 4
 
 
 def test_a_damaged_checkpoint_starts_anew(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     other = trainer(tmp_path)
-    other._resume()
+    other._resume_training()
     assert other.state.step == 0
 
 
@@ -266,6 +268,6 @@ def test_kill_minus_nine_leaves_a_checkpoint_to_go_on_from(tmp_path):
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     resumed = trainer(tmp_path, epochs=400)
-    resumed._resume()
+    resumed._resume_training()
     assert resumed.state.step > 0
     assert not (tmp_path / "weights.safetensors").exists()

@@ -19,8 +19,8 @@ def cases(request) -> pd.DataFrame:
 
 def values(table: pd.DataFrame, prevalence: float = 0.1) -> dict[str, float]:
     """Each metric of the sample itself."""
-    patient, _ = resample.patients(table)
-    found = measure.sampled(table, patient, resample.draw(patient.max() + 1, 0, 1), prevalence)
+    patient, _ = resample.number_patients(table)
+    found = measure.resample_metrics(table, patient, resample.draw_resamples(patient.max() + 1, 0, 1), prevalence)
     return {name: row[0] for name, row in found.items()}
 
 
@@ -56,7 +56,7 @@ def test_a_share_of_exactly_seven_in_a_hundred_is_within_specificity_93():
 def test_the_headline_auc_is_the_mean_over_folds_of_pairs_within_heads():
     table = made(400)
     folds = [
-        metrics.auc_within(*(one[name].to_numpy() for name in ("label", "prob", "head")))
+        metrics.roc_auc_within_groups(*(one[name].to_numpy() for name in ("label", "prob", "head")))
         for _, one in table.groupby("fold")
     ]
     assert values(table)["auc"] == pytest.approx(np.mean(folds), abs=1e-12)
@@ -88,9 +88,9 @@ def test_figures_of_the_masks_are_means_of_each_image():
 
 def test_a_resample_is_what_copies_of_its_rows_give():
     table = made(120)
-    patient, _ = resample.patients(table)
-    counts = resample.draw(patient.max() + 1, 5, 3)
-    found = measure.sampled(table, patient, counts, 0.1)
+    patient, _ = resample.number_patients(table)
+    counts = resample.draw_resamples(patient.max() + 1, 5, 3)
+    found = measure.resample_metrics(table, patient, counts, 0.1)
     for row in range(1, 6):
         copied = table.loc[np.repeat(table.index, counts[row][patient])].reset_index(drop=True)
         expected = values(copied.assign(image_id=copied.index.astype(str)))
@@ -99,26 +99,26 @@ def test_a_resample_is_what_copies_of_its_rows_give():
 
 def test_blocks_of_resamples_change_nothing(monkeypatch):
     table = made(60)
-    patient, _ = resample.patients(table)
-    counts = resample.draw(patient.max() + 1, 20, 3)
-    whole = measure.sampled(table, patient, counts, 0.1)
+    patient, _ = resample.number_patients(table)
+    counts = resample.draw_resamples(patient.max() + 1, 20, 3)
+    whole = measure.resample_metrics(table, patient, counts, 0.1)
     monkeypatch.setattr(resample, "BLOCK", 200)
-    for name, row in measure.sampled(table, patient, counts, 0.1).items():
+    for name, row in measure.resample_metrics(table, patient, counts, 0.1).items():
         np.testing.assert_allclose(row, whole[name], rtol=1e-12)
 
 
 def test_patients_are_drawn_whole_and_as_many_as_there_are():
-    counts = resample.draw(50, 400, 1)
+    counts = resample.draw_resamples(50, 400, 1)
     assert (counts[0] == 1).all()
     assert (counts.sum(axis=1) == 50).all()
     assert counts[1:].var() == pytest.approx(1, abs=0.1)  # multinomial: 1 - 1/50
-    assert (resample.draw(50, 400, 1) == counts).all()
-    assert (resample.draw(50, 400, 2) != counts).any()
+    assert (resample.draw_resamples(50, 400, 1) == counts).all()
+    assert (resample.draw_resamples(50, 400, 2) != counts).any()
 
 
 def test_an_image_of_an_unknown_patient_is_one_of_its_own():
     table = made(4).assign(patient=["a", "a", None, None])
-    patient, known = resample.patients(table)
+    patient, known = resample.number_patients(table)
     assert not known
     assert patient.tolist() == [0, 0, 1, 2]
-    assert resample.patients(table.assign(patient=["a", "a", "b", "i2"]))[1]
+    assert resample.number_patients(table.assign(patient=["a", "a", "b", "i2"]))[1]

@@ -7,8 +7,8 @@ import torch
 from monai.metrics import compute_dice, compute_iou, compute_surface_dice
 from scipy import ndimage
 
-from cxr.panel import panel
-from cxr.panel.masks import judged, surface_dice
+from cxr.panel import compute_panel
+from cxr.panel.masks import compare_masks, surface_dice
 from tests.cxr.panel_cases import made
 
 
@@ -34,8 +34,8 @@ def test_dice_and_iou_are_monais():
     pairs += [(empty, blobs(4)), (empty, empty)]
     truth, found = (torch.from_numpy(np.array(side))[:, None].float() for side in zip(*pairs, strict=True))
     dice, iou = (monais(found, truth, ignore_empty=False)[:, 0].numpy() for monais in (compute_dice, compute_iou))
-    table = made(5).assign(label=[1.0, 1, 1, 0, 0], **pd.DataFrame([judged(*pair) for pair in pairs]))
-    ours = panel(table, 100)["held_out"]["all"]
+    table = made(5).assign(label=[1.0, 1, 1, 0, 0], **pd.DataFrame([compare_masks(*pair) for pair in pairs]))
+    ours = compute_panel(table, 100)["held_out"]["all"]
     expected = {"kaggle_dice": dice.mean(), "positives_dice": dice[:3].mean(), "positives_iou": iou[:3].mean()}
     assert {name: ours[name]["value"] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert 0.1 < expected["positives_iou"] < expected["positives_dice"] < expected["kaggle_dice"] < 0.9
@@ -51,9 +51,9 @@ def test_the_tolerance_is_5_pixels_of_1024():
 
 def test_empty_masks():
     some, empty = blobs(1), np.zeros((96, 96))
-    assert judged(empty, empty)["nsd"] == 1
-    assert judged(some, empty)["nsd"] == judged(empty, some)["nsd"] == 0
-    assert judged(some, some)["nsd"] == 1
+    assert compare_masks(empty, empty)["nsd"] == 1
+    assert compare_masks(some, empty)["nsd"] == compare_masks(empty, some)["nsd"] == 0
+    assert compare_masks(some, some)["nsd"] == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -63,19 +63,19 @@ def test_lesions_are_counted_as_scipy_labels_them(seed):
     (label, lesions), (label_found, drawn) = (ndimage.label(mask, corners) for mask in (truth, found))
     hit = len(set(label[found]) - {0})
     extra = drawn - len(set(label_found[truth]) - {0})
-    row = judged(truth, found)
+    row = compare_masks(truth, found)
     assert (row["lesions"], row["hit"], row["extra"]) == (lesions, hit, extra)
     assert (row["truth"], row["found"], row["overlap"]) == (truth.sum(), found.sum(), (truth & found).sum())
 
 
 def test_parts_that_meet_at_a_corner_are_one_lesion():
     truth = np.eye(4)
-    assert judged(truth, truth)["lesions"] == 1
-    assert judged(truth, np.fliplr(truth)) | {"nsd": 0} == {
+    assert compare_masks(truth, truth)["lesions"] == 1
+    assert compare_masks(truth, np.fliplr(truth)) | {"nsd": 0} == {
         "truth": 4, "found": 4, "overlap": 0, "lesions": 1, "hit": 0, "extra": 1, "nsd": 0,
     }  # fmt: skip
 
 
 def test_masks_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match="shapes"):
-        judged(np.zeros((3, 3)), np.zeros((3, 4)))
+        compare_masks(np.zeros((3, 3)), np.zeros((3, 4)))

@@ -131,7 +131,7 @@ def shown(header) -> np.ndarray | None:
     """The gray picture of a data set, None where it is refused."""
     try:
         reader.require_decodable(header)
-        return images.gray(header)
+        return images.render_gray(header)
     except ImageError:
         return None
 

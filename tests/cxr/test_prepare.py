@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from cxr import canvases, images, kaggle, processes, rle, sample, tables
-from cxr.config import validate
+from cxr.config import validate_settings
 from cxr.errors import DataError, UsageError, run_main
 from cxr.geometry import Letterbox
 from cxr.paths import ROOT, Paths
-from cxr.prepare import PrepareConfig, main, prepare
+from cxr.prepare import PrepareConfig, main, prepare_data
 from cxr.prepared import Prepared
 
 SIZE = 32
@@ -27,8 +27,8 @@ SIZE = 32
 
 def run(data: Path, size: int = SIZE, folds: int = 2, subfolds: int = 2, seed: int = 1, recipe: str = "recipe") -> Path:
     paths = Paths(data, recipe, size)
-    prepare(paths, PrepareConfig(size=size, folds=folds, subfolds=subfolds, seed=seed), workers=2)
-    return paths.prepared
+    prepare_data(paths, PrepareConfig(size=size, folds=folds, subfolds=subfolds, seed=seed), workers=2)
+    return paths.prepared_folder
 
 
 def folds_of(folder: Path, recipe: str = "recipe") -> Path:
@@ -61,18 +61,20 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 # --- what it writes ----------------------------------------------------------------------------
 
+
 def test_the_sample_is_kept_as_it_stands_and_what_is_left_out_is_said(kaggle_folder, capsys):
     data = kaggle_folder()
     (data / "sample_submission.csv").write_text("EncodedPixels,ImageId,Usage\n-1,ID_000000002.dcm,Public\n")
     edit(data / "patients.csv", "^1.2.3,.*", "1.2.3,nan")
-    kept = sample.load(run(data) / "sample.json")
+    kept = sample.load_sample_submission(run(data) / "sample.json")
     assert (kept.ids, kept.names) == (["ID_000000002"], {"ID_000000002": "ID_000000002.dcm"})
     printed = capsys.readouterr().out
     assert "sample_submission.csv has columns that submission.csv will not have: Usage" in printed
     assert "1 rows of patients.csv name no patient ('nan'): unknown" in printed
 
+
 def test_manifest(kaggle_folder):
-    table = tables.read(run(kaggle_folder()) / "manifest.parquet", tables.MANIFEST, "prepare")
+    table = tables.read_table(run(kaggle_folder()) / "manifest.parquet", tables.MANIFEST, "prepare")
     table = table.set_index("image_id")
     assert table["split"].value_counts().to_dict() == {"train": 16, "test": 3, "unlabelled": 1}
     assert table.loc["1.2.0", ["label", "patient", "age", "sex", "view"]].tolist() == [1, "p0", 45, "F", "PA"]
@@ -85,13 +87,13 @@ def test_manifest(kaggle_folder):
 def test_several_rows_of_an_image_are_united(kaggle_folder):
     data = kaggle_folder()
     prepared = Prepared(run(data))
-    for name, rows in kaggle.find(data).rows().items():
-        expected = rle.union([row.code for row in rows], 64, 64)
-        assert prepared.manifest.loc[name, "rle"] == rle.encode(expected)
+    for name, rows in kaggle.find_layout(data).read_mask_rows().items():
+        expected = rle.decode_union([row.code for row in rows], 64, 64)
+        assert prepared.manifest.loc[name, "rle"] == rle.encode_mask(expected)
         assert prepared.manifest.loc[name, "mask_area"] == expected.sum()
-        np.testing.assert_array_equal(prepared.original_mask(name), expected)
+        np.testing.assert_array_equal(prepared.read_original_mask(name), expected)
         shrunk = cv2.resize(expected.astype(np.uint8) * 255, (SIZE, SIZE), interpolation=cv2.INTER_AREA) > 127
-        np.testing.assert_array_equal(prepared.mask(name), shrunk)
+        np.testing.assert_array_equal(prepared.read_mask(name), shrunk)
 
 
 def test_pixels_are_the_letterboxed_gray(kaggle_folder, dicom):
@@ -103,9 +105,9 @@ def test_pixels_are_the_letterboxed_gray(kaggle_folder, dicom):
     assert prepared.pixels.dtype == np.uint8
     for name in prepared.manifest.index:
         gray = images.read_gray(data / prepared.manifest.loc[name, "path"])
-        expected = Letterbox(*gray.shape, SIZE).apply(gray)
-        np.testing.assert_allclose(prepared.image(name).astype(int), expected, atol=8, err_msg=name)
-        assert abs(prepared.image(name).astype(int) - expected).mean() < 1.5
+        expected = Letterbox(*gray.shape, SIZE).image_to_canvas(gray)
+        np.testing.assert_allclose(prepared.read_image(name).astype(int), expected, atol=8, err_msg=name)
+        assert abs(prepared.read_image(name).astype(int) - expected).mean() < 1.5
     scale, dx, dy = prepared.index.loc["wide", ["scale", "dx", "dy"]]
     assert (scale, dx, dy) == (SIZE / 90, 0, (SIZE - round(30 * SIZE / 90)) // 2)
 
@@ -123,7 +125,7 @@ def test_a_tiny_mask_does_not_vanish(place, side):
     mask[place[0] : place[0] + side, place[1] : place[1] + side] = True
     box = Letterbox(1000, 2000, 64)
     shrunk = canvases.shrink_mask(mask, box)
-    (y, x), (dx, dy) = np.argwhere(shrunk)[0], box.offset
+    (y, x), (dx, dy) = np.argwhere(shrunk)[0], box.content_offset
     assert shrunk.sum() == 1
     assert abs((x - dx) / box.scale - place[1]) <= 1 / box.scale
     assert abs((y - dy) / box.scale - place[0]) <= 1 / box.scale
@@ -134,7 +136,7 @@ def test_a_tiny_mask_does_not_vanish(place, side):
     ("abc", None), (" 061Y ", 61), ("-5", None),
 ])  # fmt: skip
 def test_ages(text, age):
-    assert canvases.age_in_years(text) == age
+    assert canvases.parse_age(text) == age
 
 
 @pytest.mark.parametrize("rows", [
@@ -142,16 +144,17 @@ def test_ages(text, age):
     ["0 10", "3 2"],
 ])  # fmt: skip
 def test_union_of_runs_against_masks(rows):
-    found = canvases._union([rle.runs(row, 12) for row in rows])
-    expected = rle.union(rows, 3, 4)
+    found = canvases._merge_runs([rle.parse_runs(row, 12) for row in rows])
+    expected = rle.decode_union(rows, 3, 4)
     flat = np.zeros(12, bool)
     for start, end in found:
         flat[start:end] = True
     np.testing.assert_array_equal(flat.reshape(4, 3).T, expected)
-    assert not len(found) or canvases._code(found) == rle.encode(expected)
+    assert not len(found) or canvases._encode_runs(found) == rle.encode_mask(expected)
 
 
 # --- up to date --------------------------------------------------------------------------------
+
 
 def test_the_second_run_is_up_to_date_and_imports_nothing_heavy(kaggle_folder):
     data = kaggle_folder()
@@ -201,17 +204,20 @@ def test_the_same_again_gives_the_same_bytes(kaggle_folder, monkeypatch):
 
 # --- bad input ---------------------------------------------------------------------------------
 
+
 def test_refused_images_leave_no_gap(kaggle_folder, dicom):
     data = kaggle_folder()
     whole = Prepared(run(data))
-    pictures = {name: whole.image(name).copy() for name in whole.manifest.index}
-    masks = {name: whole.mask(name).copy() for name in whole.manifest.index}
+    pictures = {name: whole.read_image(name).copy() for name in whole.manifest.index}
+    masks = {name: whole.read_mask(name).copy() for name in whole.manifest.index}
     (data / "dicom-images-train/0/0/1.2.0.dcm").write_bytes(b"broken")  # the first, with a mask
     (data / "dicom-images-train/7/7/1.2.7.dcm").write_bytes(b"")
     ct = dicom.dataset(np.zeros((8, 8), np.uint16), Modality="CT")
     dicom.save(ct, data / "dicom-images-test/ID_000000001.dcm")
     prepared = Prepared(run(data))
-    rejected = tables.read(prepared.folder / "rejected.csv", tables.REJECTED, "prepare").set_index("path")["reason"]
+    rejected = tables.read_table(prepared.folder / "rejected.csv", tables.REJECTED, "prepare").set_index("path")[
+        "reason"
+    ]
     assert rejected.to_dict() == {
         "dicom-images-train/0/0/1.2.0.dcm": "not a DICOM file (it has no DICM prefix)",
         "dicom-images-train/7/7/1.2.7.dcm": "the file is empty",
@@ -219,8 +225,8 @@ def test_refused_images_leave_no_gap(kaggle_folder, dicom):
     }
     assert len(prepared.pixels) == len(prepared.manifest) == 17
     for name in prepared.manifest.index:
-        np.testing.assert_array_equal(prepared.image(name), pictures[name])
-        np.testing.assert_array_equal(prepared.mask(name), masks[name])
+        np.testing.assert_array_equal(prepared.read_image(name), pictures[name])
+        np.testing.assert_array_equal(prepared.read_mask(name), masks[name])
 
 
 @pytest.mark.parametrize(("code", "reason"), [
@@ -304,22 +310,23 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, arguments, words):
 
 def test_size_is_a_multiple_of_8():
     with pytest.raises(UsageError, match="size"):
-        validate({"size": 100, "folds": 2, "subfolds": 2}, PrepareConfig, "prepare")
+        validate_settings({"size": 100, "folds": 2, "subfolds": 2}, PrepareConfig, "prepare")
 
 
 # --- crashes -----------------------------------------------------------------------------------
 
+
 def test_a_process_that_dies_costs_one_task():
     tasks = [f"{number} ** 2" for number in range(30)]
     deadly = ["__import__('os')._exit(9)", "__import__('os').kill(__import__('os').getpid(), 9)"]
-    results = dict(processes.each(eval, [*tasks[:11], deadly[0], *tasks[11:20], deadly[1], *tasks[20:]], 2))
+    results = dict(processes.map_unordered(eval, [*tasks[:11], deadly[0], *tasks[11:20], deadly[1], *tasks[20:]], 2))
     assert {task: results[task] for task in tasks} == {task: number**2 for number, task in enumerate(tasks)}
     assert all(results[task] is processes.DIED for task in deadly)
 
 
 def test_an_exception_ends_the_run():
     with pytest.raises(ZeroDivisionError):
-        list(processes.each(eval, ["1", "1 / 0", "2"], 2))
+        list(processes.map_unordered(eval, ["1", "1 / 0", "2"], 2))
 
 
 def test_leftovers_of_a_killed_run_are_removed(kaggle_folder):
@@ -363,7 +370,7 @@ def test_kill_in_the_middle_and_run_again(kaggle_folder, tmp_path):
     word = f"KILLED={tmp_path}"
     started = subprocess.Popen(command(data), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env=os.environ | dict([word.split("=")]))  # fmt: skip
-    folder = Paths(data, "", SIZE).prepared
+    folder = Paths(data, "", SIZE).prepared_folder
     for _ in range(1000):
         if list(folder.glob(".pixels.*")) and len(processes_of(word)) >= 4:
             break
@@ -383,6 +390,7 @@ def test_kill_in_the_middle_and_run_again(kaggle_folder, tmp_path):
 
 # --- real radiographs --------------------------------------------------------------------------
 
+
 def test_real_radiographs(real):
     folder = run(real, size=128, folds=3, subfolds=2)
     prepared = Prepared(folder, folds_of(folder))
@@ -390,9 +398,11 @@ def test_real_radiographs(real):
     assert counts["split"].value_counts().to_dict() == {"train": 313, "test": 167}
     assert prepared.manifest["label"].sum() == 113
     for name in prepared.manifest.index[prepared.manifest["label"] == 1][:20]:
-        expected = cv2.resize(prepared.original_mask(name).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
-        assert prepared.mask(name).any()
-        assert abs(prepared.mask(name).sum() - expected.sum()) < 0.15 * expected.sum() + 3
+        expected = cv2.resize(
+            prepared.read_original_mask(name).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA
+        )
+        assert prepared.read_mask(name).any()
+        assert abs(prepared.read_mask(name).sum() - expected.sum()) < 0.15 * expected.sum() + 3
     patients = prepared.folds.join(prepared.manifest["patient"]).groupby("patient")
     assert patients[["fold", "subfold"]].nunique().max().tolist() == [1, 1]
     reasons = pd.read_csv(folder / "rejected.csv")

@@ -27,19 +27,19 @@ def refusal(request, monkeypatch) -> str:
         monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", refuse, raising=False)
     else:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000_000))
-        monkeypatch.setattr(processes, "SHARED", Path(tempfile.gettempdir()))
-    processes.can_start.cache_clear()
+        monkeypatch.setattr(processes, "SHARED_MEMORY", Path(tempfile.gettempdir()))
+    processes.can_start_processes.cache_clear()
     yield request.param
-    processes.can_start.cache_clear()
+    processes.can_start_processes.cache_clear()
 
 
 def test_without_semaphores_all_is_done_in_this_process(refusal, capsys):
-    results = dict(processes.each(eval, ["__import__('os').getpid()", "1 + 1"], 2))
+    results = dict(processes.map_unordered(eval, ["__import__('os').getpid()", "1 + 1"], 2))
     assert results == {"__import__('os').getpid()": os.getpid(), "1 + 1": 2}
-    assert processes.loaders(4) == 0
+    assert processes.count_loaders(4) == 0
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith(f"note: {processes.SHARED}: {refusal}; ")
+    assert said.startswith(f"note: {processes.SHARED_MEMORY}: {refusal}; ")
 
 
 def test_a_long_folder_for_temporary_files():
@@ -47,7 +47,11 @@ def test_a_long_folder_for_temporary_files():
     with tempfile.TemporaryDirectory() as folder:
         long = Path(folder) / ("x" * 100)
         long.mkdir()
-        command = [sys.executable, "-c", "from cxr.processes import each; print(sorted(each(abs, [-1, -2], 2)))"]
+        command = [
+            sys.executable,
+            "-c",
+            "from cxr.processes import map_unordered; print(sorted(map_unordered(abs, [-1, -2], 2)))",
+        ]
         environment = os.environ | {"TMPDIR": str(long)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert (done.stdout, done.stderr) == ("[(-2, 2), (-1, 1)]\n", "")

@@ -35,9 +35,9 @@ def masks() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("mask", masks().values(), ids=masks())
 def test_round_trip(mask):
-    code = rle.encode(mask)
+    code = rle.encode_mask(mask)
     np.testing.assert_array_equal(slow_decode(code, *mask.shape), mask)
-    np.testing.assert_array_equal(rle.decode(code, *mask.shape), mask)
+    np.testing.assert_array_equal(rle.decode_mask(code, *mask.shape), mask)
 
 
 @pytest.mark.parametrize(("text", "pixels"), [
@@ -48,22 +48,22 @@ def test_decodes_by_hand(text, pixels):
     expected = np.zeros((3, 3), bool)
     for place in pixels:
         expected[place] = True
-    np.testing.assert_array_equal(rle.decode(text, 3, 3), expected)
+    np.testing.assert_array_equal(rle.decode_mask(text, 3, 3), expected)
 
 
 def test_full_image_is_one_run():
-    assert rle.encode(np.ones((3, 4))) == "0 12"
-    assert rle.encode(np.zeros((3, 4))) == "-1"
+    assert rle.encode_mask(np.ones((3, 4))) == "0 12"
+    assert rle.encode_mask(np.zeros((3, 4))) == "-1"
 
 
 def test_union_of_rows():
     rows = ["0 4", "2 4", "11 1", "-1"]
     expected = np.any([slow_decode(row, 3, 4) for row in rows], axis=0)
-    np.testing.assert_array_equal(rle.union(rows, 3, 4), expected)
+    np.testing.assert_array_equal(rle.decode_union(rows, 3, 4), expected)
 
 
 def test_runs_give_ends_past_the_last_pixel():
-    assert rle.runs("2 3 1 4", 10).tolist() == [[2, 5], [6, 10]]
+    assert rle.parse_runs("2 3 1 4", 10).tolist() == [[2, 5], [6, 10]]
 
 
 @pytest.mark.parametrize(("text", "reason"), [
@@ -73,4 +73,4 @@ def test_runs_give_ends_past_the_last_pixel():
 ])  # fmt: skip
 def test_bad_codes_say_why(text, reason):
     with pytest.raises(rle.RleError, match=reason):
-        rle.decode(text, 3, 4)
+        rle.decode_mask(text, 3, 4)

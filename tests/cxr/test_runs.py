@@ -7,34 +7,37 @@ from pathlib import Path
 import pytest
 
 from cxr import digests, plan, runs
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.paths import Paths
-from cxr.plan import Unit
+from cxr.plan import Step
 from cxr.training import Training
 
-LARGE = bytes(digests.NOTED)
+LARGE = bytes(digests.MIN_CACHED_BYTES)
 
 
-class Settings(Strict):
+class Settings(StrictModel):
     number: int = 1
 
 
-class Trained(Strict):
+class Trained(StrictModel):
     training: Training
 
 
-def unit_of(paths: Paths, **changes) -> Unit:
+def unit_of(paths: Paths, **changes) -> Step:
     """A unit that reads four files, two of them of one name, and writes three, one of them elsewhere."""
     given = {
-        "name": "toy", "room": "cxr", "command": ("cxr.rle",), "folder": paths.unit(1, "toy", 0), "config": Settings(),
-        "inputs": (paths.prepared / "pixels.npy", paths.unit(1, "other", 0) / "weights", paths.data / "a" / "table.csv",
-                   paths.data / "b" / "table.csv", paths.stage0 / "boxes.csv"),
-        "outputs": (paths.unit(1, "toy", 0) / "large.npy", paths.unit(1, "toy", 0) / "small.csv", paths.submission),
-        "editable": (paths.unit(1, "toy", 0) / "decision.json",),
+        "name": "toy", "room": "cxr", "command": ("cxr.rle",), "folder": paths.fold_folder(1, "toy", 0),
+        "settings": Settings(),
+        "inputs": (paths.prepared_folder / "pixels.npy", paths.fold_folder(1, "other", 0) / "weights",
+                   paths.data_folder / "a" / "table.csv", paths.data_folder / "b" / "table.csv",
+                   paths.stage0_folder / "boxes.csv"),
+        "outputs": (paths.fold_folder(1, "toy", 0) / "large.npy", paths.fold_folder(1, "toy", 0) / "small.csv",
+                    paths.submission_csv),
+        "editable_outputs": (paths.fold_folder(1, "toy", 0) / "decision.json",),
     }  # fmt: skip
-    return Unit(**given | changes)
+    return Step(**given | changes)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -42,17 +45,17 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def make(unit: Unit) -> list[str]:
+def make(unit: Step) -> list[str]:
     """Run the unit where it is not up to date; what it wrote."""
     made = []
 
     def work(_identity: str, metrics: dict) -> None:
-        for path in (*unit.outputs, *unit.editable):
+        for path in (*unit.outputs, *unit.editable_outputs):
             write(path, LARGE if path.suffix == ".npy" else b'{"gate": 0.5}')
             made.append(path.name)
         metrics["auc"] = 0.5
 
-    plan.run(unit, work)
+    plan.run_step(unit, work)
     return made
 
 
@@ -81,18 +84,18 @@ def test_an_output_that_is_not_as_it_was_written_is_made_again(paths, capsys, na
     whole = path.read_bytes()
     changed = {"cut": whole[:-1], "edited": b"x" + whole[1:], "removed": None}[damage]
     path.unlink() if changed is None else path.write_bytes(changed)
-    assert not unit.current
+    assert not unit.is_up_to_date
     capsys.readouterr()
     assert make(unit)
     assert name in capsys.readouterr().out
     assert path.read_bytes() == whole
-    assert unit.current
+    assert unit.is_up_to_date
 
 
 def test_what_a_user_may_edit_is_kept_while_it_is_whole(paths):
     unit = unit_of(paths)
     make(unit)
-    (path,) = unit.editable
+    (path,) = unit.editable_outputs
     write_json(path, {"gate": 0.9})
     assert not make(unit)
     assert read_json(path) == {"gate": 0.9}
@@ -118,30 +121,32 @@ def test_a_run_that_breaks_off_leaves_no_record(paths):
     unit = unit_of(paths)
     make(unit)
     left = []
-    with pytest.raises(OSError, match="full"), unit.recorded(unit.identity):
+    with pytest.raises(OSError, match="full"), unit.record_run(unit.identity):
         raise OSError(f"the disk is full beside {left.extend(unit.folder.glob('run.json'))}")
     assert not left
-    assert not unit.current
+    assert not unit.is_up_to_date
 
 
 def test_a_later_command_may_write_an_output_anew(paths):
     unit = unit_of(paths)
     make(unit)
-    paths.submission.write_bytes(b"of another decision")
-    runs.renew_outputs(unit.folder, [paths.submission])
-    assert unit.current
+    paths.submission_csv.write_bytes(b"of another decision")
+    runs.renew_outputs(unit.folder, [paths.submission_csv])
+    assert unit.is_up_to_date
     (unit.folder / "small.csv").unlink()
-    runs.renew_outputs(unit.folder, [paths.submission])
-    assert not unit.current
+    runs.renew_outputs(unit.folder, [paths.submission_csv])
+    assert not unit.is_up_to_date
 
 
 def test_a_unit_is_as_current_as_its_parts(paths):
-    part = unit_of(paths, folder=paths.unit(1, "part", 0), outputs=(paths.unit(1, "part", 0) / "small.csv",))
-    unit = unit_of(paths, parts=(part,))
+    part = unit_of(
+        paths, folder=paths.fold_folder(1, "part", 0), outputs=(paths.fold_folder(1, "part", 0) / "small.csv",)
+    )
+    unit = unit_of(paths, substeps=(part,))
     make(unit)
-    assert not unit.current
+    assert not unit.is_up_to_date
     make(part)
-    assert unit.current
+    assert unit.is_up_to_date
 
 
 def test_each_input_counts(paths):
@@ -150,14 +155,14 @@ def test_each_input_counts(paths):
     for path in unit.inputs:
         before = path.read_bytes()
         path.write_bytes(b"9" + before[1:])
-        assert not unit.current, path
+        assert not unit.is_up_to_date, path
         path.write_bytes(before)
-        assert unit.current
+        assert unit.is_up_to_date
     one, other = unit.inputs[2:4]
     contents = one.read_bytes(), other.read_bytes()
     one.write_bytes(contents[1])
     other.write_bytes(contents[0])
-    assert not unit.current  # of one name, and not to be taken for each other
+    assert not unit.is_up_to_date  # of one name, and not to be taken for each other
 
 
 @pytest.mark.parametrize("what", ["home", "data", "recipe"])
@@ -168,13 +173,13 @@ def test_other_names_of_folders_make_nothing_stale(paths, home, monkeypatch, tmp
         monkeypatch.setenv("CXR_HOME", str(tmp_path / "moved"))
         moved = paths
     elif what == "data":
-        paths.data.rename(tmp_path / "renamed")
+        paths.data_folder.rename(tmp_path / "renamed")
         moved = Paths(tmp_path / "renamed", "recipe", 64)
-        paths.artifacts.rename(moved.artifacts)
+        paths.artifacts_folder.rename(moved.artifacts_folder)
     else:
-        moved = Paths(paths.data, "mine", 64)
-        paths.run.rename(moved.run)
-    assert unit_of(moved).current
+        moved = Paths(paths.data_folder, "mine", 64)
+        paths.run_folder.rename(moved.run_folder)
+    assert unit_of(moved).is_up_to_date
     assert not any(word in str(unit_of(moved).identity) for word in (str(tmp_path), "renamed", "mine", "xray"))
 
 
@@ -182,13 +187,13 @@ def test_a_copy_of_everything_is_up_to_date(paths, home, monkeypatch, tmp_path):
     make(unit_of(paths))
     shutil.copytree(home, tmp_path / "copy", copy_function=shutil.copyfile)  # with other times
     monkeypatch.setenv("CXR_HOME", str(tmp_path / "copy"))
-    assert unit_of(Paths(paths.data, "recipe", 64)).current
+    assert unit_of(Paths(paths.data_folder, "recipe", 64)).is_up_to_date
 
 
 def test_an_input_that_its_step_wrote_otherwise_is_named_before_any_work(paths):
     first = unit_of(paths)
     make(first)
-    later = unit_of(paths, folder=paths.stage3, inputs=(first.folder / "large.npy",), outputs=())
+    later = unit_of(paths, folder=paths.stage3_folder, inputs=(first.folder / "large.npy",), outputs=())
     assert make(later)
     for damage in (lambda path: path.write_bytes(LARGE[1:]), Path.unlink):
         damage(first.folder / "large.npy")
@@ -200,57 +205,59 @@ def test_an_input_that_its_step_wrote_otherwise_is_named_before_any_work(paths):
 
 def test_settings_without_effect_make_nothing_stale(paths):
     training = Training(epochs=1, batch=1, lr=0.1)
-    unit = unit_of(paths, config=Trained(training=training))
+    unit = unit_of(paths, settings=Trained(training=training))
     make(unit)
     for change, current in {"workers": (0, True), "checkpoint_minutes": (9.0, True), "lr": (0.2, False)}.items():
         other = training.model_copy(update={change: current[0]})
-        assert unit_of(paths, config=Trained(training=other)).current is current[1]
+        assert unit_of(paths, settings=Trained(training=other)).is_up_to_date is current[1]
 
 
 def test_forced_it_is_never_current(paths, monkeypatch):
     unit = unit_of(paths)
     make(unit)
     monkeypatch.setenv("FORCE", "1")
-    assert runs.is_made(unit.folder, unit.identity)
-    assert not unit.current
+    assert runs.matches_identity(unit.folder, unit.identity)
+    assert not unit.is_up_to_date
 
 
 def test_a_large_file_is_read_once_and_noted_in_the_home(paths, home, monkeypatch):
-    path = paths.data / "large.npy"
+    path = paths.data_folder / "large.npy"
     write(path, LARGE)
-    first = digests.digest(path)
-    assert home in digests.note_of(path).parents
-    assert sorted(file.name for file in paths.data.iterdir()) == ["a", "b", "large.npy"]
-    monkeypatch.setattr(digests, "_taken", lambda path: "read again")
-    assert digests.digest(path) == first
+    first = digests.digest_file(path)
+    assert home in digests.digest_note_path(path).parents
+    assert sorted(file.name for file in paths.data_folder.iterdir()) == ["a", "b", "large.npy"]
+    monkeypatch.setattr(digests, "_compute_digest", lambda path: "read again")
+    assert digests.digest_file(path) == first
     path.write_bytes(LARGE + b"1")
-    assert digests.digest(path) == "read again"
+    assert digests.digest_file(path) == "read again"
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"bytes": 1048576'])
 def test_a_damaged_note_is_written_anew(paths, damage):
-    path = paths.prepared / "pixels.npy"
-    first = digests.digest(path)
-    digests.note_of(path).write_bytes(damage)
-    assert digests.digest(path) == first
-    assert read_json(digests.note_of(path))["sha256"] == first
+    path = paths.prepared_folder / "pixels.npy"
+    first = digests.digest_file(path)
+    digests.digest_note_path(path).write_bytes(damage)
+    assert digests.digest_file(path) == first
+    assert read_json(digests.digest_note_path(path))["sha256"] == first
 
 
 def test_nowhere_to_note_a_digest(tmp_path, home):
     home.mkdir()
     (home / "artifacts").write_text("a file in the way")
     write(tmp_path / "large", LARGE)
-    assert digests.digest(tmp_path / "large") == digests.digest(tmp_path / "large") != "absent"
+    assert digests.digest_file(tmp_path / "large") == digests.digest_file(tmp_path / "large") != "absent"
 
 
 def test_what_a_user_edited_is_kept_beside_when_it_is_made_anew(tmp_path):
     made, edited = tmp_path / "made.json", tmp_path / "decision.json"
     identity = runs.Identity({}, {}, {})
     for text in ("1", "2"):
-        assert runs.keep_edited(tmp_path, [edited]) == ([] if text == "1" else [tmp_path / "decision.before.json"])
-        with runs.recorded(tmp_path, identity, outputs=[made], editable=[edited]):
+        assert runs.keep_edited_outputs(tmp_path, [edited]) == (
+            [] if text == "1" else [tmp_path / "decision.before.json"]
+        )
+        with runs.record_run(tmp_path, identity, outputs=[made], editable_outputs=[edited]):
             made.write_text("{}")
             edited.write_text('{"gate": 1}')
-        assert runs.keep_edited(tmp_path, [edited]) == []
+        assert runs.keep_edited_outputs(tmp_path, [edited]) == []
         edited.write_text('{"gate": 2}')
     assert (tmp_path / "decision.before.json").read_text() == '{"gate": 2}'

@@ -4,41 +4,41 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cxr.sampling import Sampling, batches_of, order, with_share
-from cxr.views import key
+from cxr.sampling import Sampling, balance_batches, draw_epoch_rows, split_into_batches
+from cxr.views import keyed_rng
 
 POSITIVE = np.arange(40) < 6
 
 
 def rows(epoch: int = 0, **settings) -> np.ndarray:
-    return order(Sampling(**settings), POSITIVE, epoch, 4, 8, key(1, epoch))
+    return draw_epoch_rows(Sampling(**settings), POSITIVE, epoch, 4, 8, keyed_rng(1, epoch))
 
 
 def test_each_batch_has_its_share_of_positives():
     for epoch in range(3):
-        found = with_share(POSITIVE, 0.5, 8, key(1, epoch)).reshape(-1, 8)
+        found = balance_batches(POSITIVE, 0.5, 8, keyed_rng(1, epoch)).reshape(-1, 8)
         assert (POSITIVE[found].sum(1) == 4).all()
-    everyone = with_share(POSITIVE, 0.5, 8, key(1, 0))
+    everyone = balance_batches(POSITIVE, 0.5, 8, keyed_rng(1, 0))
     assert set(np.flatnonzero(POSITIVE)) <= set(everyone)
 
 
 @pytest.mark.parametrize(("share", "batch"), [(0.6, 4), (0.4, 2), (0.7, 12), (0.3, 1), (0.22, 8)])
 def test_an_epoch_has_the_share_even_where_a_batch_cannot(share, batch):
     positive = np.arange(600) < 100
-    found = positive[with_share(positive, share, batch, key(1))].reshape(-1, batch)
+    found = positive[balance_batches(positive, share, batch, keyed_rng(1))].reshape(-1, batch)
     assert found.mean() == pytest.approx(share, abs=1 / 600)
     assert np.ptp(found.sum(1)) <= 1
 
 
 def test_one_class_alone_is_no_error():
-    assert sorted(with_share(np.zeros(5, bool), 0.5, 2, key(1))) == [0, 1, 2, 3, 4]
+    assert sorted(balance_batches(np.zeros(5, bool), 0.5, 2, keyed_rng(1))) == [0, 1, 2, 3, 4]
 
 
 def test_short_last_batch_is_dropped_unless_it_is_the_only_one():
     ids = list("abcdefg")
-    assert [len(batch) for batch in batches_of(ids, np.arange(7), 3)] == [3, 3]
-    assert batches_of(ids, np.arange(7), 10) == [ids]
-    assert batches_of(ids, np.arange(7), 3, most=1) == [["a", "b", "c"]]
+    assert [len(batch) for batch in split_into_batches(ids, np.arange(7), 3)] == [3, 3]
+    assert split_into_batches(ids, np.arange(7), 10) == [ids]
+    assert split_into_batches(ids, np.arange(7), 3, max_batches=1) == [["a", "b", "c"]]
 
 
 def test_everything_once_by_default():
@@ -47,10 +47,10 @@ def test_everything_once_by_default():
 
 def test_the_share_slides_in_parts_or_evenly():
     in_parts = Sampling(positive_share=[0.8, 0.6, 0.4])
-    assert [in_parts.share(epoch, 6) for epoch in range(6)] == [0.8, 0.8, 0.6, 0.6, 0.4, 0.4]
+    assert [in_parts.share_in_epoch(epoch, 6) for epoch in range(6)] == [0.8, 0.8, 0.6, 0.6, 0.4, 0.4]
     evenly = Sampling(positive_share=[0.8, 0.2], path="linear")
-    assert [evenly.share(epoch, 4) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert evenly.share(0, 1) == 0.8
+    assert [evenly.share_in_epoch(epoch, 4) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert evenly.share_in_epoch(0, 1) == 0.8
     last = rows(3, positive_share=[0.75, 0.25]).reshape(-1, 8)
     assert (POSITIVE[last].sum(1) == 2).all()
 

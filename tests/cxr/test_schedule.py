@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cxr.schedule import Place, factor, momentum
+from cxr.schedule import SchedulePosition, lr_factor, scheduled_momentum
 from cxr.training import Training
 
 EPOCHS, STEPS, LR = 5, 200, 0.1
@@ -12,7 +12,11 @@ EPOCHS, STEPS, LR = 5, 200, 0.1
 
 def rates(**settings) -> list[float]:
     training = Training(epochs=EPOCHS, batch=1, lr=LR, **settings)
-    return [LR * factor(training, Place(epoch, step / STEPS)) for epoch in range(EPOCHS) for step in range(STEPS)]
+    return [
+        LR * lr_factor(training, SchedulePosition(epoch, step / STEPS))
+        for epoch in range(EPOCHS)
+        for step in range(STEPS)
+    ]
 
 
 def torchs(make) -> list[float]:
@@ -38,8 +42,10 @@ def test_cosine_and_onecycle_are_pytorchs():
 
 def test_onecycle_moves_momentum_against_the_rate():
     training = Training(epochs=10, batch=1, lr=LR, schedule="onecycle")
-    assert [momentum(training, Place(epoch, 0.0)) for epoch in (0, 3)] == pytest.approx([0.95, 0.85])
-    assert momentum(Training(epochs=1, batch=1, lr=LR), Place(0, 0.0)) is None
+    assert [scheduled_momentum(training, SchedulePosition(epoch, 0.0)) for epoch in (0, 3)] == pytest.approx(
+        [0.95, 0.85]
+    )
+    assert scheduled_momentum(Training(epochs=1, batch=1, lr=LR), SchedulePosition(0, 0.0)) is None
 
 
 def test_warmup_is_the_published_one():
@@ -47,7 +53,7 @@ def test_warmup_is_the_published_one():
     training = Training(
         epochs=12, batch=1, lr=3e-3, schedule="warmup", lr_start=3e-4, warmup_epochs=3, hold_epochs=4, lr_min=1e-6
     )
-    found = [3e-3 * factor(training, Place(epoch, 0.5)) for epoch in range(12)]
+    found = [3e-3 * lr_factor(training, SchedulePosition(epoch, 0.5)) for epoch in range(12)]
     assert found[:3] == pytest.approx([3e-4, 1.2e-3, 2.1e-3])
     assert found[3:8] == pytest.approx([3e-3] * 5)
     assert found[8:10] == pytest.approx([2.999e-3 * 0.8 + 1e-6, 2.999e-3 * 0.64 + 1e-6])
@@ -57,20 +63,24 @@ def test_the_heads_own_epochs_are_a_course_of_their_own():
     training = Training(epochs=6, batch=1, lr=LR, schedule="onecycle", head_first=1)
     alone = Training(epochs=5, batch=1, lr=LR, schedule="onecycle")
     for epoch in range(5):
-        assert factor(training, Place(epoch + 1, 0.25)) == pytest.approx(factor(alone, Place(epoch, 0.25)))
-    assert factor(training, Place(0, 0.3)) == pytest.approx(1)
+        assert lr_factor(training, SchedulePosition(epoch + 1, 0.25)) == pytest.approx(
+            lr_factor(alone, SchedulePosition(epoch, 0.25))
+        )
+    assert lr_factor(training, SchedulePosition(0, 0.3)) == pytest.approx(1)
 
 
 def test_warmup_after_the_heads_own_epochs_skips_nothing():
     training = Training(epochs=6, batch=1, lr=LR, schedule="warmup", head_first=2)
-    assert [factor(training, Place(epoch, 0.5)) for epoch in range(2, 6)] == pytest.approx([1, 0.8, 0.64, 0.512])
-    assert [factor(training, Place(epoch, 0.5)) for epoch in range(2)] == pytest.approx([1, 0.8])
+    assert [lr_factor(training, SchedulePosition(epoch, 0.5)) for epoch in range(2, 6)] == pytest.approx(
+        [1, 0.8, 0.64, 0.512]
+    )
+    assert [lr_factor(training, SchedulePosition(epoch, 0.5)) for epoch in range(2)] == pytest.approx([1, 0.8])
 
 
 def test_a_limit_of_time_hurries_the_schedule():
     training = Training(epochs=100, batch=1, lr=LR, schedule="cosine", minutes=1)
-    assert factor(training, Place(1, 0.0, time=1.0)) == pytest.approx(0)
-    assert factor(training, Place(99, 1.0, time=0.5)) == pytest.approx(0.5)  # nor ends it before
+    assert lr_factor(training, SchedulePosition(1, 0.0, time_share=1.0)) == pytest.approx(0)
+    assert lr_factor(training, SchedulePosition(99, 1.0, time_share=0.5)) == pytest.approx(0.5)  # nor ends it before
 
 
 def test_plateau_and_constant_leave_the_rate_alone():

@@ -12,9 +12,9 @@ import pytest
 from cxr import source_code
 from cxr.paths import ROOT
 from cxr.prepare import FOLDS_CODE, PIXELS_CODE
-from cxr.recipe import read
+from cxr.recipe import read_recipe
 from cxr.source_code import reached_modules
-from pipeline.stages import ROOMS, every_unit
+from pipeline.stages import STAGE_PACKAGES, list_steps_by_stage
 
 CLOSED = "def f(x):\n    return x + 1\n"
 
@@ -22,19 +22,19 @@ CLOSED = "def f(x):\n    return x + 1\n"
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A copy of the project's code, to be changed."""
-    for room in ("cxr", "pipeline", *ROOMS.values()):
+    for room in ("cxr", "pipeline", *STAGE_PACKAGES.values()):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "configs"))
     return tmp_path
 
 
 def codes(root: Path) -> dict[str, dict[str, str]]:
     """The code of every unit of a recipe with all kinds of members, as it stands in `root`."""
-    source_code._file.cache_clear()
+    source_code._module_file.cache_clear()
     members = {"stage1": ["mnv2_crop", "xception_crop_keras"], "stage3": "dw_hwang"}
-    recipe = read(ROOT / "recipes" / "phantom.yaml").model_copy(update=members | {"train_folds": [0]})
-    stages = every_unit(recipe, recipe.paths(root)).values()
-    units = [each for some in stages for unit in some for each in (*unit.parts, unit)]
-    kinds = {unit.name: (unit.command[0], unit.also, unit.but_not) for unit in units}
+    recipe = read_recipe(ROOT / "recipes" / "phantom.yaml").model_copy(update=members | {"train_folds": [0]})
+    stages = list_steps_by_stage(recipe, recipe.build_paths(root)).values()
+    units = [each for some in stages for unit in some for each in (*unit.substeps, unit)]
+    kinds = {unit.name: (unit.command[0], unit.chosen_modules, unit.excluded_modules) for unit in units}
     kinds |= {"pixels": PIXELS_CODE, "folds": FOLDS_CODE}
     return {name: reached_modules.__wrapped__(*kind, root=root) for name, kind in kinds.items()}
 
@@ -102,7 +102,7 @@ def test_a_package_counts_with_its_init_and_late_imports_count(tmp_path):
     assert list(reached_modules("a.b", root=tmp_path)) == ["a", "a.b", "c", "c.d", "e.f", "late"]
     assert list(reached_modules("a.b", ("chosen",), ("c.d",), root=tmp_path)) == ["a", "a.b", "c", "chosen", "e.f"]
     assert list(reached_modules("a.b", ("chosen",), ("c", "e"), root=tmp_path)) == ["a", "a.b", "chosen"]
-    for wrong in ({"command": "a.x"}, {"command": "a.b", "also": ("chosn",)}):
+    for wrong in ({"command": "a.x"}, {"command": "a.b", "chosen_modules": ("chosn",)}):
         with pytest.raises(ModuleNotFoundError, match=r"no module (a\.x|chosn)"):
             reached_modules(**wrong, root=tmp_path)
 
@@ -120,18 +120,18 @@ def test_a_package_counts_with_its_init_and_late_imports_count(tmp_path):
     ("f(*, a)\n".replace("*, ", ""), "f(*a)\n", False),
 ])  # fmt: skip
 def test_what_is_compared(one, other, same):
-    assert (source_code._parsed(one.encode()) == source_code._parsed(other.encode())) is same
+    assert (source_code._parse_code(one.encode()) == source_code._parse_code(other.encode())) is same
 
 
 def test_python_3_12_ends_some_texts_with_an_empty_one():
     value = ast.FormattedValue(ast.Name("x"), -1)
     one, other = ast.JoinedStr([value]), ast.JoinedStr([value, ast.Constant("")])
-    assert source_code._outline(one) == source_code._outline(other)
+    assert source_code._outline_tree(one) == source_code._outline_tree(other)
 
 
 def test_a_second_process_parses_nothing(monkeypatch):
     expected = reached_modules.__wrapped__("cxr.rle")
-    monkeypatch.setattr(source_code, "_parsed", None)
+    monkeypatch.setattr(source_code, "_parse_code", None)
     assert reached_modules.__wrapped__("cxr.rle") == expected != {}
 
 
@@ -145,5 +145,5 @@ def test_all_that_a_command_loads_is_among_what_it_reaches():
     """Against the interpreter itself."""
     code = "import sys, stage1_classify.train; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    ours = {name for name in done.stdout.split() if name.split(".")[0] in ("cxr", *ROOMS.values())}
+    ours = {name for name in done.stdout.split() if name.split(".")[0] in ("cxr", *STAGE_PACKAGES.values())}
     assert {"stage1_classify.train", "cxr.tables"} <= ours <= reached_modules("stage1_classify.train").keys()

@@ -4,7 +4,7 @@ import pytest
 
 from cxr import user_tables
 from cxr.errors import DataError
-from cxr.ids import image_id, meant
+from cxr.ids import match_image_id, parse_image_id
 
 TEXT = "ImageId,EncodedPixels\nhåkan.dcm,1 2\n\nb,-1\n"
 ROWS = [(1, ["ImageId", "EncodedPixels"]), (2, ["håkan.dcm", "1 2"]), (4, ["b", "-1"])]
@@ -16,7 +16,7 @@ ROWS = [(1, ["ImageId", "EncodedPixels"]), (2, ["håkan.dcm", "1 2"]), (4, ["b",
 def test_any_encoding_separator_and_line_end(tmp_path, encoding, separator, end):
     path = tmp_path / "t.csv"
     path.write_bytes(TEXT.replace(",", separator).replace("\n", end).encode(encoding))
-    assert list(user_tables.lines(path)) == ROWS
+    assert list(user_tables.read_lines(path)) == ROWS
 
 
 @pytest.mark.parametrize("text", [
@@ -26,9 +26,9 @@ def test_what_excel_adds(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     if "'" in text:
         with pytest.raises(DataError, match=r"t\.csv, line 2: has 3 columns, the header 2: put a cell that holds ';'"):
-            list(user_tables.records(tmp_path / "t.csv"))
+            list(user_tables.read_records(tmp_path / "t.csv"))
         return
-    assert [{name: row[name] for name in "ab"} for _, row in user_tables.records(tmp_path / "t.csv")] == [
+    assert [{name: row[name] for name in "ab"} for _, row in user_tables.read_records(tmp_path / "t.csv")] == [
         {"a": "1", "b": "x;y"}
     ]
 
@@ -40,18 +40,18 @@ def test_what_excel_adds(tmp_path, text):
 def test_what_is_no_table(tmp_path, content, words):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=rf"t\.csv.*{words}"):
-        list(user_tables.lines(tmp_path / "t.csv"))
+        list(user_tables.read_lines(tmp_path / "t.csv"))
 
 
 @pytest.mark.parametrize(("text", "value"), [("12.5", 12.5), (" 12,5", 12.5), ("-,25", -0.25), ("1e2", 100), ("7", 7)])
 def test_a_number_has_a_point_or_a_comma(text, value):
-    assert user_tables.number(text) == value
+    assert user_tables.parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["1,024", "1.024,5", "1,2,3", "", "x", "1 024"])
 def test_what_is_no_number_or_may_be_two(text):
     with pytest.raises(ValueError, match=r"1024 or 1\.024" if text == "1,024" else "could not convert"):
-        user_tables.number(text)
+        user_tables.parse_number(text)
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -59,7 +59,7 @@ def test_what_is_no_number_or_may_be_two(text):
     ("C:\\x\\a.TIFF", "a"), (" a.png ", "a"), ("a", "a"), ("a.nii.gz", "a"), ("a.final", "a.final"), ("e\u0301", "é"),
 ])  # fmt: skip
 def test_an_id_is_a_name_without_folders_and_endings(name, expected):
-    assert image_id(name) == image_id(f"{expected}.png") == image_id(expected) == expected
+    assert parse_image_id(name) == parse_image_id(f"{expected}.png") == parse_image_id(expected) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -69,4 +69,4 @@ def test_an_id_is_a_name_without_folders_and_endings(name, expected):
     ("1b2c3d4e-own.png", "1b2c3d4e-own"),
 ])  # fmt: skip
 def test_names_of_annotation_tools_mean_an_image(name, expected):
-    assert meant(name, {"a b", "1.2", "own", "1b2c3d4e-own"}) == expected
+    assert match_image_id(name, {"a b", "1.2", "own", "1b2c3d4e-own"}) == expected

@@ -11,17 +11,17 @@ import torch
 from safetensors.numpy import save_file
 
 from cxr import runs, weights
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.errors import UsageError
 from cxr.paths import ROOT
-from cxr.torchkit.weights import download, load_fitting, read
-from cxr.weights import Input, Start
+from cxr.torchkit.weights import download_weights, load_fitting, read_tensors
+from cxr.weights import ExpectedInput, StartWeights
 
-START = Start("imagenet", "mobilenetv2_050", "timm")
+START = StartWeights("imagenet", "mobilenetv2_050", "timm")
 NAME = "mobilenetv2_050_imagenet.safetensors"
 
 
-class Member(Strict):
+class Member(StrictModel):
     """As far as a start changes it."""
 
     mean: float | None = None
@@ -45,31 +45,33 @@ def put(path: Path, **metadata: str) -> Path:
 
 def test_the_users_folder_comes_before_the_projects_and_that_before_the_fetched(folder, monkeypatch, home):
     monkeypatch.setattr(weights, "ROOT", home.parent / "project")
-    assert START.file is None
-    assert START.inputs == (START.fetched,)
-    assert weights.lacking(START.inputs) == [home / "artifacts" / "weights" / "timm" / NAME]
-    places = [START.fetched, home.parent / "project" / "weights" / NAME, folder / NAME]
+    assert START.existing_file is None
+    assert START.input_files == (START.download_path,)
+    assert weights.list_missing_weights(START.input_files) == [home / "artifacts" / "weights" / "timm" / NAME]
+    places = [START.download_path, home.parent / "project" / "weights" / NAME, folder / NAME]
     for path, whose in zip(places, ("hub", "project", "WEIGHTS"), strict=True):
         put(path, source="a lab")
-        assert START.inputs == (path,)
-        assert weights.lacking(START.inputs) == []
-        noted = {"name": "imagenet", "file": NAME, "sha256": runs.digest(path), "origin": whose, "source": "a lab"}
-        assert weights.record(START) == noted
+        assert START.input_files == (path,)
+        assert weights.list_missing_weights(START.input_files) == []
+        noted = {"name": "imagenet", "file": NAME, "sha256": runs.digest_file(path), "origin": whose, "source": "a lab"}
+        assert weights.record_start(START) == noted
 
 
 def test_a_random_start_needs_no_file():
     for name in ("random", None):
-        assert Start(name).inputs == ()
-        assert weights.record(Start(name)) == {"name": "random"}
+        assert StartWeights(name).input_files == ()
+        assert weights.record_start(StartWeights(name)) == {"name": "random"}
 
 
 @pytest.mark.parametrize(("start", "files"), [
-    (START, NAME), (Start("imagenet", "Xception", "keras"), r"Xception_imagenet\.keras or Xception_imagenet\.h5"),
-    (Start("coco", "r50", "torchvision"), r"r50_coco\.safetensors"), (Start("mine", "r50", "timm"), r"mine\.safet"),
+    (START, NAME),
+    (StartWeights("imagenet", "Xception", "keras"), r"Xception_imagenet\.keras or Xception_imagenet\.h5"),
+    (StartWeights("coco", "r50", "torchvision"), r"r50_coco\.safetensors"),
+    (StartWeights("mine", "r50", "timm"), r"mine\.safet"),
 ])  # fmt: skip
 def test_what_is_nowhere_is_named_and_the_way_out(start, files, folder):
     with pytest.raises(UsageError, match=rf"(?=.*{files})(?=.*{folder})(?=.*`weights: random`)"):
-        weights.find(start)
+        weights.require_weights_file(start)
 
 
 SAYS = json.dumps({"mean": 0.4, "std": 0.2})
@@ -77,35 +79,39 @@ SAYS = json.dumps({"mean": 0.4, "std": 0.2})
 
 @pytest.mark.parametrize(("metadata", "wanted"), [
     ({}, None), ({"source": "a lab"}, None), ({"mean": "0.5"}, None), ({"mean": "half", "std": "1"}, None),
-    ({"mean": "0.5", "std": "0.25", "pad_type": "same"}, Input(0.5, 0.25, "same")),
-    ({"input": SAYS}, Input(0.4, 0.2, "")),
-    ({"source": "tf2_mobilenet_v2.tflite, dequantised"}, Input(0.5, 0.5, "same")),
-    ({"source": "TensorFlow Hub", "mean": "0.449", "std": "0.226"}, Input(0.449, 0.226, "")),
+    ({"mean": "0.5", "std": "0.25", "pad_type": "same"}, ExpectedInput(0.5, 0.25, "same")),
+    ({"input": SAYS}, ExpectedInput(0.4, 0.2, "")),
+    ({"source": "tf2_mobilenet_v2.tflite, dequantised"}, ExpectedInput(0.5, 0.5, "same")),
+    ({"source": "TensorFlow Hub", "mean": "0.449", "std": "0.226"}, ExpectedInput(0.449, 0.226, "")),
 ])  # fmt: skip
 def test_a_file_says_what_its_network_wants(folder, metadata, wanted):
-    assert weights.wanted(put(folder / NAME, **metadata)) == wanted
+    assert weights.read_expected_input(put(folder / NAME, **metadata)) == wanted
 
 
 def test_a_silent_yaml_takes_what_the_file_wants_and_a_speaking_one_keeps_its_own(folder):
     put(folder / NAME, source="tflite")
-    assert weights.settle(Member(), START, "backbone_args") == Member(
+    assert weights.adopt_expected_input(Member(), START, "backbone_args") == Member(
         mean=0.5, std=0.5, backbone_args={"pad_type": "same"}
     )
     own = Member(mean=0.1, std=0.2, backbone_args={"pad_type": ""})
-    assert weights.settle(own, START, "backbone_args") == own
-    assert weights.settle(Member(), Start("random"), "backbone_args") == Member(mean=0.449, std=0.226)
+    assert weights.adopt_expected_input(own, START, "backbone_args") == own
+    assert weights.adopt_expected_input(Member(), StartWeights("random"), "backbone_args") == Member(
+        mean=0.449, std=0.226
+    )
 
 
 def test_what_may_not_fit_is_remarked(folder):
     put(folder / NAME, input=SAYS)
-    assert weights.remarks(Member(), START, "backbone_args") == []
-    assert weights.remarks(Member(mean=0.4, std=0.2), START, "backbone_args") == []
-    (other,) = weights.remarks(Member(mean=0.5, backbone_args={"pad_type": "same"}), START, "backbone_args")
+    assert weights.list_input_conflicts(Member(), START, "backbone_args") == []
+    assert weights.list_input_conflicts(Member(mean=0.4, std=0.2), START, "backbone_args") == []
+    (other,) = weights.list_input_conflicts(
+        Member(mean=0.5, backbone_args={"pad_type": "same"}), START, "backbone_args"
+    )
     assert "mean 0.5, not 0.4; pad_type same, not none" in other
     put(folder / NAME)
-    (silent,) = weights.remarks(Member(), START, "backbone_args")
+    (silent,) = weights.list_input_conflicts(Member(), START, "backbone_args")
     assert "does not say" in silent
-    assert weights.remarks(Member(mean=0.5, std=0.5), START, "backbone_args") == []
+    assert weights.list_input_conflicts(Member(mean=0.5, std=0.5), START, "backbone_args") == []
 
 
 def test_a_damaged_file_is_refused(folder):
@@ -113,7 +119,7 @@ def test_a_damaged_file_is_refused(folder):
         (folder / NAME).write_bytes(content)
         weights._read_metadata.cache_clear()
         with pytest.raises(UsageError, match=NAME):
-            weights.wanted(folder / NAME) or read(folder / NAME)
+            weights.read_expected_input(folder / NAME) or read_tensors(folder / NAME)
 
 
 def test_a_hub_that_gives_nothing_leaves_nothing(home):
@@ -121,8 +127,10 @@ def test_a_hub_that_gives_nothing_leaves_nothing(home):
         path.write_bytes(b"half")
         raise ConnectionError("cut\noff")
 
-    with pytest.raises(weights.Unfetched, match=rf"hub \(timm\) gives none \(ConnectionError: cut\); put {NAME} into"):
-        weights.fetch(START, broken)
+    with pytest.raises(
+        weights.DownloadError, match=rf"hub \(timm\) gives none \(ConnectionError: cut\); put {NAME} into"
+    ):
+        weights.fetch_weights(START, broken)
     assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
@@ -148,16 +156,16 @@ def randomised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
-    weights.fetch(START, download)
+    weights.fetch_weights(START, download_weights)
     assert hub.asked == ["timm/mobilenetv2_050.lamb_in1k"]
-    first = START.file.read_bytes()
-    weights.fetch(START, download)
+    first = START.existing_file.read_bytes()
+    weights.fetch_weights(START, download_weights)
     assert len(hub.asked) == 1
-    START.file.unlink()
-    weights.fetch(START, download)
-    assert START.file.read_bytes() == first
-    assert weights.wanted(START.file) == Input(0.449, 0.226, "")
-    assert weights.record(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
+    START.existing_file.unlink()
+    weights.fetch_weights(START, download_weights)
+    assert START.existing_file.read_bytes() == first
+    assert weights.read_expected_input(START.existing_file) == ExpectedInput(0.449, 0.226, "")
+    assert weights.record_start(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
 
 
 @pytest.mark.parametrize(("name", "how"), [
@@ -167,21 +175,24 @@ def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
     ("resnet18", {"num_classes": 0, "global_pool": ""}),
 ])  # fmt: skip
 def test_what_is_loaded_is_what_timm_itself_loads(hub, name, how):
-    start = Start("imagenet", name, "timm")
-    weights.fetch(start, download)
+    start = StartWeights("imagenet", name, "timm")
+    weights.fetch_weights(start, download_weights)
     theirs = timm.create_model(name, pretrained=True, in_chans=1, **how)
     ours = timm.create_model(name, in_chans=1, **how)
-    assert load_fitting(ours, read(start.file)) == 1
+    assert load_fitting(ours, read_tensors(start.existing_file)) == 1
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
 def test_the_projects_own_file_is_whole():
-    assert Start("phantom_mnv2", "mobilenetv2_100", "timm").file == ROOT / "weights" / "phantom_mnv2.safetensors"
+    assert (
+        StartWeights("phantom_mnv2", "mobilenetv2_100", "timm").existing_file
+        == ROOT / "weights" / "phantom_mnv2.safetensors"
+    )
 
 
 def test_a_fetched_file_that_was_cut_is_missing(home):
-    weights.fetch(START, lambda _start, path: path.write_bytes(b"12345678"))
-    assert START.file == START.fetched
-    START.fetched.write_bytes(b"1234")
-    assert START.file is None
-    assert weights.lacking(START.inputs) == [START.fetched]
+    weights.fetch_weights(START, lambda _start, path: path.write_bytes(b"12345678"))
+    assert START.existing_file == START.download_path
+    START.download_path.write_bytes(b"1234")
+    assert START.existing_file is None
+    assert weights.list_missing_weights(START.input_files) == [START.download_path]

@@ -13,9 +13,9 @@ from cxr import rle
 from cxr.errors import UsageError
 from phantom import make as making
 from phantom.config import default_config
-from phantom.make import make
-from phantom.plan import plan
-from phantom.tables import codes_of
+from phantom.make import make_phantoms
+from phantom.plan import plan_dataset
+from phantom.tables import encode_mask
 
 CONFIG = default_config().model_copy(
     update={
@@ -28,7 +28,7 @@ CONFIG = default_config().model_copy(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom") / "data"
-    make(out, CONFIG, processes=1)
+    make_phantoms(out, CONFIG, processes=1)
     return out
 
 
@@ -43,7 +43,7 @@ def digests(folder) -> dict[str, str]:
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(made, tmp_path):
-    make(tmp_path / "again", CONFIG, processes=2)
+    make_phantoms(tmp_path / "again", CONFIG, processes=2)
     assert digests(tmp_path / "again") == digests(made)
 
 
@@ -51,8 +51,8 @@ def test_the_label_is_the_mask(made):
     truth = {}
     for row in table(made / "test-truth.csv"):
         truth.setdefault(row["ImageId"], []).append(row["EncodedPixels"])
-    planned = {item.image_id: item.positive for item in plan(CONFIG) if item.split == "test"}
-    assert {key: rle.union(codes, 128, 128).any() for key, codes in truth.items()} == planned
+    planned = {item.image_id: item.positive for item in plan_dataset(CONFIG) if item.split == "test"}
+    assert {key: rle.decode_union(codes, 128, 128).any() for key, codes in truth.items()} == planned
 
 
 def test_train_rows_keep_kaggles_blanks(made):
@@ -78,21 +78,21 @@ def test_patients_cover_the_training_images_several_each(made):
 
 def test_every_image_is_said_to_show_a_chest_tube_or_none(made):
     seen = {row["ImageId"]: row["chest_tube"] for row in table(made / "chest_tubes.csv")}
-    assert seen.keys() == {item.image_id for item in plan(CONFIG)}
+    assert seen.keys() == {item.image_id for item in plan_dataset(CONFIG)}
     assert set(seen.values()) == {"0", "1"}
 
 
 def test_no_patient_is_in_train_and_test():
-    items = plan(default_config())
+    items = plan_dataset(default_config())
     train, test = ({item.patient for item in items if item.split == split} for split in ("train", "test"))
     assert not train & test
 
 
 def test_the_plan_meets_the_shares():
-    items = [item for item in plan(default_config()) if item.split == "train"]
+    items = [item for item in plan_dataset(default_config()) if item.split == "train"]
     assert np.mean([item.positive for item in items]) == pytest.approx(0.22, abs=0.003)
-    assert np.mean([item.hand_box for item in items]) == 0.5
-    assert np.mean([item.labelled for item in items]) == pytest.approx(0.98, abs=0.003)
+    assert np.mean([item.has_hand_box for item in items]) == 0.5
+    assert np.mean([item.is_labelled for item in items]) == pytest.approx(0.98, abs=0.003)
     storage = Counter(item.storage for item in items)
     assert storage["jpeg2000"] == 5
     assert storage["inverted"] == 24
@@ -141,12 +141,12 @@ def test_patient_id_does_not_tell_patients_apart(made):
 def test_codes_of_rows_add_up_to_the_mask():
     mask = np.zeros((40, 40), bool)
     mask[3:9, 4:30] = True
-    assert len(codes_of(mask, rows=False)) == 1
-    assert len(codes_of(mask, rows=True)) == 2
+    assert len(encode_mask(mask, per_region=False)) == 1
+    assert len(encode_mask(mask, per_region=True)) == 2
     mask[20:30, 5:9] = mask[30:40, 39] = True
-    assert len(codes_of(mask, rows=True)) == 3
-    assert np.array_equal(rle.union(codes_of(mask, rows=True), 40, 40), mask)
-    assert codes_of(np.zeros((4, 4), bool), rows=True) == ("-1",)
+    assert len(encode_mask(mask, per_region=True)) == 3
+    assert np.array_equal(rle.decode_union(encode_mask(mask, per_region=True), 40, 40), mask)
+    assert encode_mask(np.zeros((4, 4), bool), per_region=True) == ("-1",)
 
 
 def test_killed_half_way_leaves_nothing_and_the_next_call_makes_all(made, tmp_path, monkeypatch):
@@ -157,18 +157,18 @@ def test_killed_half_way_leaves_nothing_and_the_next_call_makes_all(made, tmp_pa
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    whole = making.write_one
-    monkeypatch.setattr(making, "write_one", fall_over)
+    whole = making.write_phantom
+    monkeypatch.setattr(making, "write_phantom", fall_over)
     with pytest.raises(KeyboardInterrupt):
-        make(out, CONFIG, processes=1)
+        make_phantoms(out, CONFIG, processes=1)
     assert not out.exists()
-    monkeypatch.setattr(making, "write_one", whole)
-    make(out, CONFIG, processes=1)
+    monkeypatch.setattr(making, "write_phantom", whole)
+    make_phantoms(out, CONFIG, processes=1)
     assert digests(out) == digests(made)
 
 
 def test_made_already_is_up_to_date_and_others_files_are_left(made, tmp_path, capsys):
-    make(made, CONFIG)
+    make_phantoms(made, CONFIG)
     assert "up to date" in capsys.readouterr().err
     with pytest.raises(UsageError, match="remove it"):
-        make(tmp_path, CONFIG)
+        make_phantoms(tmp_path, CONFIG)

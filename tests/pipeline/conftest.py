@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.paths import Paths
-from cxr.plan import Unit
+from cxr.plan import Step
 
 TOY = """
 import json, os, sys, time
@@ -28,15 +28,15 @@ time.sleep(float(what))
 """
 
 
-class ToyConfig(Strict):
+class ToyConfig(StrictModel):
     number: int = 0
 
 
-class ToyUnit(Unit):
+class ToyUnit(Step):
     """Up to date once its process has run to the end."""
 
     @property
-    def current(self) -> bool:
+    def is_up_to_date(self) -> bool:
         return (self.folder / "run.json").is_file()
 
 
@@ -46,7 +46,7 @@ def paths(tmp_path: Path) -> Paths:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Unit]:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Step]:
     """Make a unit: its name, what it does ('exit3', 'die' or seconds), what it reads, its work."""
     code = tmp_path / "code"
     code.mkdir()
@@ -55,7 +55,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Unit]:
     for name in ("CUDA_VISIBLE_DEVICES", "CXR_RUN_WORK", "CXR_WORKERS", "RECIPE", "DATA", "WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
 
-    def make(name: str, what: str = "0", inputs: tuple[Path, ...] = (), work: float = 1.0, disk: int = 0) -> Unit:
+    def make(name: str, what: str = "0", inputs: tuple[Path, ...] = (), work: float = 1.0, disk: int = 0) -> Step:
         folder = tmp_path / "run" / name
         command = ("toy_unit", str(folder), "x", what)
         return ToyUnit(name, "stage1_classify", command, folder, ToyConfig(), inputs, work, disk)

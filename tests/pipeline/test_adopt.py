@@ -5,33 +5,37 @@ import sys
 import pytest
 
 from cxr import plan, runs
-from cxr.config import Strict
+from cxr.config import StrictModel
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths
-from cxr.plan import Unit
-from cxr.recipe import read
+from cxr.plan import Step
+from cxr.recipe import read_recipe
 from pipeline import adopt
-from pipeline.plan import say_what_else_made_it
+from pipeline.plan import print_version_changes
 
 
-class Settings(Strict):
+class Settings(StrictModel):
     depth: int = 1
 
 
 @pytest.fixture
-def unit(tmp_path, monkeypatch) -> Unit:
+def unit(tmp_path, monkeypatch) -> Step:
     """The only unit of a run, made by other code, another torch and at another commit."""
     paths = Paths(tmp_path / "xray", "toy", 64)
-    folder = paths.unit(1, "a", 0)
+    folder = paths.fold_folder(1, "a", 0)
     files = {"inputs": (tmp_path / "in.csv",), "outputs": (folder / "out",)}
-    found = Unit("stage 1 a", "cxr", ("cxr.rle",), folder, Settings(), **files)
+    found = Step("stage 1 a", "cxr", ("cxr.rle",), folder, Settings(), **files)
     (tmp_path / "in.csv").write_text("1")
-    plan.run(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
+    plan.run_step(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
     record = read_json(folder / "run.json")
     old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.rle": "x", "gone": "y"}}
     write_json(folder / "run.json", record | old | {"versions": record["versions"] | {"torch": "1.0"}})
-    monkeypatch.setattr(adopt, "chosen", lambda: (read(ROOT / "recipes" / "smoke.yaml"), paths))
-    monkeypatch.setattr(adopt, "steps", lambda stage, *_: [adopt.Step.of(found)] if stage == "stage1" else [])
+    monkeypatch.setattr(adopt, "load_recipe_and_paths", lambda: (read_recipe(ROOT / "recipes" / "smoke.yaml"), paths))
+    monkeypatch.setattr(
+        adopt,
+        "list_candidates",
+        lambda stage, *_: [adopt.AdoptionCandidate.from_step(found)] if stage == "stage1" else [],
+    )
     return found
 
 
@@ -48,9 +52,9 @@ def test_work_of_other_code_is_adopted_and_that_is_noted(unit, monkeypatch, caps
     assert "commit 000000000 -> " in said
     assert read_json(unit.folder / "run.json") == before
     assert called(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.rle, gone")
-    assert unit.current
+    assert unit.is_up_to_date
     record = read_json(unit.folder / "run.json")
-    assert record["versions"] == runs.versions()
+    assert record["versions"] == runs.package_versions()
     (note,) = record["adopted"]
     assert note["from"] == {key: before[key] for key in ("fingerprint", "commit", "versions", "source")}
     assert len(note["date"]) == 10
@@ -82,26 +86,28 @@ def test_what_is_not_finished_is_not(unit, monkeypatch, capsys, content):
     assert called(monkeypatch, capsys) == "stage 1 a: not finished, so nothing to adopt\nnothing to adopt\n"
 
 
-def rewrite(unit: Unit, **changes) -> None:
+def rewrite(unit: Step, **changes) -> None:
     write_json(unit.folder / "run.json", read_json(unit.folder / "run.json") | changes)
 
 
 def test_the_plan_says_once_what_else_made_it(unit, capsys):
-    say_what_else_made_it([unit, unit])
+    print_version_changes([unit, unit])
     packages, code = capsys.readouterr().out.splitlines()
-    assert f"other versions than in finished steps: torch 1.0 -> {runs.versions()['torch']}" in packages
+    assert f"other versions than in finished steps: torch 1.0 -> {runs.package_versions()['torch']}" in packages
     assert "of 2 finished steps only the code has changed; to keep them: python -m pipeline.adopt" in code
-    adopt.note(adopt.Step.of(unit))
-    say_what_else_made_it([unit])
+    adopt.record_adoption(adopt.AdoptionCandidate.from_step(unit))
+    print_version_changes([unit])
     assert capsys.readouterr().out == ""
 
 
 def test_every_step_of_a_run_can_be_adopted(tmp_path, prepared_paths):
     paths = prepared_paths
-    recipe = read(ROOT / "recipes" / "smoke.yaml").model_copy(update={"prepared_size": 64, "name": paths.recipe})
-    every = [step for stage in adopt.STAGES for step in adopt.steps(stage, recipe, paths)]
+    recipe = read_recipe(ROOT / "recipes" / "smoke.yaml").model_copy(
+        update={"prepared_size": 64, "name": paths.recipe_name}
+    )
+    every = [step for stage in adopt.STAGES for step in adopt.list_candidates(stage, recipe, paths)]
     assert [step.name for step in every][:5] == ["prepare", "folds", "stage 0 smoke model 1 of 2",
                                                 "stage 0 smoke model 2 of 2", "stage 0 smoke detections"]  # fmt: skip
     assert [step.name for step in every][-3:] == ["stage 2 smoke fold 1", "stage 2 smoke test maps", "stage 3"]
-    assert [bool(step.record) for step in every[:3]] == [True, True, False]
-    assert runs.is_made(every[0].folder, every[0].identity)
+    assert [bool(step.run_record) for step in every[:3]] == [True, True, False]
+    assert runs.matches_identity(every[0].folder, every[0].identity)

@@ -13,7 +13,7 @@ from cxr import recipe, tables
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import ROOT
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 from pipeline import choose
 
 BOXES = list(tables.BOXES)
@@ -32,15 +32,15 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_without_data_phantoms_with_their_recipe(capsys):
-    settings = choose.choose(None)
-    assert settings["DATA"] == str(choose.phantoms())
+    settings = choose.choose_run(None)
+    assert settings["DATA"] == str(choose.locate_phantoms())
     assert Path(settings["RECIPE"]).name == "phantom.yaml"
     assert capsys.readouterr().err.startswith("no data in data/: running on phantoms")
 
 
 def test_a_readme_is_no_data(bare):
     (bare / "project" / "data" / "README.md").write_text("put the data here")
-    assert choose.choose_data()[0] == choose.phantoms()
+    assert choose.choose_data()[0] == choose.locate_phantoms()
 
 
 @pytest.mark.parametrize("name", ["deep/er/image.DCM", "train-rle.csv"])
@@ -48,7 +48,7 @@ def test_data_in_the_project_is_taken_with_the_full_recipe(bare, name):
     file = bare / "project" / "data" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
-    settings = choose.choose(None)
+    settings = choose.choose_run(None)
     assert settings["DATA"] == str(bare / "project" / "data")
     assert Path(settings["RECIPE"]).name == "dw_hwang.yaml"
 
@@ -57,14 +57,14 @@ def test_relative_paths_are_meant_from_where_the_command_was_called(bare, monkey
     (bare / "my data").mkdir()
     monkeypatch.setenv("DATA", "my data")
     monkeypatch.setenv("WEIGHTS", "my weights")
-    settings = choose.choose("recipes/real_small.yaml")
+    settings = choose.choose_run("recipes/real_small.yaml")
     assert settings["DATA"] == str(bare / "my data")
     assert settings["WEIGHTS"] == str(bare / "my weights")
 
 
 def test_the_phantoms_by_name_are_phantoms(monkeypatch):
-    monkeypatch.setenv("DATA", str(choose.phantoms()))
-    assert Path(choose.choose(None)["RECIPE"]).name == "phantom.yaml"
+    monkeypatch.setenv("DATA", str(choose.locate_phantoms()))
+    assert Path(choose.choose_run(None)["RECIPE"]).name == "phantom.yaml"
 
 
 @pytest.mark.parametrize("name", ["real_small", "recipes/real_small.yaml", str(ROOT / "recipes" / "real_small.yaml")])
@@ -86,24 +86,24 @@ def test_an_unknown_recipe_names_the_nearest():
 def test_a_smoke_trial_is_on_phantoms_of_its_own_though_there_is_data(bare, monkeypatch, home):
     (bare / "project" / "data" / "train-rle.csv").touch()
     monkeypatch.setenv("SMOKE", "1")
-    settings = choose.choose("recipes/nguyen.yaml")
+    settings = choose.choose_run("recipes/nguyen.yaml")
     assert settings["DATA"] == str(home / "artifacts" / "generated" / "smoke")
     assert settings["SMOKE"] == "1"
-    found = recipe.read(Path(settings["RECIPE"]))
+    found = recipe.read_recipe(Path(settings["RECIPE"]))
     assert (found.name, found.folds, found.prepared_size, found.stage0) == ("nguyen-smoke", 2, 128, "smoke")
     for name in ("RECIPE", "DATA", "SMOKE"):
         monkeypatch.delenv(name)
-    assert recipe.chosen()[0].name == "nguyen-smoke"  # a stage that is rerun alone takes the trial up
+    assert recipe.load_recipe_and_paths()[0].name == "nguyen-smoke"  # a stage that is rerun alone takes the trial up
 
 
 def test_data_that_does_not_exist(monkeypatch):
     monkeypatch.setenv("DATA", "nowhere")
     with pytest.raises(UsageError, match="DATA=nowhere"):
-        choose.choose(None)
+        choose.choose_run(None)
 
 
 def test_the_choice_is_remembered(home):
-    settings = choose.choose("smoke")
+    settings = choose.choose_run("smoke")
     last = read_json(home / "artifacts" / "last.json")
     assert (last["recipe"], last["data"]) == (settings["RECIPE"], settings["DATA"])
 
@@ -111,27 +111,27 @@ def test_the_choice_is_remembered(home):
 def test_two_data_folders_of_one_name_do_not_share_results(bare, home):
     for folder in ("a/set", "b/set"):
         (bare / folder).mkdir(parents=True)
-    choose.claim(home / "artifacts" / "set", bare / "a/set")
-    choose.claim(home / "artifacts" / "set", bare / "a/set")
+    choose.claim_artifacts(home / "artifacts" / "set", bare / "a/set")
+    choose.claim_artifacts(home / "artifacts" / "set", bare / "a/set")
     with pytest.raises(UsageError, match="holds the results of"):
-        choose.claim(home / "artifacts" / "set", bare / "b/set")
+        choose.claim_artifacts(home / "artifacts" / "set", bare / "b/set")
 
 
 def test_a_data_folder_that_moved_keeps_its_results(bare, home):
     (bare / "new" / "set").mkdir(parents=True)
-    choose.claim(home / "artifacts" / "set", bare / "old" / "set")
-    choose.claim(home / "artifacts" / "set", bare / "new" / "set")
+    choose.claim_artifacts(home / "artifacts" / "set", bare / "old" / "set")
+    choose.claim_artifacts(home / "artifacts" / "set", bare / "new" / "set")
 
 
 def test_a_copy_of_the_project_with_its_data_keeps_the_results(bare, home, monkeypatch):
     for folder in ("old/set", "new/set"):
         (bare / folder).mkdir(parents=True)
-    choose.claim(home / "artifacts" / "set", bare / "old" / "set")
+    choose.claim_artifacts(home / "artifacts" / "set", bare / "old" / "set")
     shutil.copytree(home, bare / "copy")
     monkeypatch.setenv("CXR_HOME", str(bare / "copy"))
-    choose.claim(bare / "copy" / "artifacts" / "set", bare / "new" / "set")
+    choose.claim_artifacts(bare / "copy" / "artifacts" / "set", bare / "new" / "set")
     with pytest.raises(UsageError, match="holds the results of"):
-        choose.claim(bare / "copy" / "artifacts" / "set", bare / "old" / "set")
+        choose.claim_artifacts(bare / "copy" / "artifacts" / "set", bare / "old" / "set")
 
 
 @pytest.mark.parametrize(
@@ -158,36 +158,40 @@ def test_two_recipes_of_one_name_do_not_share_a_folder(bare, monkeypatch):
     for folder, words in {"a": text, "b": text, "c": text + "seed: 2\n"}.items():
         (bare / folder).mkdir()
         (bare / folder / "mine.yaml").write_text(words)
-    choose.choose("a/mine.yaml")
-    choose.choose("b/mine.yaml")
+    choose.choose_run("a/mine.yaml")
+    choose.choose_run("b/mine.yaml")
     with pytest.raises(UsageError, match=r"holds the results of .*b/mine\.yaml, a recipe of the same name"):
-        choose.choose("c/mine.yaml")
+        choose.choose_run("c/mine.yaml")
     monkeypatch.setenv("RECIPE", str(bare / "c" / "mine.yaml"))
     with pytest.raises(UsageError, match="a recipe of the same name"):
-        recipe.chosen()  # of a stage that is rerun alone, too
+        recipe.load_recipe_and_paths()  # of a stage that is rerun alone, too
     (bare / "b" / "mine.yaml").unlink()
-    choose.choose("c/mine.yaml")
+    choose.choose_run("c/mine.yaml")
 
 
 def test_a_renamed_data_folder_keeps_its_results(kaggle_folder, monkeypatch, capsys):
     data = kaggle_folder(patients=4, tests=1)
     monkeypatch.setenv("DATA", str(data))
-    choose.choose("smoke")
-    paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(data)
-    prepare(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
-    tables.write(pd.DataFrame([["a.png", 0, 9, 0, 9, 1, "edited"]], columns=BOXES), paths.editable_boxes, tables.BOXES)
+    choose.choose_run("smoke")
+    paths = recipe.read_recipe(ROOT / "recipes" / "smoke.yaml").build_paths(data)
+    prepare_data(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
+    tables.write_table(
+        pd.DataFrame([["a.png", 0, 9, 0, 9, 1, "edited"]], columns=BOXES), paths.editable_boxes_csv, tables.BOXES
+    )
     renamed = data.rename(data.with_name("renamed"))
     monkeypatch.setenv("DATA", str(renamed))
-    hold = "import sys; from pathlib import Path; from cxr.runs import locked\nwith locked(Path(sys.argv[1])):"
-    command = [sys.executable, "-c", f"{hold} print('held', flush=True); sys.stdin.read()", str(paths.prepared)]
+    hold = (
+        "import sys; from pathlib import Path; from cxr.runs import lock_folder\nwith lock_folder(Path(sys.argv[1])):"
+    )
+    command = [sys.executable, "-c", f"{hold} print('held', flush=True); sys.stdin.read()", str(paths.prepared_folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holding:
         assert holding.stdout.readline() == b"held\n"
         with pytest.raises(UsageError, match="is working in"):
-            choose.choose("smoke")
+            choose.choose_run("smoke")
         holding.stdin.close()
-    choose.choose("smoke")
-    paths = recipe.read(ROOT / "recipes" / "smoke.yaml").paths(renamed)
-    assert paths.editable_boxes.is_file()
+    choose.choose_run("smoke")
+    paths = recipe.read_recipe(ROOT / "recipes" / "smoke.yaml").build_paths(renamed)
+    assert paths.editable_boxes_csv.is_file()
     capsys.readouterr()
-    prepare(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
+    prepare_data(paths, PrepareConfig(size=128, folds=2, subfolds=1), workers=1)
     assert capsys.readouterr().out == "prepare: up to date\n"

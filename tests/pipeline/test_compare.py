@@ -10,14 +10,14 @@ import pytest
 
 from cxr import tables
 from cxr.errors import DataError, UsageError
-from cxr.panel import paired, panel, ratios, resample
+from cxr.panel import compute_panel, paired, ratios, resample
 from pipeline import compare
 from tests.cxr.panel_cases import made
 
 
 def run_of(folder: Path, cases: pd.DataFrame) -> Path:
     """A run's folder with these cases."""
-    tables.write(cases, folder / "stage3" / "cases.parquet", tables.CASES)
+    tables.write_table(cases, folder / "stage3" / "cases.parquet", tables.CASES)
     return folder
 
 
@@ -52,41 +52,41 @@ def test_the_command_prints_a_table_and_writes_what_it_shows(runs, monkeypatch, 
     assert found["held_out"]["resampled"] == "by patient"
     assert printed.count("resampled by patient; ppv and npv at prevalence .200\n") == 2
     (line,) = [line for line in printed.split("test: ")[0].splitlines() if line.startswith("auc pooled")]
-    assert line.split()[2:] == compare._row("auc_pooled", auc).split()[2:]
+    assert line.split()[2:] == compare._metric_line("auc_pooled", auc).split()[2:]
     assert str(runs[0] / "compare" / "clever.json") in printed
 
 
 def test_each_side_is_what_the_panel_says_of_the_common_images(runs):
-    found = compare.compared(*runs, 100, 1, 0.1)["held_out"]["metrics"]
+    found = compare.compare_runs(*runs, 100, 1, 0.1)["held_out"]["metrics"]
     first, second = (pd.read_parquet(run / "stage3" / "cases.parquet") for run in runs)
     common = first[first["image_id"].isin(second["image_id"])].sort_values("image_id")
-    alone = panel(common, 100, prevalence=0.1)["held_out"]["all"]
+    alone = compute_panel(common, 100, prevalence=0.1)["held_out"]["all"]
     assert {name: row["first"] for name, row in found.items()} == pytest.approx(
         {name: row["value"] for name, row in alone.items() if name != "floor"}
     )
 
 
 def test_a_run_against_itself_differs_in_nothing(runs):
-    for name, row in compare.compared(runs[0], runs[0], 100, 1, None)["held_out"]["metrics"].items():
+    for name, row in compare.compare_runs(runs[0], runs[0], 100, 1, None)["held_out"]["metrics"].items():
         assert (row["difference"], row["p"]) == (0, 1), name
         assert row["low"] <= 0 <= row["high"]
 
 
 def test_p_and_interval_agree(runs):
-    for row in compare.compared(*runs, 300, 1, None)["held_out"]["metrics"].values():
+    for row in compare.compare_runs(*runs, 300, 1, None)["held_out"]["metrics"].values():
         assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
 
 
 def test_two_models_that_know_equally_much_rarely_differ():
     """Of 200 pairs about 10 have p < .05: chance brings 3 to 19 (99.7 % of times)."""
     table, below = made(200), 0
-    patient, _ = resample.patients(table)
+    patient, _ = resample.number_patients(table)
     for seed in range(200):
         random = np.random.default_rng(seed)
-        counts = resample.draw(100, 200, seed)
+        counts = resample.draw_resamples(100, 200, seed)
         pair = [table.assign(prob=0.3 * table["label"] + 0.7 * random.random(200)) for _ in range(2)]
-        rows = [ratios.ratios(ratios.of_probabilities(one), patient, counts)["brier"] for one in pair]
-        below += paired.difference("brier", *rows, {"all": 100})["p"] < 0.05
+        rows = [ratios.compute_ratios(ratios.build_probability_terms(one), patient, counts)["brier"] for one in pair]
+        below += paired.compare_metric("brier", *rows, {"all": 100})["p"] < 0.05
     assert 3 <= below <= 19
 
 
@@ -102,24 +102,26 @@ def test_other_truths_are_other_data(tmp_path, change, message):
     table = made(40)
     first, second = run_of(tmp_path / "d/a", table), run_of(tmp_path / "d/b", table.assign(**change))
     with pytest.raises(UsageError, match=message or "no image in common"):
-        compare.compared(first, second, 100, 1, None)
+        compare.compare_runs(first, second, 100, 1, None)
 
 
 def test_runs_of_two_data_sets_without_common_images_or_cases_are_refused(tmp_path):
     table = made(20)
     first = run_of(tmp_path / "d/a", table)
     with pytest.raises(UsageError, match=r"different data: .* is of d, .* of e$"):
-        compare.compared(first, run_of(tmp_path / "e/a", table), 100, 1, None)
+        compare.compare_runs(first, run_of(tmp_path / "e/a", table), 100, 1, None)
     with pytest.raises(UsageError, match="no image in common"):
-        compare.compared(first, run_of(tmp_path / "d/b", table.assign(image_id=table["image_id"] + "x")), 100, 1, None)
+        compare.compare_runs(
+            first, run_of(tmp_path / "d/b", table.assign(image_id=table["image_id"] + "x")), 100, 1, None
+        )
     with pytest.raises(UsageError, match=r"cases.parquet is missing; it is made by: .*stage 3"):
-        compare.compared(first, tmp_path / "d/none", 100, 1, None)
+        compare.compare_runs(first, tmp_path / "d/none", 100, 1, None)
 
 
 def test_a_difference_whose_resamples_show_no_error_has_no_p():
     table = made(20)
     sides = [table.assign(hit=table["lesions"] * value) for value in (0, 1)]
-    row = paired.differences(*sides, 100, 1, 0.1)["lesion_sensitivity"]
+    row = paired.compare_models(*sides, 100, 1, 0.1)["lesion_sensitivity"]
     assert row == {"first": 0, "second": 1, "difference": 1, "low": None, "high": None, "p": None}
 
 
@@ -128,7 +130,7 @@ def test_shares_differ_by_one_at_most():
     table = made(60)
     good = table["label"] - (table["image_id"] == table["image_id"][table["label"] > 0].iloc[0])
     for pair in ((1 - table["label"], good), (good, 1 - table["label"])):
-        row = paired.differences(*(table.assign(prob=prob) for prob in pair), 200, 1, 0.1)["auc_pooled"]
+        row = paired.compare_models(*(table.assign(prob=prob) for prob in pair), 200, 1, 0.1)["auc_pooled"]
         assert 0.9 < abs(row["difference"]) < 1
         assert max(abs(row["low"]), abs(row["high"])) == 1
 
@@ -137,7 +139,7 @@ def test_damaged_cases_are_named(runs):
     path = runs[1] / "stage3" / "cases.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"clever/stage3/cases.parquet cannot be read"):
-        compare.compared(*runs, 100, 1, None)
+        compare.compare_runs(*runs, 100, 1, None)
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--resamples", "5"), ("--prevalence", "20"), ("--prevalence", "0")])
@@ -149,6 +151,6 @@ def test_settings_that_mean_nothing_are_refused(runs, monkeypatch, flag, value):
 
 def test_patients_that_one_run_knows_are_known_of_both(runs):
     path = runs[0] / "stage3" / "cases.parquet"
-    tables.write(pd.read_parquet(path).assign(patient=None), path, tables.CASES)
+    tables.write_table(pd.read_parquet(path).assign(patient=None), path, tables.CASES)
     for pair in (runs, runs[::-1]):
-        assert compare.compared(*pair, 100, 1, None)["held_out"]["resampled"] == "by patient"
+        assert compare.compare_runs(*pair, 100, 1, None)["held_out"]["resampled"] == "by patient"

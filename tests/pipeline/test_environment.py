@@ -107,12 +107,12 @@ def test_a_project_that_may_not_be_written_uses_what_is_there_or_says_so(project
 
 
 def test_what_differs_from_the_lock_is_named():
-    wanted = installed.pins('numpy==0.1\nno-such-thing==1.0\npytest==1 ; sys_platform == "never"\n# note\n')
+    wanted = installed.parse_pins('numpy==0.1\nno-such-thing==1.0\npytest==1 ; sys_platform == "never"\n# note\n')
     assert set(wanted) == {"numpy", "no-such-thing"}
-    assert [line.split()[0] for line in installed.differing(wanted)] == ["numpy", "no-such-thing"]
-    assert installed.differing({}) == []
+    assert [line.split()[0] for line in installed.find_differences(wanted)] == ["numpy", "no-such-thing"]
+    assert installed.find_differences({}) == []
 
 
 def test_a_local_build_is_no_difference(monkeypatch):
     monkeypatch.setattr(installed, "version", lambda name: "2.14.0+cpu")
-    assert installed.differing({"torch": "2.14.0"}) == []
+    assert installed.find_differences({"torch": "2.14.0"}) == []

@@ -15,7 +15,7 @@ from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import ROOT
 from pipeline import devices, jobs
-from pipeline.stages import feeds, to_run
+from pipeline.stages import feeds_into, find_outdated_steps
 
 
 def seen(unit) -> dict:
@@ -24,10 +24,10 @@ def seen(unit) -> dict:
 
 def test_a_second_run_does_nothing(toy, paths, capsys):
     units = [toy("a"), toy("b")]
-    jobs.Jobs(units, [], paths, []).run()
+    jobs.JobRunner(units, [], paths, []).run_all()
     first = [seen(unit) for unit in units]
     capsys.readouterr()
-    jobs.Jobs(units, [], paths, []).run()
+    jobs.JobRunner(units, [], paths, []).run_all()
     assert capsys.readouterr().out == "a: up to date\nb: up to date\n"
     assert [seen(unit) for unit in units] == first
 
@@ -36,7 +36,7 @@ def test_a_second_run_does_nothing(toy, paths, capsys):
 def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, paths, capsys, what, code):
     units = [toy("good"), toy("bad one", what), toy("never")]
     with pytest.raises(SystemExit) as stopped:
-        jobs.Jobs(units, [], paths, []).run()
+        jobs.JobRunner(units, [], paths, []).run_all()
     assert stopped.value.code == code
     message = capsys.readouterr().err
     assert "bad one" in message
@@ -46,20 +46,20 @@ def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, paths, cap
 
 def test_a_call_goes_on_after_an_exit_code_that_is_fine(toy):
     unit = toy("warns", "exit4")
-    jobs.call("warns", unit.command, fine=(0, 4))
+    jobs.run_module("warns", unit.command, accepted_codes=(0, 4))
     with pytest.raises(SystemExit) as stopped:
-        jobs.call("warns", unit.command)
+        jobs.run_module("warns", unit.command)
     assert stopped.value.code == 4
 
 
 def test_the_hint_holds_the_run_and_quotes(monkeypatch):
     monkeypatch.setenv("RECIPE", "a b.yaml")
-    assert "'RECIPE=a b.yaml'" in jobs.by_hand(("stage1_classify.train", "--fold", "0"))
+    assert "'RECIPE=a b.yaml'" in jobs.format_shell_command(("stage1_classify.train", "--fold", "0"))
 
 
 def test_each_gpu_has_one_unit_at_a_time(toy, paths):
     units = [toy(f"unit{number}", ".4") for number in range(4)]
-    jobs.Jobs(units, [], paths, ["0", "1"]).run()
+    jobs.JobRunner(units, [], paths, ["0", "1"]).run_all()
     found = [seen(unit) for unit in units]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in found[:2]] == ["0", "1"]
     assert all(one["CXR_PLAIN"] == "1" and int(one["CXR_WORKERS"]) >= 1 for one in found)
@@ -73,7 +73,7 @@ def test_each_gpu_has_one_unit_at_a_time(toy, paths):
 
 def test_one_gpu_is_left_as_it_is(toy, paths):
     unit = toy("only")
-    jobs.Jobs([unit], [], paths, ["0"]).run()
+    jobs.JobRunner([unit], [], paths, ["0"]).run_all()
     assert seen(unit)["CUDA_VISIBLE_DEVICES"] is None
 
 
@@ -81,7 +81,7 @@ def test_a_unit_waits_for_those_it_reads(toy, paths):
     first = toy("first", "2")
     second = toy("second", "0", inputs=(first.folder / "out.txt",))
     third = toy("third", "0")
-    jobs.Jobs([first, second, third], [], paths, ["0", "1"]).run()
+    jobs.JobRunner([first, second, third], [], paths, ["0", "1"]).run_all()
     assert seen(second)["start"] >= seen(first)["end"]
     assert seen(third)["start"] < seen(first)["end"]
 
@@ -90,16 +90,16 @@ def test_a_failure_ends_the_units_beside_it(toy, paths):
     slow = toy("slow", "30")
     start = time.monotonic()
     with pytest.raises(SystemExit):
-        jobs.Jobs([slow, toy("bad", "exit3")], [], paths, ["0", "1"]).run()
+        jobs.JobRunner([slow, toy("bad", "exit3")], [], paths, ["0", "1"]).run_all()
     assert time.monotonic() - start < 10
-    assert not slow.current
+    assert not slow.is_up_to_date
 
 
 def test_the_share_of_the_whole_run(toy, paths):
     done, now, later = toy("done", work=50.0), toy("now", work=2.0), toy("later", work=6.0)
     done.folder.mkdir(parents=True)
     (done.folder / "run.json").write_text("{}")
-    jobs.Jobs([now], [done, later], paths, []).run()
+    jobs.JobRunner([now], [done, later], paths, []).run_all()
     assert float(seen(now)["CXR_RUN_WORK"]) == pytest.approx(4.0)
 
 
@@ -108,9 +108,9 @@ def test_what_reads_from_a_stale_unit_is_stale(toy, paths):
     second = toy("second", inputs=(first.folder / "out.txt",))
     second.folder.mkdir(parents=True)
     (second.folder / "run.json").write_text("{}")
-    assert to_run([first, second], paths) == [first, second]
-    assert to_run([second], paths) == []
-    assert not feeds(second, first, paths)
+    assert find_outdated_steps([first, second], paths) == [first, second]
+    assert find_outdated_steps([second], paths) == []
+    assert not feeds_into(second, first, paths)
 
 
 def test_ended_from_outside_it_leaves_no_process(toy, paths):
@@ -121,7 +121,7 @@ from pathlib import Path
 from pipeline import jobs
 def stop(*_): raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, stop)
-jobs.call("long", {unit.command!r})
+jobs.run_module("long", {unit.command!r})
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
     child = _child_of(process.pid)
@@ -133,7 +133,7 @@ jobs.call("long", {unit.command!r})
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children of a killed parent; others do not")
 def test_killed_it_leaves_no_process(toy, paths):
     unit = toy("long", "60")
-    code = f"from pipeline import jobs; jobs.call('long', {unit.command!r})"
+    code = f"from pipeline import jobs; jobs.run_module('long', {unit.command!r})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
     child = _child_of(process.pid)
     process.kill()
@@ -167,7 +167,7 @@ def test_a_folder_is_held_by_one_process_and_set_free_by_its_death(tmp_path: Pat
 import os, sys, time
 from pathlib import Path
 from cxr import runs
-with runs.locked(Path({str(tmp_path)!r})):
+with runs.lock_folder(Path({str(tmp_path)!r})):
     if os.fork() == 0:  # as a loader process does, it inherits what its parent has open
         time.sleep(30); os._exit(0)
     print("held", flush=True)
@@ -176,11 +176,11 @@ with runs.locked(Path({str(tmp_path)!r})):
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(UsageError, match=f"another process .{holder.pid}."), runs.locked(tmp_path):
+        with pytest.raises(UsageError, match=f"another process .{holder.pid}."), runs.lock_folder(tmp_path):
             pass
         holder.kill()
         holder.wait(10)
-        with runs.locked(tmp_path):
+        with runs.lock_folder(tmp_path):
             pass
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
@@ -191,10 +191,10 @@ with runs.locked(Path({str(tmp_path)!r})):
     [(None, ["0", "1"]), ("1", ["1"]), ("", []), ("-1", []), ("0,-1,1", ["0"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"])],
 )
 def test_gpus_are_those_that_cuda_would_see(monkeypatch, visible, found):
-    devices.gpus.cache_clear()
-    monkeypatch.setattr(devices, "_installed", lambda: {"0": "Card", "1": "Card"})
+    devices.list_gpus.cache_clear()
+    monkeypatch.setattr(devices, "_list_installed_gpus", lambda: {"0": "Card", "1": "Card"})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert list(devices.gpus()) == found
-    devices.gpus.cache_clear()
+    assert list(devices.list_gpus()) == found
+    devices.list_gpus.cache_clear()

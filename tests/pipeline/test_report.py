@@ -12,11 +12,11 @@ from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.geometry import Letterbox
 from cxr.paths import ROOT
-from pipeline.known import Known
-from pipeline.report import cams, gallery, page, stack, steps, write
+from pipeline.known import ImageRecord
+from pipeline.report import cams, gallery, page, stack, steps, write_report
 from pipeline.report.blocks import Gallery
-from pipeline.report.sources import Sources
-from pipeline.report.units import page_unit
+from pipeline.report.sources import RunFiles
+from pipeline.report.units import build_page_step
 from tests.cxr.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
@@ -35,24 +35,26 @@ def world(home, monkeypatch) -> World:
     found = make_world(home, train=60, test=12)
     corner = np.zeros((8, 8), np.uint8)
     corner[:4, :4] = 255
-    monkeypatch.setattr(cams, "maps", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
+    monkeypatch.setattr(cams, "load_cams", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
     monkeypatch.setattr(stack, "RESAMPLES", 100)
-    monkeypatch.setattr(steps, "folders", lambda recipe, paths: [paths.unit(1, "a", 0), paths.stage3])
+    monkeypatch.setattr(
+        steps, "list_step_folders", lambda recipe, paths: [paths.fold_folder(1, "a", 0), paths.stage3_folder]
+    )
     return found
 
 
 @pytest.fixture
-def run(world) -> Sources:
+def run(world) -> RunFiles:
     return report_world.fill(world)
 
 
-def read(run: Sources):
-    return checked(write(run.recipe, run.paths).read_text(encoding="utf-8"))
+def read(run: RunFiles):
+    return checked(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
 
 
-def said(run: Sources, name: str) -> str:
+def said(run: RunFiles, name: str) -> str:
     """What one chapter says in its paragraphs and galleries."""
-    (found,) = [page.chapter(run, *one) for one in page.CHAPTERS if one[0] == name]
+    (found,) = [page.build_chapter(run, *one) for one in page.CHAPTERS if one[0] == name]
     cards = [f"{block.title}: {len(block.cards)} cards" for block in found.blocks if isinstance(block, Gallery)]
     return " ".join([block for block in found.blocks if isinstance(block, str)] + cards)
 
@@ -64,14 +66,14 @@ def one_chapter(monkeypatch) -> None:
 
 
 def test_every_chapter_is_there_and_shows_the_files_figures(run):
-    write_json(run.paths.artifacts / "doctor.json", DOCTOR | {"data": str(run.paths.data)})
+    write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | {"data": str(run.paths.data_folder)})
     found = read(run)
     assert found.ids == [name for name, _, _ in page.CHAPTERS]
     assert found.text.startswith("toy on some data")
     assert found.text.count("Left out") == 1  # the toy has no stage 0
     assert "Left out: stage0/run.json is missing" in found.text
     assert "Research use only: not a medical device." in found.text
-    auc = json.loads((run.paths.stage3 / "panel.json").read_text())["held_out"]["all"]["auc"]
+    auc = json.loads((run.paths.stage3_folder / "panel.json").read_text())["held_out"]["all"]["auc"]
     assert f"AUC, mean over folds {auc['value']:.3f}".replace(" 0.", " .") in found.text
     assert "top score .700 .600 to .700 .500 to .800" in found.text
     assert "Choosing gained .021" in found.text
@@ -85,11 +87,11 @@ def test_every_chapter_is_there_and_shows_the_files_figures(run):
         assert kind in found.text
     assert "Grad-CAM, mean of 1" in found.text
     assert "patient1" not in found.text  # no patient, and no folder of this machine
-    assert str(run.paths.artifacts) not in found.text
+    assert str(run.paths.artifacts_folder) not in found.text
 
 
 def test_before_stage_3_only_its_chapters_are_left_out(world):
-    text = read(Sources(world.recipe, world.paths)).text
+    text = read(RunFiles(world.recipe, world.paths)).text
     assert text.count("Left out:") >= 6
     assert "cases.parquet is missing" in text
     assert "recipe toy" in text
@@ -106,7 +108,7 @@ def test_before_stage_3_only_its_chapters_are_left_out(world):
     ],
 )
 def test_a_file_that_is_not_there_is_named(run, name, chapter, message):
-    (run.paths.stage3 / name).unlink()
+    (run.paths.stage3_folder / name).unlink()
     assert message in said(run, chapter)
 
 
@@ -120,7 +122,7 @@ def test_a_file_that_is_not_there_is_named(run, name, chapter, message):
     ],
 )
 def test_a_damaged_file_is_named(run, name, chapter, message):
-    (run.paths.stage3 / name).write_bytes(b"damaged")
+    (run.paths.stage3_folder / name).write_bytes(b"damaged")
     assert message in said(run, chapter)
 
 
@@ -128,7 +130,7 @@ def test_a_damaged_file_is_named(run, name, chapter, message):
     ("name", "chapter"), [("decision.json", "thresholds"), ("panel.json", "headline"), ("leaks.json", "folds")]
 )
 def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
-    write_json(run.paths.stage3 / name, {"held_out": {"images": 3}})
+    write_json(run.paths.stage3_folder / name, {"held_out": {"images": 3}})
     assert "lacks what it should hold (KeyError: " in said(run, chapter)
 
 
@@ -137,7 +139,7 @@ def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
     ("name", "chapter"), [("decision", "thresholds"), ("panel", "headline"), ("leaks", "folds"), ("run", "stack")]
 )
 def test_a_file_that_is_no_object_is_damaged(run, name, chapter, odd):
-    write_json(run.paths.stage3 / f"{name}.json", odd)
+    write_json(run.paths.stage3_folder / f"{name}.json", odd)
     assert f"stage3/{name}.json is missing or damaged" in said(run, chapter)
 
 
@@ -146,8 +148,8 @@ def test_a_file_that_is_no_object_is_damaged(run, name, chapter, odd):
     [
         ({"calibration": [1]}, "reliability", "AttributeError"),
         ({"held_out": [1]}, "gallery", "AttributeError"),
-        ({"search": {"wander": {"top": [0.3]}}}, "thresholds", "ValueError"),
-        ({"operating_point": {"asked": {}, "said": []}, "held_out": []}, "thresholds", "TypeError"),
+        ({"search": {"fold_spread": {"top_score_threshold": [0.3]}}}, "thresholds", "ValueError"),
+        ({"operating_point": {"target": {}, "problems": []}, "held_out": []}, "thresholds", "TypeError"),
     ],
 )
 def test_an_odd_value_leaves_only_its_chapter_out(run, changes, chapter, raised):
@@ -156,7 +158,7 @@ def test_an_odd_value_leaves_only_its_chapter_out(run, changes, chapter, raised)
 
 
 def test_an_odd_place_in_a_list_leaves_its_chapter_out(run):
-    assert "(IndexError: " in page.chapter(run, "name", "title", lambda _: [][0]).blocks[0]
+    assert "(IndexError: " in page.build_chapter(run, "name", "title", lambda _: [][0]).blocks[0]
 
 
 @pytest.mark.parametrize("empty", [None, [], {}])
@@ -167,25 +169,25 @@ def test_a_calibration_that_nobody_noted_is_unknown(run, empty):
 
 @pytest.mark.parametrize("seen", [{"data": "/elsewhere/some data"}, {"data": None}, {}])
 def test_the_doctor_of_another_folder_of_this_name_is_not_shown(run, seen):
-    write_json(run.paths.artifacts / "doctor.json", DOCTOR | seen)
+    write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | seen)
     assert said(run, "doctor").startswith("Left out: doctor.json is of another data folder")
-    assert not [row for row in steps.blocks(run)[0].rows if row[0] == "doctor"]
+    assert not [row for row in steps.build_blocks(run)[0].rows if row[0] == "doctor"]
 
 
 def test_data_that_is_not_prepared_is_refused(world):
-    (world.paths.prepared / "manifest.parquet").unlink()
+    (world.paths.prepared_folder / "manifest.parquet").unlink()
     with pytest.raises(UsageError, match="made by: prepare"):
-        write(world.recipe, world.paths)
-    assert not list(world.paths.run.glob("*.html"))
+        write_report(world.recipe, world.paths)
+    assert not list(world.paths.run_folder.glob("*.html"))
 
 
 def test_without_segmenters_test_or_doctor(world):
     world.recipe = world.recipe.model_copy(update={"stage2": []})
     report_world.fill(world)
-    cases = pd.read_parquet(world.paths.stage3 / "cases.parquet").query("split == 'train'")
+    cases = pd.read_parquet(world.paths.stage3_folder / "cases.parquet").query("split == 'train'")
     report_world.write_stage3(world, cases.assign(nsd=np.nan, found=0, overlap=0, hit=0, extra=0))
-    (world.paths.stage3 / "search.npz").unlink()
-    text = read(Sources(world.recipe, world.paths)).text
+    (world.paths.stage3_folder / "search.npz").unlink()
+    text = read(RunFiles(world.recipe, world.paths)).text
     assert "The recipe has no segmenters: there are no masks to judge." in text
     assert "the gate alone decides" in text
     assert "The test images' truth is not known" in text
@@ -205,9 +207,9 @@ def test_without_classifiers(world, monkeypatch):
 
 def test_images_of_one_class(world):
     report_world.fill(world)
-    cases = pd.read_parquet(world.paths.stage3 / "cases.parquet").query("label == 0")
+    cases = pd.read_parquet(world.paths.stage3_folder / "cases.parquet").query("label == 0")
     report_world.write_stage3(world, cases)
-    run = Sources(world.recipe, world.paths)
+    run = RunFiles(world.recipe, world.paths)
     assert "there is no curve to draw" in said(run, "curves")
     assert "Worst false negatives: none." in said(run, "gallery")
     for name in ("headline", "reliability", "stack", "lesions"):
@@ -215,43 +217,43 @@ def test_images_of_one_class(world):
 
 
 def test_a_second_call_writes_only_what_changed(run, one_chapter, capsys):
-    path = write(run.recipe, run.paths)
+    path = write_report(run.recipe, run.paths)
     before, first = path.read_bytes(), path.stat().st_mtime_ns
-    write(run.recipe, run.paths)
+    write_report(run.recipe, run.paths)
     assert path.stat().st_mtime_ns == first
     assert "up to date" in capsys.readouterr().out
     for damaged in (b"", before[:1000], before + b"edited"):
         path.write_bytes(damaged)
-        write(run.recipe, run.paths)
+        write_report(run.recipe, run.paths)
         assert len(path.read_bytes()) == pytest.approx(len(before), abs=100)
-    record = read_json(run.paths.stage3 / "panel.json")
-    write_json(run.paths.stage3 / "panel.json", record | {"another": 1})
+    record = read_json(run.paths.stage3_folder / "panel.json")
+    write_json(run.paths.stage3_folder / "panel.json", record | {"another": 1})
     first = path.stat().st_mtime_ns
-    write(run.recipe, run.paths)
+    write_report(run.recipe, run.paths)
     assert path.stat().st_mtime_ns != first
 
 
 def test_a_file_written_while_the_page_is_made_makes_it_old(run, one_chapter, monkeypatch):
-    made_page = page.rendered
+    made_page = page.render_page
 
     def slow(*arguments):
-        write_json(run.paths.stage3 / "panel.json", {"another": 1})
+        write_json(run.paths.stage3_folder / "panel.json", {"another": 1})
         return made_page(*arguments)
 
-    monkeypatch.setattr(page, "rendered", slow)
-    write(run.recipe, run.paths)
-    assert not page_unit(run.recipe, run.paths).current
-    write(run.recipe, run.paths)
-    assert page_unit(run.recipe, run.paths).current
+    monkeypatch.setattr(page, "render_page", slow)
+    write_report(run.recipe, run.paths)
+    assert not build_page_step(run.recipe, run.paths).is_up_to_date
+    write_report(run.recipe, run.paths)
+    assert build_page_step(run.recipe, run.paths).is_up_to_date
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_one(run, one_chapter, monkeypatch):
-    path = write(run.recipe, run.paths)
+    path = write_report(run.recipe, run.paths)
     before = path.read_bytes()
     monkeypatch.setenv("FORCE", "1")
-    monkeypatch.setattr(page, "rendered", lambda *_: 1 / 0)
+    monkeypatch.setattr(page, "render_page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(run.recipe, run.paths)
+        write_report(run.recipe, run.paths)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.glob("*report*")] == ["report.html"]
 
@@ -270,7 +272,9 @@ def test_the_page_of_12_000_images_is_small(world, monkeypatch):
     report_world.write_stage3(world, cases, resamples=100)
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024), dtype=np.uint8)
     box = Letterbox(1024, 1024, 1024)
-    monkeypatch.setattr(gallery, "gather", lambda image_id, recipe, paths: Known(image_id, "train", 0, noise, box))
-    path = write(world.recipe, world.paths)
-    assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.EACH
+    monkeypatch.setattr(
+        gallery, "gather_image_record", lambda image_id, recipe, paths: ImageRecord(image_id, "train", 0, noise, box)
+    )
+    path = write_report(world.recipe, world.paths)
+    assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.MAX_PER_KIND
     assert path.stat().st_size < 15e6

@@ -13,12 +13,12 @@ from sklearn.metrics import confusion_matrix
 
 from cxr import tables
 from cxr.errors import DataError
-from cxr.recipe import Small
-from pipeline.figure import new_figure
-from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write
-from pipeline.report.blocks import with_interval
-from pipeline.report.sources import Sources
-from stage0_bbox.config import read
+from cxr.recipe import SmallTrial
+from pipeline.figure import create_figure
+from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write_report
+from pipeline.report.blocks import format_with_interval
+from pipeline.report.sources import RunFiles
+from stage0_bbox.config import read_detector_settings
 from tests.cxr.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
@@ -34,7 +34,7 @@ def world(home) -> World:
 
 
 @pytest.fixture
-def run(world) -> Sources:
+def run(world) -> RunFiles:
     return report_world.fill(world)
 
 
@@ -42,14 +42,14 @@ def test_the_point_at_the_gate_is_scikit_learns():
     cases = made(200)
     (well, alarm), (missed, hit) = confusion_matrix(cases["label"], cases["positive"])
     expected = (hit / (hit + missed), well / (well + alarm), hit / (hit + alarm))
-    assert ranking.at_gate(cases) == pytest.approx(expected)
+    assert ranking.compute_threshold_rates(cases) == pytest.approx(expected)
 
 
 def test_an_interval_in_one_line():
-    assert with_interval({"value": 0.9134, "low": 0.8, "high": 1.0}).split() == [".913", "(.800", "to", "1.000)"]
-    assert " " not in with_interval({"value": 0.9134, "low": 0.8, "high": 1.0})
-    assert with_interval({"value": 0.5, "low": None, "high": None}) == ".500"
-    assert with_interval({"value": None, "low": None, "high": None}) == "–"
+    assert format_with_interval({"value": 0.9134, "low": 0.8, "high": 1.0}).split() == [".913", "(.800", "to", "1.000)"]
+    assert " " not in format_with_interval({"value": 0.9134, "low": 0.8, "high": 1.0})
+    assert format_with_interval({"value": 0.5, "low": None, "high": None}) == ".500"
+    assert format_with_interval({"value": None, "low": None, "high": None}) == "–"
 
 
 def judged(**columns) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def test_mistakes_best_and_median_are_told_apart():
         prob=[0.6, 0.9, 0.1, 0.2, 0.3, 0.8, 0.7, 0.9], share=[0, 0, 0, 0.1, 0.4, 0.1, 0.1, 0.1],
         dice=[0, 0, 1, 0, 0, 0.9, 0.4, 0.7], spread=[0.1, 0.1, 0.3, 0, 0, 0, 0, 0],
     )  # fmt: skip
-    chosen = {title: rows.index.tolist() for title, rows in gallery.choose(table).items()}
+    chosen = {title: rows.index.tolist() for title, rows in gallery.choose_images(table).items()}
     assert chosen == {
         "Worst false positives": ["b", "a"], "Worst false negatives": ["e", "d"], "Members disagree": ["c"],
         "Best": ["f", "h", "g"], "Median": [],
@@ -74,9 +74,9 @@ def test_mistakes_best_and_median_are_told_apart():
 
 def test_median_is_that_of_all_positives(monkeypatch):
     """Not of those that are left when the best are taken: of these it would be .5."""
-    monkeypatch.setattr(gallery, "EACH", 2)
+    monkeypatch.setattr(gallery, "MAX_PER_KIND", 2)
     table = judged(label=[1, 1, 1, 1, 1, 0], answer=[True] * 5 + [False], dice=[0.1, 0.5, 0.6, 0.7, 0.9, 1])
-    chosen = gallery.choose(table)
+    chosen = gallery.choose_images(table)
     assert chosen["Best"].index.tolist() == ["e", "d"]
     assert chosen["Median"].index.tolist() == ["c", "b"]
 
@@ -87,16 +87,16 @@ def test_no_image_is_shown_twice_and_no_kind_has_more_than_its_number():
     names = [f"im{k}" for k in range(count)]
     table = pd.DataFrame({name: random.random(count) for name in ("dice", "share", "prob", "spread")}, index=names)
     table = table.assign(label=random.integers(0, 2, count), answer=random.random(count) > 0.5)
-    chosen = [image_id for rows in gallery.choose(table).values() for image_id in rows.index]
-    assert len(chosen) == len(set(chosen)) == 5 * gallery.EACH
+    chosen = [image_id for rows in gallery.choose_images(table).values() for image_id in rows.index]
+    assert len(chosen) == len(set(chosen)) == 5 * gallery.MAX_PER_KIND
 
 
-VIA = '''\
+VIA = """\
 filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes
 im000.jpg,1,"{}",1,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":30,""height"":40}","{}"
 im000.jpg,1,"{}",1,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":3,""height"":4}","{}"
 im001.jpg,1,"{}",0,0,"{}","{}"
-'''
+"""
 PLAIN = "Filename,xmin,xmax,ymin,ymax\nim000.png,10,40,20,60\n"
 COCO = json.dumps({
     "images": [{"id": 7, "file_name": "x/im000.png"}], "annotations": [{"image_id": 7, "bbox": [10, 20, 30, 40]}],
@@ -107,19 +107,19 @@ COCO = json.dumps({
 def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch, text, suffix):
     path = tmp_path / f"hand{suffix}"
     path.write_text(text)
-    detector = read("smoke").model_copy(update={"labels": [path.name]})
-    monkeypatch.setattr(chest_boxes, "read", lambda _: detector)
-    monkeypatch.setattr(chest_boxes, "label_files", lambda *_: (path,))
+    detector = read_detector_settings("smoke").model_copy(update={"labels": [path.name]})
+    monkeypatch.setattr(chest_boxes, "read_detector_settings", lambda _: detector)
+    monkeypatch.setattr(chest_boxes, "find_label_files", lambda *_: (path,))
     found = pd.DataFrame([["im000.png", 10, 40, 20, 40, 0.9, "model"]], columns=list(tables.BOXES))
-    tables.write(found, world.paths.boxes, tables.BOXES)
-    run = Sources(world.recipe, world.paths)
-    assert chest_boxes.hand_boxes(run) == {"im000": (10, 20, 40, 60)}
-    assert chest_boxes.of_hand_boxes(run).tolist() == [0.5]
-    tables.write(found.assign(source="edited"), world.paths.boxes, tables.BOXES)
-    assert chest_boxes.of_hand_boxes(run).size == 0
+    tables.write_table(found, world.paths.boxes_csv, tables.BOXES)
+    run = RunFiles(world.recipe, world.paths)
+    assert chest_boxes.read_hand_boxes(run) == {"im000": (10, 20, 40, 60)}
+    assert chest_boxes.measure_box_overlaps(run).tolist() == [0.5]
+    tables.write_table(found.assign(source="edited"), world.paths.boxes_csv, tables.BOXES)
+    assert chest_boxes.measure_box_overlaps(run).size == 0
     path.write_text("nothing,like,it\n1,2,3\n")
     with pytest.raises(DataError, match=r"is no file of boxes that is known"):
-        chest_boxes.hand_boxes(run)
+        chest_boxes.read_hand_boxes(run)
 
 
 def written(command: tuple[str, ...]) -> bool:
@@ -132,45 +132,45 @@ def written(command: tuple[str, ...]) -> bool:
 
 def test_cams_are_kept_until_a_network_or_the_images_change(run, monkeypatch):
     commands = []
-    monkeypatch.setattr(cams, "_run", lambda command: commands.append(command) or written(command))
+    monkeypatch.setattr(cams, "_run_command", lambda command: commands.append(command) or written(command))
     for member in "ab":
         for fold in (0, 1):
-            (run.paths.unit(1, member, fold) / "weights.safetensors").write_text("trained")
-    found, failed = cams.maps(run, ["im000", "im001"])
+            (run.paths.fold_folder(1, member, fold) / "weights.safetensors").write_text("trained")
+    found, failed = cams.load_cams(run, ["im000", "im001"])
     assert (list(found), list(found["a"]), failed) == (["a", "b"], ["im000", "im001"], [])
-    cams.maps(run, ["im001"])
+    cams.load_cams(run, ["im001"])
     assert len(commands) == 2
-    cams.maps(run, ["im002"])
+    cams.load_cams(run, ["im002"])
     assert len(commands) == 4
-    (run.paths.unit(1, "a", 1) / "weights.safetensors").write_text("trained anew")
-    cams.maps(run, ["im002"])
+    (run.paths.fold_folder(1, "a", 1) / "weights.safetensors").write_text("trained anew")
+    cams.load_cams(run, ["im002"])
     assert [command[1] for command in commands[4:]] == ["a"]
-    path = run.paths.run / "cam" / "b.npz"
+    path = run.paths.run_folder / "cam" / "b.npz"
     path.write_bytes(path.read_bytes()[:-50])
-    cams.maps(run, ["im002"])
+    cams.load_cams(run, ["im002"])
     assert [command[1] for command in commands[4:]] == ["a", "b"]
 
 
 def test_a_failed_cam_is_said_and_the_report_goes_on(run, monkeypatch):
     """The toy's members a and b are no files of configs/: the real command refuses them."""
-    monkeypatch.setenv("RECIPE", str(run.paths.data.parent / "toy.yaml"))
-    monkeypatch.setenv("DATA", str(run.paths.data))
-    found = checked(write(run.recipe, run.paths).read_text(encoding="utf-8"))
+    monkeypatch.setenv("RECIPE", str(run.paths.data_folder.parent / "toy.yaml"))
+    monkeypatch.setenv("DATA", str(run.paths.data_folder))
+    found = checked(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
     assert found.text.count("failed on it") == 2
     assert "Worst false positives" in found.text
 
 
 def test_a_trial_in_small_loads_no_network_for_its_pictures(world, monkeypatch):
-    monkeypatch.setattr(cams.jobs, "start", None)
-    small = world.recipe.model_copy(update={"small": Small()})
-    assert cams.maps(Sources(small, world.paths), ["1"]) == ({}, ["A trial in small has no Grad-CAM."])
+    monkeypatch.setattr(cams.jobs, "start_module", None)
+    small = world.recipe.model_copy(update={"small": SmallTrial()})
+    assert cams.load_cams(RunFiles(small, world.paths), ["1"]) == ({}, ["A trial in small has no Grad-CAM."])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is checked as text alone")
 def test_a_browser_shows_it_without_an_error_and_within_the_width(run, monkeypatch, tmp_path):
     """On a phone and on a desk, in frames of these widths: a window cannot be as narrow as a phone."""
-    monkeypatch.setattr(cams, "maps", lambda run, ids: ({}, []))
-    path = write(run.recipe, run.paths)
+    monkeypatch.setattr(cams, "load_cams", lambda run, ids: ({}, []))
+    path = write_report(run.recipe, run.paths)
     said = "<script>document.title = [innerWidth, document.documentElement.scrollWidth].join(' ')</script>"
     (tmp_path / "page.html").write_text(path.read_text(encoding="utf-8").replace("</body>", said + "</body>"))
     frames = [f'<iframe src="page.html" style="width:{width}px;height:2000px"></iframe>' for width in WIDTHS]
@@ -185,11 +185,11 @@ def test_a_browser_shows_it_without_an_error_and_within_the_width(run, monkeypat
 
 
 def test_the_same_figure_has_the_same_bytes():
-    first, second = (blocks.vector(_figure(), "a line") for _ in range(2))
+    first, second = (blocks.embed_svg(_figure(), "a line") for _ in range(2))
     assert first == second
 
 
 def _figure():
-    figure = new_figure(2, 2, "line")
+    figure = create_figure(2, 2, "line")
     figure.subplots().plot([0, 1], [0, 1])
     return figure

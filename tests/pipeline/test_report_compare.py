@@ -8,7 +8,7 @@ import pytest
 from cxr import tables
 from cxr.errors import UsageError
 from cxr.files import write_json
-from cxr.panel import panel
+from cxr.panel import compute_panel
 from pipeline import compare as figures
 from pipeline.report import __main__ as command
 from pipeline.report import compare
@@ -24,8 +24,8 @@ def runs(tmp_path, monkeypatch):
     folders = [tmp_path / "with spaces" / "siim" / name for name in ("plain", "clever")]
     for folder, prob in zip(folders, (table["prob"], (table["prob"] + table["label"]) / 2), strict=True):
         cases = table.assign(prob=prob)[: 200 if folder.name == "plain" else 190]
-        tables.write(cases, folder / "stage3" / "cases.parquet", tables.CASES)
-    write_json(folders[0] / "stage3" / "panel.json", panel(table, 100))
+        tables.write_table(cases, folder / "stage3" / "cases.parquet", tables.CASES)
+    write_json(folders[0] / "stage3" / "panel.json", compute_panel(table, 100))
     return folders
 
 
@@ -41,7 +41,7 @@ def test_differences_curves_and_headlines(runs, monkeypatch, capsys):
     page = checked(path.read_text(encoding="utf-8"))
     assert page.ids == ["held_out", "test", "headlines"]
     assert len(page.sources) == 2  # the curves of both parts
-    auc = figures.compared(*runs, 100, 1, None)["test"]["metrics"]["auc"]
+    auc = figures.compare_runs(*runs, 100, 1, None)["test"]["metrics"]["auc"]
     values = [f"{auc[key]:.3f}".replace("0.", ".") for key in ("first", "second", "difference", "low", "high")]
     assert "AUC, mean over folds {} {} {} {} to {}".format(*values) in page.text.split("50 images", 1)[-1]
     assert "B: clever: stage3/panel.json is missing." in page.text

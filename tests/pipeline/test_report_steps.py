@@ -4,10 +4,10 @@ import pytest
 
 from cxr.files import write_json
 from cxr.paths import ROOT
-from cxr.recipe import Recipe, read
+from cxr.recipe import Recipe, read_recipe
 from pipeline.report import headline, steps, thresholds
-from pipeline.report.blocks import Folded
-from pipeline.report.sources import Sources
+from pipeline.report.blocks import FoldedBlock
+from pipeline.report.sources import RunFiles
 from tests.pipeline import report_world
 
 RECORD = {"seconds": 5, "commit": None, "versions": {"python": "3.11"}, "config": {"seed": 1}}
@@ -15,24 +15,35 @@ RECORD = {"seconds": 5, "commit": None, "versions": {"python": "3.11"}, "config"
 
 @pytest.fixture
 def recipe(home) -> Recipe:
-    return read(ROOT / "recipes" / "smoke.yaml")
+    return read_recipe(ROOT / "recipes" / "smoke.yaml")
 
 
 @pytest.fixture
-def run(recipe, tmp_path) -> Sources:
-    return Sources(recipe, recipe.paths(tmp_path / "some data"))
+def run(recipe, tmp_path) -> RunFiles:
+    return RunFiles(recipe, recipe.build_paths(tmp_path / "some data"))
 
 
 def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
-    paths, (member, *_), fold = run.paths, run.recipe.stage1, run.recipe.trained[0]
-    before = [paths.prepared, paths.folds.parent]
-    own = [paths.stage0 / "fold0", paths.stage0 / "detections", paths.stage0, paths.unit(1, member, fold), paths.stage3]
-    old = [paths.stage0 / "fold9", paths.unit(1, member, 9), paths.unit(1, "gone", fold), paths.run / "stage2" / "gone"]
+    paths, (member, *_), fold = run.paths, run.recipe.stage1, run.recipe.folds_to_train[0]
+    before = [paths.prepared_folder, paths.folds_csv.parent]
+    own = [
+        paths.stage0_folder / "fold0",
+        paths.stage0_folder / "detections",
+        paths.stage0_folder,
+        paths.fold_folder(1, member, fold),
+        paths.stage3_folder,
+    ]
+    old = [
+        paths.stage0_folder / "fold9",
+        paths.fold_folder(1, member, 9),
+        paths.fold_folder(1, "gone", fold),
+        paths.run_folder / "stage2" / "gone",
+    ]
     for folder in (*before, *own, *old):
         write_json(folder / "run.json", RECORD)
-    write_json(paths.artifacts / "doctor.json", {"data": str(paths.data), "seconds": 61})
-    write_json(paths.stage3 / "run.json", RECORD | {"commit": "0123456789", "adopted": [{"date": "2030-01-02"}]})
-    table, *_ = steps.blocks(run)
+    write_json(paths.artifacts_folder / "doctor.json", {"data": str(paths.data_folder), "seconds": 61})
+    write_json(paths.stage3_folder / "run.json", RECORD | {"commit": "0123456789", "adopted": [{"date": "2030-01-02"}]})
+    table, *_ = steps.build_blocks(run)
     assert table.rows[-1][-1] == "012345678 (adopted)"
     assert [row[0] for row in table.rows] == [
         "prepare", "folds", "doctor", "stage0/fold0", "stage0/detections", "stage0", f"stage1/{member}/fold{fold}",
@@ -42,36 +53,36 @@ def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
 
 
 def test_every_step_that_was_made_has_its_settings_once(run):
-    for fold in run.recipe.trained:
-        write_json(run.paths.unit(1, run.recipe.stage1[0], fold) / "run.json", RECORD)
-    write_json(run.paths.folds.parent / "run.json", RECORD)
-    titles = [block.title for block in steps.blocks(run) if isinstance(block, Folded)]
-    first = f"stage1/{run.recipe.stage1[0]}/fold{run.recipe.trained[0]}"
+    for fold in run.recipe.folds_to_train:
+        write_json(run.paths.fold_folder(1, run.recipe.stage1[0], fold) / "run.json", RECORD)
+    write_json(run.paths.folds_csv.parent / "run.json", RECORD)
+    titles = [block.title for block in steps.build_blocks(run) if isinstance(block, FoldedBlock)]
+    first = f"stage1/{run.recipe.stage1[0]}/fold{run.recipe.folds_to_train[0]}"
     assert titles == [f"recipe {run.recipe.name}", "settings of folds", f"settings of {first}"]
 
 
-def gate(run: Sources, point: dict, by: str = "fold") -> str:
+def gate(run: RunFiles, point: dict, by: str = "fold") -> str:
     """What the report says of an operating point."""
     decision = {"test": report_world.DECISION, "held_out": {"nested_by": by}, "operating_point": point}
-    write_json(run.paths.stage3 / "decision.json", decision)
-    return " ".join(block for block in thresholds.blocks(run) if isinstance(block, str))
+    write_json(run.paths.stage3_folder / "decision.json", decision)
+    return " ".join(block for block in thresholds.build_blocks(run) if isinstance(block, str))
 
 
 def test_a_gate_that_nobody_asked_anything_of_is_the_settings(run):
     reached = {"sensitivity": 0.7, "specificity": None}
-    said = gate(run, {"asked": {}, **reached, "held_out": reached})
+    said = gate(run, {"target": {}, **reached, "held_out": reached})
     assert said.startswith("The gate was not chosen: it is the settings'. On the held-out images it has sensitivity .7")
     assert ", specificity –." in said
     assert "Kaggle" not in said
 
 
 def test_without_masks_an_unasked_gate_may_be_the_middle(run):
-    run = Sources(run.recipe.model_copy(update={"stage2": []}), run.paths)
-    assert "the settings' gate, or .5" in gate(run, {"asked": {}, "sensitivity": 0.7})
+    run = RunFiles(run.recipe.model_copy(update={"stage2": []}), run.paths)
+    assert "the settings' gate, or .5" in gate(run, {"target": {}, "sensitivity": 0.7})
 
 
 def test_kaggles_dice_is_said_where_it_was_asked_for(run):
-    said = gate(run, {"asked": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
+    said = gate(run, {"target": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
     assert said.startswith(
         "The gate was asked for the best of Kaggle's Dice. On the images it was chosen on it has sensitivity .700; "
         "chosen on the other groups, sensitivity .600."
@@ -80,7 +91,7 @@ def test_kaggles_dice_is_said_where_it_was_asked_for(run):
 
 def test_what_could_not_be_had_is_told_in_sentences(run):
     told = {"test": "specificity 0.99 is out of reach: 0.985 at most", "2": "no image with a pneumothorax"}
-    point = {"asked": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "said": told}
+    point = {"target": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "problems": told}
     said = gate(run, point, "subfold")
     assert "it has sensitivity .200, specificity –. For the test: specificity 0.99 is out of reach: 0.985 at" in said
     assert "For subfold 2: no image with a pneumothorax." in said
@@ -98,8 +109,8 @@ def test_what_could_not_be_had_is_told_in_sentences(run):
 )
 def test_what_a_nested_decision_owes_goes_by_what_it_is_nested_by(run, decision, ending):
     part = {"all": {}, "by": {}, "images": 3, "positives": 1, "patients": 0, "resampled": "by image", "prevalence": 0.3}
-    write_json(run.paths.stage3 / "panel.json", {"resamples": 100, "held_out": part})
-    write_json(run.paths.stage3 / "decision.json", decision)
-    (note,) = [block for block in headline.blocks(run) if isinstance(block, str) and block.startswith("An AUC")]
+    write_json(run.paths.stage3_folder / "panel.json", {"resamples": 100, "held_out": part})
+    write_json(run.paths.stage3_folder / "decision.json", decision)
+    (note,) = [block for block in headline.build_blocks(run) if isinstance(block, str) and block.startswith("An AUC")]
     assert note.endswith(ending)
     assert note.count("other folds' networks") == (decision == {"held_out": {"nested_by": "fold"}})

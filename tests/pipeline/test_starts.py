@@ -20,8 +20,8 @@ FILE = ROOT / "weights" / "phantom_mnv2.safetensors"
 def run(tmp_path, monkeypatch):
     """recipes/real_small.yaml, which has to have ImageNet's MobileNetV2, on data of a stranger."""
     monkeypatch.delenv("WEIGHTS", raising=False)
-    recipe = recipes.read(ROOT / "recipes" / "real_small.yaml")
-    return recipe, recipe.paths(tmp_path / "data")
+    recipe = recipes.read_recipe(ROOT / "recipes" / "real_small.yaml")
+    return recipe, recipe.build_paths(tmp_path / "data")
 
 
 def refuse(*_) -> None:
@@ -29,11 +29,11 @@ def refuse(*_) -> None:
 
 
 def test_a_file_in_the_users_folder_is_enough(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(starts.jobs, "call", refuse)
+    monkeypatch.setattr(starts.jobs, "run_module", refuse)
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
     shutil.copy(FILE, tmp_path / NAME)
-    starts.resolve(*run)
-    for unit in starts.units("stage1", *run):
+    starts.resolve_start_weights(*run)
+    for unit in starts.list_steps("stage1", *run):
         assert tmp_path / NAME in unit.inputs
 
 
@@ -45,28 +45,28 @@ def test_a_hub_is_asked_once_for_all_members_and_folds(run, monkeypatch, home):
         file.parent.mkdir(parents=True)
         shutil.copy(FILE, file)
 
-    monkeypatch.setattr(starts.jobs, "call", fetch)
-    starts.resolve(*run)
-    starts.resolve(*run)
+    monkeypatch.setattr(starts.jobs, "run_module", fetch)
+    starts.resolve_start_weights(*run)
+    starts.resolve_start_weights(*run)
     assert called == [("stage1_classify.check", "--fetch")]
-    assert len([unit for unit in starts.units("stage1", *run) if file in unit.inputs]) == 9
+    assert len([unit for unit in starts.list_steps("stage1", *run) if file in unit.inputs]) == 9
 
 
 def test_all_that_is_missing_is_named_at_once(run, monkeypatch):
-    monkeypatch.setattr(starts.jobs, "call", lambda *_: None)
-    recipe = recipes.read(ROOT / "recipes" / "dw_hwang_keras.yaml")
+    monkeypatch.setattr(starts.jobs, "run_module", lambda *_: None)
+    recipe = recipes.read_recipe(ROOT / "recipes" / "dw_hwang_keras.yaml")
     files = ["fasterrcnn_resnet50_fpn_v2_coco.safetensors", "EfficientNetB4_imagenet.h5", "Xception_imagenet.h5"]
     files += ["efficientnet_b4_imagenet.safetensors", "xception_imagenet.safetensors"]
     with pytest.raises(UsageError, match="weights: random") as caught:
-        starts.resolve(recipe, run[1])
+        starts.resolve_start_weights(recipe, run[1])
     assert all(str(caught.value).count(file) == 1 for file in files)
 
 
 def test_a_trial_in_small_asks_nobody(run, monkeypatch):
-    monkeypatch.setattr(starts.jobs, "call", refuse)
+    monkeypatch.setattr(starts.jobs, "run_module", refuse)
     for path in (ROOT / "recipes").glob("*.yaml"):
-        recipe = recipes.read(path).model_copy(update={"weights": "imagenet"}).smoke()
-        starts.resolve(recipe, recipe.paths(run[1].data))
+        recipe = recipes.read_recipe(path).model_copy(update={"weights": "imagenet"}).smoke_trial()
+        starts.resolve_start_weights(recipe, recipe.build_paths(run[1].data_folder))
 
 
 def test_with_neither_folder_nor_hub_the_plan_ends_with_one_message_and_nothing_done(run, home, tmp_path):

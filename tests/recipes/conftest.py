@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare
-from cxr.recipe import read
+from cxr.prepare import PrepareConfig, prepare_data
+from cxr.recipe import read_recipe
 from phantom.config import SMOKE, default_config
-from phantom.make import make
+from phantom.make import make_phantoms
 from stage0_bbox import train as boxes
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +23,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         use(patch, place)
         patch.setenv("RECIPE", str(ROOT / "recipes" / "dw_hwang.yaml"))
-        make(place / "smoke", default_config().model_copy(update=SMOKE))
-        recipe = read(ROOT / "recipes" / "dw_hwang.yaml")
-        paths = recipe.paths(place / "smoke")
+        make_phantoms(place / "smoke", default_config().model_copy(update=SMOKE))
+        recipe = read_recipe(ROOT / "recipes" / "dw_hwang.yaml")
+        paths = recipe.build_paths(place / "smoke")
         numbers = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds}
-        prepare(paths, PrepareConfig(**numbers, seed=recipe.seed), workers=1)
+        prepare_data(paths, PrepareConfig(**numbers, seed=recipe.seed), workers=1)
         patch.setattr(sys, "argv", ["stage0_bbox.train"])
         boxes.main()
     return place
@@ -35,9 +35,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def take_boxes(paths: Paths) -> None:
     """Give a run the folds and the boxes that were made for all."""
-    made = paths.artifacts / "dw_hwang-smoke"
-    for folder in ("folds", "stage0") if made != paths.run else ():
-        shutil.copytree(made / folder, paths.run / folder, dirs_exist_ok=True)
+    made = paths.artifacts_folder / "dw_hwang-smoke"
+    for folder in ("folds", "stage0") if made != paths.run_folder else ():
+        shutil.copytree(made / folder, paths.run_folder / folder, dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ PUBLISHED = {
 COUNT = """
 import json, sys
 from stage1_classify import config, keras_backend
-members = {name: config.read(name).model_copy(update={"weights": "random"}) for name in sys.argv[1:]}
-print(json.dumps({name: keras_backend.parameters(member) for name, member in members.items()}))
+members = {name: config.read_member(name).model_copy(update={"weights": "random"}) for name in sys.argv[1:]}
+print(json.dumps({name: keras_backend.count_parameters(member) for name, member in members.items()}))
 """
 
 
@@ -39,7 +39,7 @@ def stated() -> dict[str, dict[str, int]]:
 def test_it_names_the_recipes_members(stated):
     assert len(stated) == 8
     for name, members in stated.items():
-        found = recipe.read(ROOT / "recipes" / f"{name}.yaml")
+        found = recipe.read_recipe(ROOT / "recipes" / f"{name}.yaml")
         same = name == "dw_hwang_keras"  # its segmenters are those of the row above
         assert list(members) == found.stage1 + ([] if same else found.stage2)
 
@@ -52,15 +52,15 @@ def test_the_numbers_are_the_networks(stated):
 
 def torchs(names) -> dict[str, int]:
     own = [name for name in names if (classify.CONFIGS / f"{name}.yaml").is_file()]
-    counted = {name: models.parameters(segment.read(name)) for name in names if name not in own}
-    timm = {name: classify.read(name) for name in own}
+    counted = {name: models.count_parameters(segment.read_member(name)) for name in names if name not in own}
+    timm = {name: classify.read_member(name) for name in own}
     timm = {name: member for name, member in timm.items() if member.framework == "timm"}
-    return counted | {name: timm_backend.parameters(member) for name, member in timm.items()}
+    return counted | {name: timm_backend.count_parameters(member) for name, member in timm.items()}
 
 
 def kerass(names) -> dict[str, int]:
     own = [name for name in names if (classify.CONFIGS / f"{name}.yaml").is_file()]
-    own = [name for name in own if classify.read(name).framework == "keras"]
+    own = [name for name in own if classify.read_member(name).framework == "keras"]
     command = [sys.executable, "-c", COUNT, *own]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

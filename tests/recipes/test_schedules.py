@@ -6,7 +6,7 @@ import torch
 
 from cxr import recipe
 from cxr.paths import ROOT
-from cxr.schedule import Place, factor
+from cxr.schedule import SchedulePosition, lr_factor
 from cxr.torchkit import optimizing
 from cxr.training import Training
 from stage1_classify import config as classify
@@ -15,10 +15,10 @@ from stage2_segment import config as segment
 from stage3_stack import config as stack
 
 SYSTEMS = ("dw_hwang", "dw_hwang_keras", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
-RECIPES = {name: recipe.read(ROOT / "recipes" / f"{name}.yaml") for name in SYSTEMS}
+RECIPES = {name: recipe.read_recipe(ROOT / "recipes" / f"{name}.yaml") for name in SYSTEMS}
 TRAININGS = {
     name: member.training
-    for found in RECIPES.values() for stage in (classify, segment) for name, member in stage.members(found).items()
+    for found in RECIPES.values() for stage in (classify, segment) for name, member in stage.read_members(found).items()
 }  # fmt: skip
 # First letters of members' names: optimizer, peak rate, epochs, images a step.
 PUBLISHED = {
@@ -39,13 +39,15 @@ def named(start: str):
 
 def rates(training: Training, done: float = 0.0) -> np.ndarray:
     """The rate in each epoch, after this share of its batches."""
-    return training.lr * np.array([factor(training, Place(epoch, done)) for epoch in range(training.epochs)])
+    return training.lr * np.array(
+        [lr_factor(training, SchedulePosition(epoch, done)) for epoch in range(training.epochs)]
+    )
 
 
 def plateau_rates(training: Training, scores: list[float]) -> list[float]:
     """The rate after each watched score."""
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=training.lr)
-    plateau, found = optimizing.plateau(optimizer, training), []
+    plateau, found = optimizing.build_plateau_scheduler(optimizer, training), []
     for score in scores:
         plateau.step(score)
         found.append(optimizer.param_groups[0]["lr"])
@@ -75,7 +77,7 @@ def test_dw_hwangs_segmenters_keep_their_rate(training):
 
 
 def test_dw_hwangs_stack_has_twenty_epochs():
-    dense = stack.read(RECIPES["dw_hwang"]).dense
+    dense = stack.read_stack_settings(RECIPES["dw_hwang"]).dense
     assert (dense.lr, dense.batch, dense.steps) == (3e-4, 28, 20 * 57)
 
 
@@ -113,8 +115,8 @@ def test_erinqhus_resnet_trains_its_head_then_all_by_layers_in_one_cycle():
     assert np.max(course, axis=0)[[0, 2]] == pytest.approx(1e-4)  # the head's own cycle; 30 % of the other five epochs
     assert course[0][[1, 2]] == pytest.approx([4e-6, 7.6e-5], rel=0.02)  # from 1/25; half-way up the cosine
     assert course[-1][5] < 1e-7
-    member = classify.read("erinqhu_resnet34").model_copy(update={"weights": None})
-    groups = optimizing.optimizer(timm_backend.build(member), training).param_groups
+    member = classify.read_member("erinqhu_resnet34").model_copy(update={"weights": None})
+    groups = optimizing.build_optimizer(timm_backend.build_classifier(member), training).param_groups
     assert [groups[0]["lr"], groups[1]["lr"]] == pytest.approx([1e-4, 1e-6])  # the head, the first layers
     between = [group["lr"] for group in groups[1:]]
     assert between == sorted(between)

@@ -35,7 +35,7 @@ def house(tmp_path: Path, home: Path) -> SimpleNamespace:
     manifest, truth = _images(paths)
     hand = {key: truth[key] for key in manifest["image_id"] if manifest.set_index("image_id").split[key] != "test"}
     hand = dict(list(hand.items())[::2]) | {"u0": truth["u0"]}
-    write_via(paths.data / "boundingbox_csv" / "original_boundingbox.csv", hand)
+    write_via(paths.data_folder / "boundingbox_csv" / "original_boundingbox.csv", hand)
     return SimpleNamespace(write_via=write_via, paths=paths, recipe=RECIPE, truth=truth, hand=hand, manifest=manifest)
 
 
@@ -50,14 +50,14 @@ def _images(paths: Paths) -> tuple[pd.DataFrame, dict[str, Box]]:
         truth[key] = Box(*map(round, box))
         image, mask = _picture(height, width, truth[key])
         letterbox = Letterbox(height, width, SIZE)
-        pixels.append(letterbox.apply(image))
+        pixels.append(letterbox.image_to_canvas(image))
         positive = split == "train" and row // 2 % 2 == 0
         rows.append({
             "image_id": key, "split": split, "path": f"{key}.dcm", "patient": patient, "age": 50.0, "sex": "F",
             "view": "PA", "height": height, "width": width, "label": float(positive) if split == "train" else np.nan,
-            "mask_area": int(mask.sum()) if positive else 0, "rle": rle.encode(mask) if positive else None,
+            "mask_area": int(mask.sum()) if positive else 0, "rle": rle.encode_mask(mask) if positive else None,
         })  # fmt: skip
-        dx, dy = letterbox.offset
+        dx, dy = letterbox.content_offset
         index.append({"image_id": key, "row": row, "scale": letterbox.scale, "dx": dx, "dy": dy, "mask_row": -1})
     _store(paths, pd.DataFrame(rows), pd.DataFrame(index), np.stack(pixels))
     return pd.DataFrame(rows), truth
@@ -72,15 +72,15 @@ def _picture(height: int, width: int, box: Box) -> tuple[np.ndarray, np.ndarray]
 
 
 def _store(paths: Paths, manifest: pd.DataFrame, index: pd.DataFrame, pixels: np.ndarray) -> None:
-    paths.prepared.mkdir(parents=True)
-    tables.write(manifest, paths.prepared / "manifest.parquet", tables.MANIFEST)
-    tables.write(index, paths.prepared / "index.parquet", tables.INDEX)
-    np.save(paths.prepared / "pixels.npy", pixels)
-    np.save(paths.prepared / "masks.npy", np.zeros((0, SIZE, SIZE // 8), np.uint8))
+    paths.prepared_folder.mkdir(parents=True)
+    tables.write_table(manifest, paths.prepared_folder / "manifest.parquet", tables.MANIFEST)
+    tables.write_table(index, paths.prepared_folder / "index.parquet", tables.INDEX)
+    np.save(paths.prepared_folder / "pixels.npy", pixels)
+    np.save(paths.prepared_folder / "masks.npy", np.zeros((0, SIZE, SIZE // 8), np.uint8))
     train = manifest[manifest["split"] == "train"]
     number = train["patient"].str[1:].astype(int)
     folds = pd.DataFrame({"image_id": train["image_id"], "fold": number % 2, "subfold": number // 2 % 2, "val": False})
-    tables.write(folds, paths.folds, tables.FOLDS)
+    tables.write_table(folds, paths.folds_csv, tables.FOLDS)
 
 
 def write_via(path: Path, boxes: dict[str, Box | None]) -> Path:

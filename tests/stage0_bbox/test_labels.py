@@ -8,7 +8,7 @@ import pytest
 from cxr import box_files
 from cxr.errors import DataError
 from cxr.geometry import Box
-from cxr.ids import image_id
+from cxr.ids import parse_image_id
 from stage0_bbox import labels
 
 VIA = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
@@ -49,7 +49,7 @@ def manifest(split="train", **sizes):
 
 
 def collect(files, frames):
-    return labels.collect(files, files[0].name, frames)
+    return labels.collect_labels(files, files[0].name, frames)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +57,7 @@ def test_a_dialect_is_recognised_by_its_content(kind, tmp_path):
     text, expected = KINDS[kind]
     path = tmp_path / "boxes.txt"
     path.write_bytes(text.encode())
-    assert {image_id(row.name): row.box for row in box_files.read(path)} == expected
+    assert {parse_image_id(row.image_name): row.box for row in box_files.read_annotations(path)} == expected
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_a_lower_file_fills_in_where_the_higher_is_silent(tmp_path):
     weak.write_text("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\nb.png,5,6,7,8\nelsewhere.png,5,6,7,8\n")
     third.write_text("Filename,xmin,xmax,ymin,ymax\nb.png,1,2,3,4\nc.png,0,9,0,9\n")
     found = collect([hand, weak, third], manifest(a=(100, 100), b=(100, 100), c=(100, 100)))
-    assert found.hand == {"a": A}
-    assert found.weak == {"b": Box(5, 7, 6, 8), "c": Box(0, 0, 9, 9)}
-    assert found.skipped == {"of hand.csv without a region": 1, "of weak.csv without their training image": 1}
+    assert found.hand_boxes == {"a": A}
+    assert found.weak_boxes == {"b": Box(5, 7, 6, 8), "c": Box(0, 0, 9, 9)}
+    assert found.skipped_rows == {"of hand.csv without a region": 1, "of weak.csv without their training image": 1}
 
 
 def test_without_the_hand_file_all_labels_are_weak(tmp_path):
     weak = tmp_path / "weak.csv"
     weak.write_text("Filename,xmin,xmax,ymin,ymax\na.png,1,2,3,4\n")
-    found = labels.collect([weak], "hand.csv", manifest(a=(100, 100)))
-    assert (found.hand, found.weak) == ({}, {"a": Box(1, 3, 2, 4)})
+    found = labels.collect_labels([weak], "hand.csv", manifest(a=(100, 100)))
+    assert (found.hand_boxes, found.weak_boxes) == ({}, {"a": Box(1, 3, 2, 4)})
 
 
 def test_whole_frame_rows_of_the_published_boxes_are_no_labels(tmp_path):
@@ -115,13 +115,13 @@ def test_whole_frame_rows_of_the_published_boxes_are_no_labels(tmp_path):
     path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,0,1024,0,1024\nb.png,0,1024,0,1020\nc.png,0,1024,0,900\n")
     found = collect([path], manifest(a=(1024, 1024), b=(1024, 1024), c=(1024, 1024)))
     assert list(found.boxes) == ["c"]
-    assert found.skipped == {"of weak.csv that are the whole frame": 2}
+    assert found.skipped_rows == {"of weak.csv that are the whole frame": 2}
 
 
 def test_a_box_is_clipped_and_the_largest_of_several_is_taken(tmp_path):
     path = tmp_path / "hand.csv"
     path.write_text("Filename,xmin,xmax,ymin,ymax\na.png,5,9,5,9\na.png,-3,80,10,120\na.png,1,9,1,9\n")
-    assert collect([path], manifest(a=(100, 100))).hand == {"a": Box(0, 10, 80, 100)}
+    assert collect([path], manifest(a=(100, 100))).hand_boxes == {"a": Box(0, 10, 80, 100)}
 
 
 @pytest.mark.parametrize(("categories", "chest"), [
@@ -135,8 +135,8 @@ def test_only_boxes_of_a_chest_are_learnt_from(tmp_path, categories, chest):
     path.write_text(coco([{"id": key, "file_name": f"{key}.png"} for key in categories], *rows, categories=categories))
     (tmp_path / "rest.csv").write_text("Filename,xmin,xmax,ymin,ymax\nz.png,1,2,3,4\n")
     found = collect([path, tmp_path / "rest.csv"], manifest(z=(9, 9), **{str(key): (100, 100) for key in categories}))
-    assert found.hand == {str(key): A for key in chest}
-    assert found.skipped.total() == len(categories) - len(chest)
+    assert found.hand_boxes == {str(key): A for key in chest}
+    assert found.skipped_rows.total() == len(categories) - len(chest)
 
 
 @pytest.mark.parametrize("box", [{"segmentation": [[1, 2, 3]]}, {"bbox": []}, {"bbox": None}, {"bbox": [1, 1, 0, 5]}])
@@ -155,7 +155,7 @@ def test_the_lungs_of_an_image_are_one_chest(tmp_path):
     rows = (7, 1, [10, 20, 10, 40]), (7, 2, [25, 25, 15, 35]), (7, 3, [0, 0, 100, 100])
     categories = {1: "left lung", 2: "right_lung", 3: "pneumothorax"}
     path.write_text(coco([{"id": 7, "file_name": "a.png"}], *rows, categories=categories))
-    assert collect([path], manifest(a=(100, 100))).hand == {"a": A}
+    assert collect([path], manifest(a=(100, 100))).hand_boxes == {"a": A}
 
 
 TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,50,60,chest,5,10,20,30\nb.jpg,50,60,ptx,0,0,9,9\n"
@@ -182,12 +182,12 @@ OF_TOOLS = {
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_files_as_tools_write_them(tmp_path, tool, encoding):
     (tmp_path / "hand").write_bytes(OF_TOOLS[tool].encode(encoding))
-    assert collect([tmp_path / "hand"], manifest(a=(100, 120), b=(100, 120))).hand == {"a": A}
+    assert collect([tmp_path / "hand"], manifest(a=(100, 120), b=(100, 120))).hand_boxes == {"a": A}
 
 
 def test_nothing_to_learn_from_says_what_to_give(tmp_path):
     with pytest.raises(DataError, match=r"boundingbox_csv/hand\.csv.*phantoms bring theirs"):
-        labels.collect([], "hand.csv", manifest(a=(100, 100)))
+        labels.collect_labels([], "hand.csv", manifest(a=(100, 100)))
     path = tmp_path / "hand.csv"
     path.write_text("Filename,xmin,xmax,ymin,ymax\nz.png,1,2,3,4\n")
     with pytest.raises(DataError, match=r"1 rows of hand\.csv without their training image"):

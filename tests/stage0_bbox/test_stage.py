@@ -13,30 +13,30 @@ import pytest
 import torch
 
 from cxr import box_files, boxes, plan, runs, tables
-from cxr.config import validate
+from cxr.config import validate_settings
 from cxr.errors import DataError, UsageError
 from cxr.geometry import Box
-from cxr.ids import image_id
+from cxr.ids import parse_image_id
 from cxr.prepared import Prepared
 from stage0_bbox import config, detect, edits, predict, scores, train
-from stage0_bbox.choose import Chooser, write
-from stage0_bbox.data import parts
-from stage0_bbox.model import Detector, losses
+from stage0_bbox.choose import ChestBoxChooser, write_box_tables
+from stage0_bbox.data import assign_folds
+from stage0_bbox.model import Detector, sum_losses
 
 
-def detector_of(**settings) -> config.Config:
+def detector_of(**settings) -> config.DetectorConfig:
     """The tests' detector, trained for one step."""
-    smoke = config.read("smoke")
+    smoke = config.read_detector_settings("smoke")
     brief = {"epoch_images": 4, "training": smoke.training.model_copy(update={"epochs": 1})}
     return smoke.model_copy(update=brief | settings)
 
 
-def run(house, **settings) -> config.BoxUnit:
+def run(house, **settings) -> config.BoxStep:
     """What the command does."""
     detector = detector_of(**settings)
     stage = train.Stage(house.recipe, house.paths, detector)
-    unit = config.unit(house.recipe, house.paths, detector)
-    plan.run(unit, lambda _identity, metrics: train.make(stage, unit, metrics))
+    unit = config.build_box_step(house.recipe, house.paths, detector)
+    plan.run_step(unit, lambda _identity, metrics: train.run_stage_steps(stage, unit, metrics))
     return unit
 
 
@@ -53,14 +53,14 @@ def change(path, key: str, **values) -> None:
 
 
 def table(house) -> pd.DataFrame:
-    found = boxes.read_table(house.paths.editable_boxes)
-    return found.set_index(found["Filename"].map(image_id))
+    found = boxes.read_boxes_table(house.paths.editable_boxes_csv)
+    return found.set_index(found["Filename"].map(parse_image_id))
 
 
 def test_no_patient_is_in_two_parts(house):
-    prepared = Prepared(house.paths.prepared, house.paths.folds)
+    prepared = Prepared(house.paths.prepared_folder, house.paths.folds_csv)
     for count in (2, 3):
-        part = parts(prepared, list(house.hand), count)
+        part = assign_folds(prepared, list(house.hand), count)
         assert part.keys() == house.hand.keys()
         assert set(part.values()) == set(range(count))
         patients = pd.DataFrame({"part": pd.Series(part), "patient": prepared.manifest["patient"]}).dropna()
@@ -70,37 +70,39 @@ def test_no_patient_is_in_two_parts(house):
 
 def test_near_duplicates_without_a_patient_stay_together(house):
     manifest = house.manifest.assign(patient=None)
-    tables.write(manifest, house.paths.prepared / "manifest.parquet", tables.MANIFEST)
-    prepared = Prepared(house.paths.prepared, house.paths.folds)
-    part = pd.Series(parts(prepared, [key for key in house.truth if key.startswith("1.")], 2))
+    tables.write_table(manifest, house.paths.prepared_folder / "manifest.parquet", tables.MANIFEST)
+    prepared = Prepared(house.paths.prepared_folder, house.paths.folds_csv)
+    part = pd.Series(assign_folds(prepared, [key for key in house.truth if key.startswith("1.")], 2))
     cells = prepared.folds["fold"] * 10 + prepared.folds["subfold"]
     assert (part.groupby(cells).nunique() == 1).all()
 
 
 def test_too_few_groups_are_refused_with_the_counts(house):
-    prepared = Prepared(house.paths.prepared, house.paths.folds)
+    prepared = Prepared(house.paths.prepared_folder, house.paths.folds_csv)
     with pytest.raises(DataError, match="2 boxed training images in 1 groups"):
-        parts(prepared, ["1.0", "1.1"], 2)
+        assign_folds(prepared, ["1.0", "1.1"], 2)
 
 
 def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, tmp_path):
-    detector = config.read("smoke")
+    detector = config.read_detector_settings("smoke")
     stage = train.Stage(house.recipe, house.paths, detector)
     for fold in stage.folds:
-        assert stage.data(fold).boxes.keys() == {key for key, part in stage.part.items() if part != fold}
+        assert stage.build_box_data(fold).boxes.keys() == {
+            key for key, part in stage.fold_by_image.items() if part != fold
+        }
     asked = []
 
     def detections(model, data, image_ids, on):
         asked.append(image_ids)
         return [(key, np.array([8.0, 8, 56, 56]) + len(asked), 0.25 * len(asked)) for key in image_ids]
 
-    monkeypatch.setattr(detect, "_load", lambda model, path: None)
-    monkeypatch.setattr(detect, "_detections", detections)
-    detect.detect([tmp_path] * 2, stage.data(), stage.part, tmp_path / "detections.csv")
+    monkeypatch.setattr(detect, "_load_detector_weights", lambda model, path: None)
+    monkeypatch.setattr(detect, "_detect_images", detections)
+    detect.write_detections([tmp_path] * 2, stage.build_box_data(), stage.fold_by_image, tmp_path / "detections.csv")
     for fold, ids in enumerate(asked):
-        assert not [key for key in ids if stage.part.get(key, fold) != fold]
+        assert not [key for key in ids if stage.fold_by_image.get(key, fold) != fold]
         assert {"ID_0", "u1"} <= set(ids)
-    found = detect.read(tmp_path / "detections.csv")
+    found = detect.read_detections(tmp_path / "detections.csv")
     assert set(found.index) == set(house.manifest["image_id"])
     # ID_0 is 200 x 160 on a canvas of 64: 160 columns on 51, after 6 of border; both models' boxes by score.
     expected = ((8 + 5 / 3 - 6) * 160 / 51, (8 + 5 / 3) * 200 / 64)
@@ -112,19 +114,23 @@ def test_each_model_learns_without_its_part_and_predicts_it(house, monkeypatch, 
 def test_detections_are_float32_also_where_training_is_not(house, monkeypatch):
     monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
     torch.manual_seed(0)
-    data = train.Stage(house.recipe, house.paths, config.read("smoke")).data()
+    data = train.Stage(house.recipe, house.paths, config.read_detector_settings("smoke")).build_box_data()
     model, ids = Detector(data.detector), ["1.0", "1.1", "ID_0"]
-    found = list(detect._detections(model, data, ids, torch.device("cpu")))
+    found = list(detect._detect_images(model, data, ids, torch.device("cpu")))
     with torch.inference_mode():
-        boxes, scores = model(torch.from_numpy(np.stack([data.plain(image_id)["image"] for image_id in ids])))
+        boxes, scores = model(
+            torch.from_numpy(np.stack([data.load_inference_image(image_id)["image"] for image_id in ids]))
+        )
     np.testing.assert_allclose([score for _, _, score in found], scores, rtol=0, atol=1e-6)
     np.testing.assert_allclose([box for _, box, _ in found], boxes, rtol=1e-5)
 
 
-def chooser(house, **settings) -> Chooser:
-    prepared = Prepared(house.paths.prepared, house.paths.folds)
-    part = parts(prepared, list(house.hand), 2)
-    return Chooser(prepared, config.read("smoke").model_copy(update=settings), house.hand, part)
+def chooser(house, **settings) -> ChestBoxChooser:
+    prepared = Prepared(house.paths.prepared_folder, house.paths.folds_csv)
+    part = assign_folds(prepared, list(house.hand), 2)
+    return ChestBoxChooser(
+        prepared, config.read_detector_settings("smoke").model_copy(update=settings), house.hand, part
+    )
 
 
 def found(house, score: float, away: float = 0.0) -> pd.DataFrame:
@@ -135,38 +141,38 @@ def found(house, score: float, away: float = 0.0) -> pd.DataFrame:
 
 def test_an_unsure_detection_falls_back_to_the_mean_box(house):
     choose = chooser(house, score_threshold=0.5, margin=0.0)
-    unsure, sure = choose.choose(found(house, 0.49)), choose.choose(found(house, 0.5))
+    unsure, sure = choose.choose_boxes(found(house, 0.49)), choose.choose_boxes(found(house, 0.5))
     assert {one.source for one in unsure.values()} == {"fallback"}
     assert {one.source for one in sure.values()} == {"model"}
-    mean = np.mean([np.array(house.hand[key]) / choose.frame(key) for key in house.hand], axis=0)
-    np.testing.assert_allclose(unsure["ID_0"].box, mean * choose.frame("ID_0"))
-    others = [key for key in house.hand if choose.part[key] != choose.part["1.0"]]
-    mean = np.mean([np.array(house.hand[key]) / choose.frame(key) for key in others], axis=0)
-    np.testing.assert_allclose(unsure["1.0"].box, mean * choose.frame("1.0"))
+    mean = np.mean([np.array(house.hand[key]) / choose.frame_extent(key) for key in house.hand], axis=0)
+    np.testing.assert_allclose(unsure["ID_0"].box, mean * choose.frame_extent("ID_0"))
+    others = [key for key in house.hand if choose.fold_by_image[key] != choose.fold_by_image["1.0"]]
+    mean = np.mean([np.array(house.hand[key]) / choose.frame_extent(key) for key in others], axis=0)
+    np.testing.assert_allclose(unsure["1.0"].box, mean * choose.frame_extent("1.0"))
 
 
 def test_nothing_found_is_a_fallback_whatever_the_threshold(house):
-    assert {one.source for one in chooser(house, score_threshold=0.0).choose(found(house, 0.0)).values()} == {
+    assert {one.source for one in chooser(house, score_threshold=0.0).choose_boxes(found(house, 0.0)).values()} == {
         "fallback"
     }
 
 
 def test_a_box_is_clipped_grown_and_clipped_again(house):
     choose = chooser(house, margin=0.1)
-    row = choose.choose(
+    row = choose.choose_boxes(
         pd.DataFrame([("1.0", -10.0, 10.0, 100.0, 60.0, 0.9)], columns=list(detect.DETECTIONS)).set_index("image_id")
     )
-    written = choose.table(row, {}, house.paths.editable_boxes).iloc[0]
+    written = choose.build_table(row, {}, house.paths.editable_boxes_csv).iloc[0]
     assert written["Filename"] == "1.0.png"
     assert written[["xmin", "xmax", "ymin", "ymax"]].tolist() == [0, 110, 5, 65]  # from (0, 10, 100, 60) in 128 x 128
 
 
 def test_metrics_against_figures_counted_by_hand(house):
     choose = chooser(house, margin=0.0)
-    metrics = scores.measure(choose, choose.choose(found(house, 0.9)), house.hand)
+    metrics = scores.measure_boxes(choose, choose.choose_boxes(found(house, 0.9)), house.hand)
     assert metrics["hand_boxes"] == len(house.hand)
     assert (metrics["iou_mean"], metrics["iou_good"], metrics["fallbacks"], metrics["missed"]) == (1, 1, 0, 0)
-    moved = scores.measure(choose, choose.choose(found(house, 0.9, away=10)), house.hand)
+    moved = scores.measure_boxes(choose, choose.choose_boxes(found(house, 0.9, away=10)), house.hand)
     inside = total = 0
     for key, row in house.manifest.set_index("image_id").iterrows():
         if row["mask_area"]:
@@ -174,34 +180,34 @@ def test_metrics_against_figures_counted_by_hand(house):
             total += row["mask_area"]
             inside += (int(box.width / 2) - 10) * (int(box.height / 4) - 10)
     assert moved["missed"] == pytest.approx(1 - inside / total, abs=1e-5)
-    assert scores.measure(choose, choose.choose(found(house, 0.9)), {})["iou_mean"] is None
+    assert scores.measure_boxes(choose, choose.choose_boxes(found(house, 0.9)), {})["iou_mean"] is None
 
 
 def test_from_labels_to_boxes_and_up_to_date(house, capsys):
     unit = run(house)
-    assert unit.current
+    assert unit.is_up_to_date
     rows = table(house)
     assert set(rows.index) == set(house.manifest["image_id"])
     assert set(rows["source"]) <= {"model", "fallback"}
-    metrics = runs.metrics(unit.folder)
+    metrics = runs.read_metrics(unit.folder)
     assert metrics["hand_boxes"] == len(house.hand)
-    assert cv2.imread(str(house.paths.editable_boxes.with_suffix(".jpg"))) is not None
+    assert cv2.imread(str(house.paths.editable_boxes_csv.with_suffix(".jpg"))) is not None
     assert f"IoU with {len(house.hand)} held-out hand boxes" in capsys.readouterr().out
     run(house)
     assert capsys.readouterr().out == f"{unit.name}: up to date\n"
 
 
 def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
-    unit, path = run(house), house.paths.editable_boxes
-    before, later = table(house), runs.digest(house.paths.boxes)
+    unit, path = run(house), house.paths.editable_boxes_csv
+    before, later = table(house), runs.digest_file(house.paths.boxes_csv)
     change(path, "1.4", xmin="12.5", xmax="99")
-    assert boxes.read_run(house.paths)["1.4"] == boxes.read(house.paths.boxes)["1.4"]
+    assert boxes.read_run_boxes(house.paths)["1.4"] == boxes.read_boxes(house.paths.boxes_csv)["1.4"]
     assert "was edited since stage 0 wrote it" in capsys.readouterr().out
-    assert not config.unit(house.recipe, house.paths, detector_of()).current
+    assert not config.build_box_step(house.recipe, house.paths, detector_of()).is_up_to_date
     capsys.readouterr()
     unit = run(house)
-    assert unit.current
-    assert runs.digest(house.paths.boxes) != later  # an input of every stage that crops
+    assert unit.is_up_to_date
+    assert runs.digest_file(house.paths.boxes_csv) != later  # an input of every stage that crops
     rows = table(house)
     assert rows.loc["1.4", ["xmin", "xmax", "source"]].tolist() == [12.5, 99, "edited"]
     pd.testing.assert_frame_equal(rows.drop("1.4"), before.drop("1.4"))
@@ -212,61 +218,61 @@ def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
 
 def of_another_recipe(house):
     """The same data, prepared and folded alike, for a run of another name."""
-    paths = type(house.paths)(house.paths.data, "other", 64)
-    shutil.copytree(house.paths.folds.parent, paths.folds.parent)
+    paths = type(house.paths)(house.paths.data_folder, "other", 64)
+    shutil.copytree(house.paths.folds_csv.parent, paths.folds_csv.parent)
     return type(house)(**vars(house) | {"paths": paths})
 
 
 def test_another_recipes_boxes_are_no_edits_and_leave_ours(house):
     unit = run(house)
-    first, ours = table(house), house.paths.boxes.read_bytes()
+    first, ours = table(house), house.paths.boxes_csv.read_bytes()
     other = of_another_recipe(house)
     run(other, margin=0.2)
     assert not table(house).equals(first)  # to be looked at are those that were written last
-    assert not edits.find(house.paths.editable_boxes)
-    assert unit.current
-    assert house.paths.boxes.read_bytes() == ours
+    assert not edits.find_edits(house.paths.editable_boxes_csv)
+    assert unit.is_up_to_date
+    assert house.paths.boxes_csv.read_bytes() == ours
 
 
 def test_an_edit_is_every_recipes(house):
     run(house)
     other = of_another_recipe(house)
-    change(house.paths.editable_boxes, "1.4", xmin="12.5", xmax="99")
+    change(house.paths.editable_boxes_csv, "1.4", xmin="12.5", xmax="99")
     run(other, margin=0.2)
-    assert not config.unit(house.recipe, house.paths, detector_of()).current
+    assert not config.build_box_step(house.recipe, house.paths, detector_of()).is_up_to_date
     run(house)
     for paths in (house.paths, other.paths):
-        assert boxes.read(paths.boxes)["1.4"][::2] == (12.5, 99)
+        assert boxes.read_boxes(paths.boxes_csv)["1.4"][::2] == (12.5, 99)
 
 
 def test_missing_rows_are_refilled(house):
-    unit, path = run(house), house.paths.editable_boxes
+    unit, path = run(house), house.paths.editable_boxes_csv
     whole = table(house)
     for damaged in ("", "".join(path.read_text().splitlines(keepends=True)[:5])):
         path.write_text(damaged)
-        assert not unit.current
+        assert not unit.is_up_to_date
         run(house)
         pd.testing.assert_frame_equal(table(house), whole)
     path.unlink()
-    assert not unit.current
+    assert not unit.is_up_to_date
     run(house)
     pd.testing.assert_frame_equal(table(house), whole)
 
 
 def test_a_table_or_picture_that_is_cut_anywhere_is_written_again(house):
-    unit, path = run(house), house.paths.editable_boxes
+    unit, path = run(house), house.paths.editable_boxes_csv
     picture = path.with_suffix(".jpg")
     whole = path.read_bytes(), picture.read_bytes()
     for count in (0, 40, len(whole[0]) // 2, len(whole[0]) - 1):  # in the header, in the middle of a number
         path.write_bytes(whole[0][:count])
-        assert run(house).current
+        assert run(house).is_up_to_date
         assert path.read_bytes() == whole[0]
     for damage in (lambda: picture.write_bytes(whole[1][:-100]), picture.unlink):
         damage()
-        assert not unit.current
+        assert not unit.is_up_to_date
         run(house)
         assert picture.read_bytes() == whole[1]
-    assert unit.current
+    assert unit.is_up_to_date
 
 
 @pytest.mark.parametrize(
@@ -281,57 +287,57 @@ def test_a_table_or_picture_that_is_cut_anywhere_is_written_again(house):
     ],
 )
 def test_a_row_that_the_user_broke_is_named(house, values, said):
-    choose, path = chooser(house), house.paths.editable_boxes
-    sure = choose.choose(found(house, 0.9))
-    write(choose.table(sure, {}, path), path, house.paths.boxes)
+    choose, path = chooser(house), house.paths.editable_boxes_csv
+    sure = choose.choose_boxes(found(house, 0.9))
+    write_box_tables(choose.build_table(sure, {}, path), path, house.paths.boxes_csv)
     change(path, "1.4", **values)
     with pytest.raises(DataError, match=said) as caught:
-        choose.table(sure, edits.find(path), path)
+        choose.build_table(sure, edits.find_edits(path), path)
     assert "xray.csv" in str(caught.value)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
 def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
-    choose, path = chooser(house), house.paths.editable_boxes
-    write(choose.table(choose.choose(found(house, 0.9)), {}, path), path, house.paths.boxes)
+    choose, path = chooser(house), house.paths.editable_boxes_csv
+    write_box_tables(choose.build_table(choose.choose_boxes(found(house, 0.9)), {}, path), path, house.paths.boxes_csv)
     before = table(house)
     text = re.sub(r"(?<=;)(\d+)\.(\d+)(?=[;\n])", r"\1,\2", path.read_text().replace(",", ";"))
     path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
     pd.testing.assert_frame_equal(table(house), before)
-    assert edits.find(path) == {}
+    assert edits.find_edits(path) == {}
     path.write_bytes(re.sub(r"1\.4\.png;[\d,]+;", "1.4.png;12,5;", text).encode(encoding))
-    assert {key: row.box.xmin for key, row in edits.find(path).items()} == {"1.4": 12.5}
+    assert {key: row.box.xmin for key, row in edits.find_edits(path).items()} == {"1.4": 12.5}
 
 
 @pytest.mark.parametrize("edges", ["90,20,1,9", "nan,20,1,9", "1,inf,1,9", ",20,1,9", "1,20,9,9"])
 def test_what_is_no_box_is_read_by_nobody(tmp_path, edges):
     (tmp_path / "boxes.csv").write_text(f"{','.join(tables.BOXES)}\na.png,{edges},.9,model\n")
     with pytest.raises((DataError, UsageError), match=r"boxes\.csv"):
-        boxes.read(tmp_path / "boxes.csv")
+        boxes.read_boxes(tmp_path / "boxes.csv")
 
 
 def test_an_unmarked_edit_outlives_a_kill_before_the_table_is_renamed(house):
     run(house)
-    path = house.paths.editable_boxes
+    path = house.paths.editable_boxes_csv
     change(path, "1.4", xmin="12.5")
-    shutil.copyfile(path, edits.pending(path))
-    change(edits.pending(path), "1.4", source="edited")  # what the run was writing when it was killed
-    assert list(edits.find(path)) == ["1.4"]
+    shutil.copyfile(path, edits.pending_copy(path))
+    change(edits.pending_copy(path), "1.4", source="edited")  # what the run was writing when it was killed
+    assert list(edits.find_edits(path)) == ["1.4"]
 
 
 def test_a_cut_copy_of_what_was_written_is_written_again(house):
-    unit, copy = run(house), boxes.written_copy(house.paths.editable_boxes)
+    unit, copy = run(house), boxes.written_copy_path(house.paths.editable_boxes_csv)
     whole = copy.read_bytes()
     for content in (b"", whole[: len(whole) // 2]):
         copy.write_bytes(content)
-        assert not unit.current
+        assert not unit.is_up_to_date
         run(house)
         assert copy.read_bytes() == whole
 
 
 def test_the_last_row_can_be_given_back_in_an_editor_without_a_last_line_end(house):
     run(house)
-    path = house.paths.editable_boxes
+    path = house.paths.editable_boxes_csv
     last = path.read_text().splitlines()[-1].partition(".png")[0]
     change(path, last, xmin="12.5")
     run(house)
@@ -346,14 +352,14 @@ def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(house, margin=0.1)
     monkeypatch.undo()
-    assert not edits.find(house.paths.editable_boxes)
+    assert not edits.find_edits(house.paths.editable_boxes_csv)
 
 
 def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkeypatch):
-    detector = config.read("smoke")
+    detector = config.read_detector_settings("smoke")
     stage = train.Stage(house.recipe, house.paths, detector)
-    unit = stage.fit_unit(0)
-    train.fit(stage, unit, 0, "x")
+    unit = stage.fit_step(0)
+    train.fit_detector(stage, unit, 0, "x")
     unbroken = (unit.folder / "weights.safetensors").read_bytes()
     (unit.folder / "weights.safetensors").unlink()
     counted = []
@@ -362,15 +368,15 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkey
         counted.append(1)
         if len(counted) == 4:  # in the second of two epochs
             raise KeyboardInterrupt
-        return losses(*arguments)
+        return sum_losses(*arguments)
 
-    monkeypatch.setattr("stage0_bbox.model.losses", stops)
+    monkeypatch.setattr("stage0_bbox.model.sum_losses", stops)
     with pytest.raises(KeyboardInterrupt):
-        train.fit(stage, unit, 0, "x")
+        train.fit_detector(stage, unit, 0, "x")
     assert (unit.folder / "checkpoint.pt").is_file()
     monkeypatch.undo()
     monkeypatch.setenv("CXR_WORKERS", "0")
-    train.fit(stage, unit, 0, "x")
+    train.fit_detector(stage, unit, 0, "x")
     assert (unit.folder / "weights.safetensors").read_bytes() == unbroken
     assert not (unit.folder / "checkpoint.pt").exists()
 
@@ -382,10 +388,10 @@ def test_predict_needs_weights_and_then_writes_the_boxes(house, monkeypatch, hom
         predict.main()
     unit = run(house)
     whole = table(house)
-    house.paths.editable_boxes.unlink()
+    house.paths.editable_boxes_csv.unlink()
     predict.main()
     pd.testing.assert_frame_equal(table(house), whole)
-    assert unit.current
+    assert unit.is_up_to_date
 
 
 def test_a_new_label_trains_anew_and_a_margin_does_not(house, capsys):
@@ -393,10 +399,9 @@ def test_a_new_label_trains_anew_and_a_margin_does_not(house, capsys):
     capsys.readouterr()
     run(house, margin=0.07)
     assert "model 1 of 2: up to date" in capsys.readouterr().out
-    house.write_via(
-        house.paths.data / "boundingbox_csv" / "original_boundingbox.csv", house.hand | {"1.1": Box(20, 20, 90, 90)}
-    )
-    assert not config.fit_unit(house.recipe, house.paths, detector_of(), 0).current
+    label_file = house.paths.data_folder / "boundingbox_csv" / "original_boundingbox.csv"
+    house.write_via(label_file, house.hand | {"1.1": Box(20, 20, 90, 90)})
+    assert not config.build_fit_step(house.recipe, house.paths, detector_of(), 0).is_up_to_date
 
 
 def test_config_imports_no_framework():
@@ -405,15 +410,15 @@ def test_config_imports_no_framework():
 
 
 def test_moving_augmentations_belong_to_moves():
-    values = config.read("smoke").model_dump() | {"augment": {"hflip": 0.5}}
+    values = config.read_detector_settings("smoke").model_dump() | {"augment": {"hflip": 0.5}}
     with pytest.raises(UsageError, match="leave the box behind"):
-        validate(values, config.Config, "a.yaml")
+        validate_settings(values, config.DetectorConfig, "a.yaml")
 
 
 def test_on_real_radiographs_labels_are_found(real):
-    paths = type("P", (), {"data": real, "editable_boxes": real / "none.csv"})()
-    files = config.label_files(paths, config.read("fasterrcnn_small"))
+    paths = type("P", (), {"data_folder": real, "editable_boxes_csv": real / "none.csv"})()
+    files = config.find_label_files(paths, config.read_detector_settings("fasterrcnn_small"))
     assert len(files) == 2
-    hand = list(box_files.read(files[0]))
+    hand = list(box_files.read_annotations(files[0]))
     assert (len(hand), sum(row.box is None for row in hand)) == (990, 1)
-    assert len(list(box_files.read(files[1]))) == 11922
+    assert len(list(box_files.read_annotations(files[1]))) == 11922

@@ -44,7 +44,7 @@ def paths() -> Paths:
 
 
 def data_of(one: config.ClassifierConfig, count: int = 12) -> ClassifierData:
-    prepared = Prepared(paths().prepared, paths().folds)
+    prepared = Prepared(paths().prepared_folder, paths().folds_csv)
     ids = prepared.folds["image_id"].tolist()
     return ClassifierData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), one, ids[:count], 1)
 
@@ -74,7 +74,7 @@ def images(count: int = 2, side: int = 64) -> np.ndarray:
 
 def main(checks: dict) -> None:
     """Run the checks that the command line names; write {check: null, or its traceback} to its first word, as JSON."""
-    keras_device.settle()
+    keras_device.configure_tensorflow()
     results = {}
     for name in sys.argv[2:]:
         began = time.monotonic()

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from cxr.errors import DataError
 from cxr.prepared import Prepared
-from cxr.schedule import Place
+from cxr.schedule import SchedulePosition
 from cxr.tfkit import records
 from cxr.training import Training
 from stage1_classify import config, keras_device, keras_loading, keras_models, keras_records, keras_steps
@@ -29,26 +29,26 @@ def frozen_backbone_stays() -> None:
     head = {"kind": "tap", "stride": 4, "width": 4, "dropout": (0, 0, 0)}
     for settings, still in (({"freeze_backbone": True}, True), ({"training": {"head_first": 1}}, False)):
         one = member(backbone="EfficientNetB0", head=head, **settings)
-        data, model = data_of(one, 8), keras_models.network(one)
-        trainer = Trainer(model, data, keras_loading.Loader(data, 0), folder(), "id")
-        backbone, top = keras_models.parts(model)
+        data, model = data_of(one, 8), keras_models.build_network(one)
+        trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id")
+        backbone, top = keras_models.split_network(model)
         before, head_before = backbone.get_weights(), top.get_weights()
-        trainer._epoch()
+        trainer._train_epoch()
         assert all(np.array_equal(*pair) for pair in zip(before, backbone.get_weights(), strict=True))
         assert not np.array_equal(head_before[0], top.get_weights()[0])
         trainer._close_epoch()
-        trainer._epoch()
+        trainer._train_epoch()
         same = [np.array_equal(*pair) for pair in zip(before, backbone.get_weights(), strict=True)]
         assert all(same) if still else not any(same)
 
 
 def one_batch_is_overfitted() -> None:
     one = member(head={"kind": "tap", "stride": 2, "width": 16, "dropout": (0, 0, 0), "pool": "max"})
-    steps = keras_steps.Steps(keras_models.network(one), one, False, keras_device.single())
+    steps = keras_steps.TrainingOps(keras_models.build_network(one), one, False, keras_device.default_strategy())
     batch = {"image": images(4, 32), "label": np.array([0, 1, 0, 1], np.float32)}
     for _ in range(40):
-        loss, gradients = steps.gradients(batch, 4, True)
-        steps.apply(gradients, True)
+        loss, gradients = steps.compute_gradients(batch, 4, True)
+        steps.apply_gradients(gradients, True)
     assert loss < 0.05, loss
 
 
@@ -58,20 +58,20 @@ class Killed(Exception):
 
 def broken(one: config.ClassifierConfig, to: Path, at_step: int) -> None:
     """Train, and break off after a checkpoint in the middle of an epoch, as a kill would."""
-    save = Trainer._save
+    save = Trainer._save_checkpoint
 
     def save_then_die(self) -> None:
         save(self)
         if self.state.step >= at_step:
             raise Killed
 
-    Trainer._save = save_then_die
+    Trainer._save_checkpoint = save_then_die
     try:
         fit(one, to)
     except Killed:
         return
     finally:
-        Trainer._save = save
+        Trainer._save_checkpoint = save
     raise AssertionError("it was not broken off")
 
 
@@ -93,14 +93,14 @@ def broken_training_ends_as_an_unbroken_one() -> None:
 
 
 def few_steps_and_many_compute_the_same() -> None:
-    few = keras_steps.FEW
+    few = keras_steps.MIN_GRAPH_STEPS
     found = []
-    for keras_steps.FEW in (0, 1000):
-        sys.modules["stage1_classify.keras_loop"].FEW = keras_steps.FEW
+    for keras_steps.MIN_GRAPH_STEPS in (0, 1000):
+        sys.modules["stage1_classify.keras_loop"].MIN_GRAPH_STEPS = keras_steps.MIN_GRAPH_STEPS
         to = folder()
         fit(member(), to)
         found.append(stored(to))
-    keras_steps.FEW = sys.modules["stage1_classify.keras_loop"].FEW = few
+    keras_steps.MIN_GRAPH_STEPS = sys.modules["stage1_classify.keras_loop"].MIN_GRAPH_STEPS = few
     assert all(np.allclose(*pair, atol=1e-4) for pair in zip(*found, strict=True))
 
 
@@ -108,41 +108,43 @@ def checkpoint_of_another_or_damaged_is_not_taken_up() -> None:
     to, one = folder(), member(training={"checkpoint_minutes": 0})
     broken(one, to, 2)
     data = data_of(one)
-    other = Trainer(keras_models.network(one), data, keras_loading.Loader(data, 0), to, "other")
-    other._resume()
+    other = Trainer(keras_models.build_network(one), data, keras_loading.TrainingLoader(data, 0), to, "other")
+    other._resume_training()
     assert other.state.step == 0
     other.identity, loop = "id", sys.modules["stage1_classify.keras_loop"]
     version, loop.VERSION = loop.VERSION, "another"
-    other._resume()
+    other._resume_training()
     loop.VERSION = version
     assert other.state.step == 0
     (to / "checkpoint.npz").write_bytes((to / "checkpoint.npz").read_bytes()[:1000])
-    other._resume()
+    other._resume_training()
     assert other.state.step == 0
 
 
 def scored(scores: list[float], **settings) -> tuple[Trainer, list[list[np.ndarray]], dict]:
     """A training whose watched scores are given; the trainer, the weights that were watched, its metrics."""
     one, shown, given = member(training={"epochs": len(scores)} | settings), [], iter(scores)
-    data, model = data_of(one, 8), keras_models.network(one)
+    data, model = data_of(one, 8), keras_models.build_network(one)
 
     def watch() -> dict[str, float]:
         shown.append(model.get_weights())
         return {"score": next(given)}
 
-    trainer = Trainer(model, data, keras_loading.Loader(data, 0), folder(), "id", watch)
+    trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id", watch)
     return trainer, shown, trainer.fit()
 
 
 def too_little_memory_is_said_with_what_to_set() -> None:
     one = member(training={"batch": 6, "accumulate": 2})
     data = data_of(one)
-    trainer = Trainer(keras_models.network(one), data, keras_loading.Loader(data, 0), folder(), "id", label="a member")
+    trainer = Trainer(
+        keras_models.build_network(one), data, keras_loading.TrainingLoader(data, 0), folder(), "id", label="a member"
+    )
 
     def fails(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[6,32,32,64]")
 
-    trainer.steps.gradients = fails
+    trainer.ops.compute_gradients = fails
     said = "a member: out of memory with training.batch: 6, training.accumulate: 2; set training.batch: 3,"
     refused(said, trainer.fit)
 
@@ -158,11 +160,11 @@ def best_weights_or_their_mean_are_kept() -> None:
 
 def average_of_the_weights_is_watched_and_kept() -> None:
     one = member(training={"epochs": 1, "ema": 0.5, "keep": "last"})
-    data, model = data_of(one, 8), keras_models.network(one)
+    data, model = data_of(one, 8), keras_models.build_network(one)
     after = []
-    trainer = Trainer(model, data, keras_loading.Loader(data, 0), folder(), "id")
-    blend = trainer.steps.blend
-    trainer.steps.blend = lambda number: (after.append(model.get_weights()), blend(number))
+    trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id")
+    blend = trainer.ops.update_average
+    trainer.ops.update_average = lambda number: (after.append(model.get_weights()), blend(number))
     trainer.fit()
     decay = 1 - 2 ** (-2 / 3)  # timm's warm-up at step 2; at step 1 it is 0
     expected = [decay * first + (1 - decay) * second for first, second in zip(*after, strict=True)]
@@ -180,8 +182,8 @@ def early_stop_and_plateau_go_by_the_score() -> None:
 def rates_follow_their_schedules() -> None:
     def rate(epoch: int, done: float, **settings) -> float:
         training = Training(epochs=10, batch=4, lr=0.1, **settings)
-        optimizer = keras_steps.optimizer(training)
-        set_rate(optimizer, training, Place(epoch, done))
+        optimizer = keras_steps.build_optimizer(training)
+        set_rate(optimizer, training, SchedulePosition(epoch, done))
         return float(optimizer.learning_rate)
 
     assert np.isclose(rate(2, 0.5, schedule="cosine"), 0.05 * (1 + np.cos(np.pi / 4)))
@@ -214,7 +216,9 @@ def gradients_are_clipped_and_decayed() -> None:
     weight, gradient = keras.Variable([2.0, 0.0]), tf.constant([3.0, 4.0])
 
     def shaped(**settings) -> np.ndarray:
-        return keras_steps.shaped([gradient], [weight], Training(epochs=1, batch=1, lr=1, **settings))[0].numpy()
+        return keras_steps.clip_and_decay_gradients(
+            [gradient], [weight], Training(epochs=1, batch=1, lr=1, **settings)
+        )[0].numpy()
 
     assert np.allclose(shaped(clip=1), [0.6, 0.8])
     assert np.allclose(shaped(clip_value=3.5), [3, 3.5])
@@ -223,18 +227,18 @@ def gradients_are_clipped_and_decayed() -> None:
 
 
 def non_finite_loss_ends_the_run() -> None:
-    losses = keras_steps.losses
-    keras_steps.losses = lambda *arguments: losses(*arguments) * float("nan")
+    losses = keras_steps.compute_losses
+    keras_steps.compute_losses = lambda *arguments: losses(*arguments) * float("nan")
     try:
         refused("lower training.lr", fit, member())
     finally:
-        keras_steps.losses = losses
+        keras_steps.compute_losses = losses
 
 
 def loader_processes_make_the_same_batches() -> None:
     data = data_of(member())
-    alone, pool = keras_loading.Loader(data, 0), keras_loading.Loader(data, 1)
-    pairs = list(zip(alone.epoch(1, first=1), pool.epoch(1, first=1), strict=True))
+    alone, pool = keras_loading.TrainingLoader(data, 0), keras_loading.TrainingLoader(data, 1)
+    pairs = list(zip(alone.load_epoch(1, first_batch=1), pool.load_epoch(1, first_batch=1), strict=True))
     pool.close()
     assert len(pairs) == 2
     assert all(np.array_equal(a[key], b[key]) for a, b in pairs for key in ("image", "label"))
@@ -245,11 +249,11 @@ def write_records(data: ClassifierData) -> None:
         ids = data.prepared.folds.index[data.prepared.folds["fold"] == fold].tolist()
         path = data.prepared.folder.parent / "export" / "tfrecord" / f"train-{fold}-{len(ids)}.tfrec"
         path.parent.mkdir(parents=True, exist_ok=True)
-        records.write(path, [example(data.prepared, image_id) for image_id in ids])
+        records.write_records(path, [example(data.prepared, image_id) for image_id in ids])
 
 
 def example(prepared: Prepared, image_id: str) -> records.Example:
-    png = tf.io.encode_png(prepared.image(image_id)[:, :, None]).numpy()
+    png = tf.io.encode_png(prepared.read_image(image_id)[:, :, None]).numpy()
     return records.Example(image_id, png, "-1", int(prepared.manifest.at[image_id, "label"]))
 
 
@@ -258,16 +262,16 @@ def records_train_on_two_devices_as_on_one() -> None:
     data = data_of(one)
     write_records(data)
     losses, gradients, weights = [], [], None
-    for devices in (keras_device.strategy(), keras_device.single()):
+    for devices in (keras_device.choose_strategy(), keras_device.default_strategy()):
         with devices.scope():
-            model = keras_models.network(one)
+            model = keras_models.build_network(one)
         model.set_weights(weights or model.get_weights())
         weights = model.get_weights()
-        batch = next(keras_records.Records(data, devices).epoch(0))
-        loss, found = keras_steps.Steps(model, one, True, devices).gradients(batch, 4, True)
+        batch = next(keras_records.RecordLoader(data, devices).load_epoch(0))
+        loss, found = keras_steps.TrainingOps(model, one, True, devices).compute_gradients(batch, 4, True)
         losses.append(loss)
         gradients.append([each.numpy() for each in found])
-    assert keras_device.strategy().num_replicas_in_sync == 2
+    assert keras_device.choose_strategy().num_replicas_in_sync == 2
     assert np.isclose(*losses)
     assert all(np.allclose(*pair, atol=1e-5) for pair in zip(*gradients, strict=True))
     assert all(each.any() for each in gradients[0][-2:])
@@ -276,14 +280,14 @@ def records_train_on_two_devices_as_on_one() -> None:
 def records_broken_off_end_as_unbroken() -> None:
     one = member(input="tfrecord", training={"checkpoint_minutes": 0, "ema": 0.9})
     whole, parts, both = folder(), folder(), folder()
-    machine, keras_device.strategy = keras_device.strategy, keras_device.single
+    machine, keras_device.choose_strategy = keras_device.choose_strategy, keras_device.default_strategy
     shutil.rmtree(data_of(one).prepared.folder.parent / "export", ignore_errors=True)
     refused("python -m cxr.export --to tfrecord", fit, one)
     write_records(data_of(one))
     fit(one, whole)
     broken(one, parts, 2)
     fit(one, parts)
-    keras_device.strategy = machine
+    keras_device.choose_strategy = machine
     assert all(np.array_equal(*pair) for pair in zip(stored(whole), stored(parts), strict=True))
     assert fit(one, both)["epochs"] == 2
     assert all(np.isfinite(each).all() for each in stored(both))
@@ -292,13 +296,13 @@ def records_broken_off_end_as_unbroken() -> None:
 def records_that_lack_images_are_refused() -> None:
     data = data_of(member(input="tfrecord"))
     write_records(data)
-    found = keras_records.Records(data, keras_device.single())
+    found = keras_records.RecordLoader(data, keras_device.default_strategy())
     found.paths.pop().unlink()
-    found = keras_records.Records(data, keras_device.single())
-    refused("lacks images of this training", list, found.epoch(0))
+    found = keras_records.RecordLoader(data, keras_device.default_strategy())
+    refused("lacks images of this training", list, found.load_epoch(0))
     found.paths[0].write_bytes(found.paths[0].read_bytes()[:-5])
     with pytest.raises(DataError, match="a record cannot be read"):
-        list(found.epoch(0))
+        list(found.load_epoch(0))
 
 
 def records_hold_the_epochs_images() -> None:
@@ -306,9 +310,9 @@ def records_hold_the_epochs_images() -> None:
     one = member(input="tfrecord", augment=augment, view={"size": 64, "crop": "full"}, sampling={"drop_negatives": 0.5})
     data = data_of(one, 16)
     write_records(data)
-    found = list(keras_records.Records(data, keras_device.single()).epoch(3))
+    found = list(keras_records.RecordLoader(data, keras_device.default_strategy()).load_epoch(3))
     wanted = {image_id for ids in data.batches(3) for image_id in ids}
-    mirrored = {data.prepared.image(image_id)[:, ::-1].tobytes() for image_id in wanted}
+    mirrored = {data.prepared.read_image(image_id)[:, ::-1].tobytes() for image_id in wanted}
     assert {image.numpy().tobytes() for batch in found for image in batch["image"]} == mirrored
     assert [len(batch["label"]) for batch in found] == [4] * len(data.batches(3))
     assert data.batches(3) != data.batches(4)

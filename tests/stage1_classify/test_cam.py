@@ -30,10 +30,10 @@ IMAGES = torch.randint(0, 255, (3, 1, 64, 64), dtype=torch.uint8, generator=torc
 def trained(prepared_paths, monkeypatch) -> Paths:
     """The smoke member of both folds, with weights that differ."""
     for fold in (0, 1):
-        folder = prepared_paths.unit(1, "smoke", fold)
+        folder = prepared_paths.fold_folder(1, "smoke", fold)
         folder.mkdir(parents=True)
         save_file(classifier(seed=fold).state_dict(), folder / "weights.safetensors")
-    monkeypatch.setattr(command, "chosen", lambda say: (RECIPE, prepared_paths))
+    monkeypatch.setattr(command, "load_recipe_and_paths", lambda say: (RECIPE, prepared_paths))
     return prepared_paths
 
 
@@ -41,7 +41,7 @@ def classifier(seed: int = 0, **head) -> timm_backend.Classifier:
     """At random, but for a dense layer that likes most channels."""
     torch.manual_seed(seed)
     changes = {"head": HeadConfig(**head)} if head else {}
-    model = timm_backend.Classifier(config.read("smoke").model_copy(update=changes)).eval()
+    model = timm_backend.Classifier(config.read_member("smoke").model_copy(update=changes)).eval()
     weight = model.head.dense[1].weight
     weight.data = torch.linspace(-1, 2, weight.shape[1])[None]
     return model
@@ -71,9 +71,10 @@ def test_of_other_heads_the_weights_are_the_mean_gradients(head):
     model = classifier(**head, dropout=(0, 0, 0)).double()
     gray = (IMAGES.double() - model.mean) / model.std
     with torch.no_grad():
-        tap = model.backbone(gray)[-1] if model.tapped else model.backbone.forward_features(gray)
-        steps = [model.classify(model.head(moved(tap, k, 1e-6))) - model.classify(model.head(moved(tap, k, -1e-6)))
-                 for k in range(tap.shape[1])]  # fmt: skip
+        tap = model.backbone(gray)[-1] if model.is_tapped else model.backbone.forward_features(gray)
+        logits = [[model.compute_logits(model.head(moved(tap, k, by))) for by in (1e-6, -1e-6)]
+                  for k in range(tap.shape[1])]  # fmt: skip
+        steps = [above - below for above, below in logits]
         weights = torch.stack(steps, 1) / 2e-6 / (tap.shape[2] * tap.shape[3])
         expected = (weights[:, :, None, None] * tap).sum(1).clamp(min=0)
     assert expected.amax() > 0
@@ -88,24 +89,24 @@ def moved(tap: torch.Tensor, channel: int, by: float) -> torch.Tensor:
 
 
 def test_each_image_by_the_model_that_did_not_see_it(trained, monkeypatch, tmp_path):
-    folds = Prepared(trained.prepared, trained.folds).folds["fold"]
+    folds = Prepared(trained.prepared_folder, trained.folds_csv).folds["fold"]
     ids = [folds.index[folds == 1][0], folds.index[folds == 0][0]]
     found = run(monkeypatch, tmp_path, "smoke", *ids)
     assert list(found) == ids
     for image_id in ids:
         model = classifier()
-        weights = trained.unit(1, "smoke", folds[image_id]) / "weights.safetensors"
+        weights = trained.fold_folder(1, "smoke", folds[image_id]) / "weights.safetensors"
         model.load_state_dict(timm_maps.load_weights(weights))
-        prepared, box = Prepared(trained.prepared, trained.folds), Box(4, 8, 60, 56)
-        data = ClassifierData(prepared, {image_id: box}, config.read("smoke"), [], 1)
-        raw = timm_maps.grad_cam(model, torch.from_numpy(data.seen(image_id)["image"][None]))[0].numpy()
-        np.testing.assert_allclose(found[image_id], command.on_canvas(data, image_id, raw), atol=1)
+        prepared, box = Prepared(trained.prepared_folder, trained.folds_csv), Box(4, 8, 60, 56)
+        data = ClassifierData(prepared, {image_id: box}, config.read_member("smoke"), [], 1)
+        raw = timm_maps.grad_cam(model, torch.from_numpy(data.load_inference_image(image_id)["image"][None]))[0].numpy()
+        np.testing.assert_allclose(found[image_id], command.paste_on_canvas(data, image_id, raw), atol=1)
 
 
 def test_the_map_lies_in_the_box_and_its_highest_is_255(trained):
-    prepared, box = Prepared(trained.prepared, trained.folds), Box(4, 8, 60, 56)
-    data = ClassifierData(prepared, {"1.2.0": box}, config.read("smoke"), [], 1)
-    cam = command.on_canvas(data, "1.2.0", np.array([[0.0, 2.0], [1.0, 0.5]]))
+    prepared, box = Prepared(trained.prepared_folder, trained.folds_csv), Box(4, 8, 60, 56)
+    data = ClassifierData(prepared, {"1.2.0": box}, config.read_member("smoke"), [], 1)
+    cam = command.paste_on_canvas(data, "1.2.0", np.array([[0.0, 2.0], [1.0, 0.5]]))
     assert cam.shape == (128, 128)
     assert cam.max() == 255
     inside = np.zeros_like(cam, bool)
@@ -130,11 +131,11 @@ def test_what_is_refused(trained, monkeypatch, tmp_path, arguments, message):
 
 def test_weights_that_are_missing_or_of_other_settings(trained, monkeypatch, tmp_path):
     for fold in (0, 1):
-        save_file({"x": torch.zeros(1)}, trained.unit(1, "smoke", fold) / "weights.safetensors")
+        save_file({"x": torch.zeros(1)}, trained.fold_folder(1, "smoke", fold) / "weights.safetensors")
     with pytest.raises(UsageError, match="of other settings"):
         run(monkeypatch, tmp_path, "smoke", "1.2.0")
     for fold in (0, 1):
-        (trained.unit(1, "smoke", fold) / "weights.safetensors").unlink()
+        (trained.fold_folder(1, "smoke", fold) / "weights.safetensors").unlink()
     with pytest.raises(UsageError, match="made by: stage 1"):
         run(monkeypatch, tmp_path, "smoke", "1.2.0")
 
@@ -144,13 +145,13 @@ import numpy as np
 from cxr.training import HeadConfig
 from stage1_classify import config
 from stage1_classify.cam.keras_maps import grad_cam
-from stage1_classify.keras_models import network, parts
-view = config.read("smoke").view
+from stage1_classify.keras_models import build_network, split_network
+view = config.read_member("smoke").view
 how = {"framework": "keras", "backbone": "EfficientNetB0", "head": HeadConfig(kind="pooled", dropout=(0, 0, 0))}
 how["weights"] = "random"
-member = config.ClassifierConfig(**how, view=view, training=config.read("smoke").training)
-model, images = network(member), np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1)).astype(np.uint8)
-backbone, head = parts(model)
+member = config.ClassifierConfig(**how, view=view, training=config.read_member("smoke").training)
+model, images = build_network(member), np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1)).astype(np.uint8)
+backbone, head = split_network(model)
 tap = np.asarray(backbone(images, training=False), np.float64)
 dense = np.asarray(head.get_layer("logit").kernel, np.float64)[:, 0]
 expected = np.maximum((tap * dense).sum(-1), 0) / (tap.shape[1] * tap.shape[2])

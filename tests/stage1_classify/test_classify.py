@@ -10,23 +10,23 @@ import torch
 from safetensors.torch import save_file
 
 from cxr import tables
-from cxr.augment import Augment
-from cxr.config import load
+from cxr.augment import Augmentation
+from cxr.config import load_settings
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
-from cxr.recipe import Recipe, read
-from cxr.runs import digest, metrics
+from cxr.recipe import Recipe, read_recipe
+from cxr.runs import digest_file, read_metrics
 from cxr.torchkit.checkpoint import save_weights
-from cxr.torchkit.weights import save
+from cxr.torchkit.weights import save_start_weights
 from cxr.training import HeadConfig
 from cxr.views import View
 from stage1_classify import config, timm_backend, train
-from stage1_classify.check import check
+from stage1_classify.check import check_member
 from stage1_classify.data import ClassifierData
-from stage1_classify.frameworks import own
+from stage1_classify.frameworks import dispatch_by_framework
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -42,18 +42,18 @@ def paths(prepared_paths) -> Paths:
 
 @pytest.fixture
 def data(paths) -> ClassifierData:
-    prepared = Prepared(paths.prepared, paths.folds)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     ids = prepared.folds["image_id"].tolist()
-    return ClassifierData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read("smoke"), ids, 1)
+    return ClassifierData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read_member("smoke"), ids, 1)
 
 
 @pytest.mark.parametrize("name", ["mnv2_crop", "smoke", "effb4_crop", "xception_crop"])
 def test_network_at_64_pixels(name):
-    member = config.read(name).model_copy(update={"weights": "random"})
-    model = timm_backend.build(member)
+    member = config.read_member(name).model_copy(update={"weights": "random"})
+    model = timm_backend.build_classifier(member)
     features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
     assert features.shape == (2, member.head.width)
-    logits = model.classify(features)
+    logits = model.compute_logits(features)
     assert logits.shape == (2,)
     assert torch.isfinite(logits).all()
     logits.sum().backward()
@@ -63,11 +63,13 @@ def test_network_at_64_pixels(name):
 
 
 def test_one_batch_can_be_overfitted():
-    member = config.read("smoke").model_copy(update={"head": HeadConfig(width=16, dropout=(0, 0, 0), pool="max")})
+    member = config.read_member("smoke").model_copy(
+        update={"head": HeadConfig(width=16, dropout=(0, 0, 0), pool="max")}
+    )
     torch.manual_seed(0)
-    model = timm_backend.build(member)
+    model = timm_backend.build_classifier(member)
     batch = {"image": torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8), "label": torch.tensor([0.0, 1, 0, 1])}
-    step, loss = torch.optim.Adam(model.parameters(), 0.01), timm_backend._loss(member, torch.device("cpu"))
+    step, loss = torch.optim.Adam(model.parameters(), 0.01), timm_backend._build_loss(member, torch.device("cpu"))
     for _ in range(30):
         value = loss(model, batch)
         step.zero_grad()
@@ -89,46 +91,52 @@ def test_label_smoothing_moves_the_labels_towards_a_half():
 
 def loss_of(**settings) -> float:
     """Loss of two equal positives under a network that is the same each time."""
-    member = config.read("smoke").model_copy(update=settings)
+    member = config.read_member("smoke").model_copy(update=settings)
     torch.manual_seed(0)
-    model = timm_backend.build(member).eval()
+    model = timm_backend.build_classifier(member).eval()
     batch = {"image": torch.zeros(2, 1, 64, 64, dtype=torch.uint8), "label": torch.ones(2)}
-    return timm_backend._loss(member, torch.device("cpu"))(model, batch).item()
+    return timm_backend._build_loss(member, torch.device("cpu"))(model, batch).item()
 
 
 @pytest.mark.parametrize(("kind", "backbone", "width"), [("pooled", "resnet34", 512), ("flat", "resnet34", 24)])
 def test_other_heads_at_64_pixels(kind, backbone, width):
     head = HeadConfig(kind=kind, width=24, dropout=(0, 0, 0.5))
-    model = timm_backend.build(config.read("smoke").model_copy(update={"head": head, "backbone": backbone}))
+    model = timm_backend.build_classifier(
+        config.read_member("smoke").model_copy(update={"head": head, "backbone": backbone})
+    )
     features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
     assert features.shape == (2, width)
-    model.classify(features).sum().backward()
+    model.compute_logits(features).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    model = timm_backend.build(config.read("smoke").model_copy(update={"freeze_backbone": True})).train()
+    model = timm_backend.build_classifier(
+        config.read_member("smoke").model_copy(update={"freeze_backbone": True})
+    ).train()
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    model.classify(model(torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8))).sum().backward()
+    model.compute_logits(model(torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8))).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
     assert all(p.grad is None for p in model.backbone.parameters())
 
 
 def test_augmented_passes_are_averaged(data):
-    member = data.member.model_copy(update={"tta_passes": 3, "augment": Augment(hflip=0.5, gamma={0.5: 1, 2.0: 1})})
+    member = data.member.model_copy(
+        update={"tta_passes": 3, "augment": Augmentation(hflip=0.5, gamma={0.5: 1, 2.0: 1})}
+    )
     data, ids = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1), data.image_ids[:3]
-    model = timm_backend.build(member).eval()
+    model = timm_backend.build_classifier(member).eval()
     passes = []
     for number in (1, 2, 3):
-        images = torch.from_numpy(np.stack([data.seen(image_id, number)["image"] for image_id in ids]))
+        images = torch.from_numpy(np.stack([data.load_inference_image(image_id, number)["image"] for image_id in ids]))
         with torch.inference_mode():
-            both = [model.classify(model(view)) for view in (images, images.flip(-1))]
+            both = [model.compute_logits(model(view)) for view in (images, images.flip(-1))]
         passes.append(torch.stack(both).mean(0))
     expected = torch.sigmoid(torch.stack(passes).mean(0)).numpy()
     plain = ClassifierData(data.prepared, data.boxes, member.model_copy(update={"tta_passes": 0}), ids, 1)
-    found, _ = timm_backend._infer(model, data, ids, torch.device("cpu"))
+    found, _ = timm_backend._run_inference(model, data, ids, torch.device("cpu"))
     assert np.allclose(found, expected, atol=0.01)  # bfloat16 where the machine has it
-    assert not np.allclose(timm_backend._infer(model, plain, ids, torch.device("cpu"))[0], expected, atol=1e-4)
+    assert not np.allclose(timm_backend._run_inference(model, plain, ids, torch.device("cpu"))[0], expected, atol=1e-4)
 
 
 def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
@@ -136,7 +144,7 @@ def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
         rest = "view: {size: 64, crop: full}\ntraining: {epochs: 1, batch: 2, lr: 0.1}\n"
         (tmp_path / "mine.yaml").write_text(text + rest)
         with pytest.raises(UsageError) as caught:
-            load(tmp_path / "mine.yaml", config.ClassifierConfig)
+            load_settings(tmp_path / "mine.yaml", config.ClassifierConfig)
         assert "mine.yaml" in str(caught.value)
         return str(caught.value)
 
@@ -166,7 +174,7 @@ def test_settings_that_cannot_go_together_are_refused(tmp_path, text, said):
     )  # fmt: skip
     (tmp_path / "mine.yaml").write_text(f"backbone: resnet34\n{text}\n{rest}")
     with pytest.raises(UsageError, match=rf"mine\.yaml: .*{said}"):
-        load(tmp_path / "mine.yaml", config.ClassifierConfig)
+        load_settings(tmp_path / "mine.yaml", config.ClassifierConfig)
 
 
 def test_examples_are_keyed_and_carry_their_label(data):
@@ -180,35 +188,35 @@ def test_examples_are_keyed_and_carry_their_label(data):
 
 def test_unit_writes_what_the_contract_says(paths, monkeypatch):
     for fold in range(2):
-        unit = config.unit(RECIPE, paths, "smoke", fold, config.read("smoke"))
-        train.run(unit, lambda identity, noted, unit=unit: train.train(unit, RECIPE, paths, identity, noted))
-        assert unit.current
-        found = tables.read(unit.folder / "predictions.parquet", tables.PREDICTIONS, "").set_index("image_id")
+        unit = config.build_training_step(RECIPE, paths, "smoke", fold, config.read_member("smoke"))
+        train.run_step(unit, lambda identity, noted, unit=unit: train.train(unit, RECIPE, paths, identity, noted))
+        assert unit.is_up_to_date
+        found = tables.read_table(unit.folder / "predictions.parquet", tables.PREDICTIONS, "").set_index("image_id")
         features = np.load(unit.folder / "features.npz", allow_pickle=False)
         assert features["image_id"].tolist() == found.index.tolist()
         assert features["features"].shape == (len(found), 8)
         assert features["features"].dtype == np.float32
-        folds = Prepared(paths.prepared, paths.folds).folds
+        folds = Prepared(paths.prepared_folder, paths.folds_csv).folds
         assert set(found.index[found["split"] == "train"]) == set(folds.index[folds["fold"] == fold])
         assert (found["split"] == "test").sum() == 3
         assert not (unit.folder / "checkpoint.pt").exists()
-        assert metrics(unit.folder)["start"] == {"name": "random"}
+        assert read_metrics(unit.folder)["start"] == {"name": "random"}
         again = timm_backend.infer(_data_of(paths, unit), list(found.index), unit.folder)
         assert np.allclose(again[0], found["prob"], atol=1e-6)  # saved and loaded, it says the same
 
 
 def _data_of(paths, unit) -> ClassifierData:
-    prepared = Prepared(paths.prepared, paths.folds)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     boxes = {image_id: Box(4, 8, 60, 56) for image_id in prepared.manifest.index}
-    return ClassifierData(prepared, boxes, unit.config.member, [], 1)
+    return ClassifierData(prepared, boxes, unit.settings.member, [], 1)
 
 
 def test_features_give_the_probability(data, tmp_path):
     """The bottleneck and the dense layer are all there is between an image and its probability."""
     member = data.member.model_copy(update={"hflip_tta": False})
     data = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
-    model = timm_backend.build(member)
-    prob, features = timm_backend._infer(model, data, data.image_ids[:5], torch.device("cpu"))
+    model = timm_backend.build_classifier(member)
+    prob, features = timm_backend._run_inference(model, data, data.image_ids[:5], torch.device("cpu"))
     dense = model.head.dense[1]
     logits = features @ dense.weight.detach().numpy()[0] + dense.bias.item()
     assert np.allclose(1 / (1 + np.exp(-logits)), prob, atol=1e-5)
@@ -217,23 +225,23 @@ def test_features_give_the_probability(data, tmp_path):
 def test_what_is_kept_is_float32_also_where_training_is_not(data, monkeypatch):
     monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
     ids, data = data.image_ids[:5], data.without_tta
-    model = timm_backend.build(data.member)
-    prob, features = timm_backend._infer(model, data, ids, CPU)
-    images = torch.from_numpy(np.stack([data.seen(image_id)["image"] for image_id in ids]))
+    model = timm_backend.build_classifier(data.member)
+    prob, features = timm_backend._run_inference(model, data, ids, CPU)
+    images = torch.from_numpy(np.stack([data.load_inference_image(image_id)["image"] for image_id in ids]))
     with torch.inference_mode():
         plain = model(images.contiguous(memory_format=torch.channels_last))
         assert np.allclose(features, plain, rtol=0, atol=1e-6)
-        assert np.allclose(prob, torch.sigmoid(model.classify(plain)), rtol=0, atol=1e-6)
+        assert np.allclose(prob, torch.sigmoid(model.compute_logits(plain)), rtol=0, atol=1e-6)
 
 
 def test_watching_passes_an_image_once_and_inference_as_often_as_asked(data):
     member = data.member.model_copy(update={"hflip_tta": True, "tta_passes": 3})
     data = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
-    model, passed = timm_backend.build(member), []
+    model, passed = timm_backend.build_classifier(member), []
     model.register_forward_pre_hook(lambda _model, images: passed.append(len(images[0])))
-    timm_backend._watch(data, data.image_ids[:4], CPU)(model)
+    timm_backend._build_validator(data, data.image_ids[:4], CPU)(model)
     assert passed == [4]
-    timm_backend._infer(model, data, data.image_ids[:4], CPU)
+    timm_backend._run_inference(model, data, data.image_ids[:4], CPU)
     assert passed[1:] == [4] * 6
 
 
@@ -242,7 +250,7 @@ def test_the_members_loaders_hold_in_recalibration_watching_and_inference(data, 
     training = data.member.training.model_copy(update={"workers": workers, "epochs": 1})
     member = data.member.model_copy(update={"training": training, "recalibrate": True, "tta_passes": 2})
     data, asked = ClassifierData(data.prepared, data.boxes, member, data.image_ids[:8], 1), []
-    monkeypatch.setattr("cxr.torchkit.loading.loaders", lambda count: asked.append(count) or 0)
+    monkeypatch.setattr("cxr.torchkit.loading.count_loaders", lambda count: asked.append(count) or 0)
     folder = data.prepared.folder / "a unit"
     timm_backend.fit(data, data.image_ids[:4], folder, "id", "a test", 0)
     timm_backend.infer(data, data.image_ids, folder)
@@ -254,28 +262,28 @@ def test_too_little_memory_at_inference_names_the_member_and_the_batch(data, tmp
         raise torch.OutOfMemoryError
 
     folder = tmp_path / "one_member" / "fold3"
-    save_weights(folder / "weights.safetensors", timm_backend.build(data.member).state_dict())
-    monkeypatch.setattr(timm_backend.Classifier, "classify", fails)
+    save_weights(folder / "weights.safetensors", timm_backend.build_classifier(data.member).state_dict())
+    monkeypatch.setattr(timm_backend.Classifier, "compute_logits", fails)
     with pytest.raises(UsageError, match=r"one_member, fold3: out of memory with training\.batch: 4, .*batch: 2, "):
         timm_backend.infer(data, data.image_ids, folder)
 
 
 def test_local_weights_load_and_one_that_does_not_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
-    member = config.read("smoke")
-    donor = timm_backend.build(member)
+    member = config.read_member("smoke")
+    donor = timm_backend.build_classifier(member)
     tensors = {key: value.half() for key, value in donor.backbone.state_dict().items() if value.is_floating_point()}
     stem = tensors["conv_stem.weight"]
     tensors["conv_stem.weight"] = torch.cat([stem, torch.zeros_like(stem), stem], dim=1)  # as for three colours
     save_file(tensors, tmp_path / "mine.safetensors")
-    model = timm_backend.build(member.model_copy(update={"weights": "mine"}))
+    model = timm_backend.build_classifier(member.model_copy(update={"weights": "mine"}))
     found = model.backbone.state_dict()["conv_stem.weight"]
     assert torch.allclose(found, 2 * donor.backbone.state_dict()["conv_stem.weight"], atol=1e-2)
     other = member.model_copy(update={"weights": "mine", "backbone": "resnet18"})
     with pytest.raises(UsageError, match="do not fit the backbone resnet18"):
-        timm_backend.build(other)
+        timm_backend.build_classifier(other)
     with pytest.raises(UsageError, match=r"expected absent\.safetensors"):
-        timm_backend.build(member.model_copy(update={"weights": "absent"}))
+        timm_backend.build_classifier(member.model_copy(update={"weights": "absent"}))
 
 
 def test_every_fold_loads_the_file_that_was_fetched_once(paths, monkeypatch, capsys):
@@ -283,27 +291,27 @@ def test_every_fold_loads_the_file_that_was_fetched_once(paths, monkeypatch, cap
     asked = []
 
     def download(start, path):
-        asked.append(start.name)
+        asked.append(start.file_stem)
         torch.manual_seed(5)
         tensors = timm.create_model(start.network).state_dict()
-        save(path, tensors, {"mean": 0.25, "std": 0.5})
+        save_start_weights(path, tensors, {"mean": 0.25, "std": 0.5})
 
-    monkeypatch.setattr(timm_backend, "download", download)
-    member = config.read("smoke").model_copy(update={"weights": "imagenet"})
-    monkeypatch.setattr(config, "read", lambda _name: member)
-    monkeypatch.setattr(train, "chosen", lambda: (RECIPE, paths))
+    monkeypatch.setattr(timm_backend, "download_weights", download)
+    member = config.read_member("smoke").model_copy(update={"weights": "imagenet"})
+    monkeypatch.setattr(config, "read_member", lambda _name: member)
+    monkeypatch.setattr(train, "load_recipe_and_paths", lambda: (RECIPE, paths))
     monkeypatch.setattr("sys.argv", ["train"])
     train.main()
     assert asked == ["mobilenetv2_050_imagenet"]
     records = [read_json(unit.folder / "run.json") for unit in config.units(RECIPE, paths)]
     starts = [record["metrics"]["start"] for record in records]
     assert starts[0] == starts[1]
-    assert starts[0]["sha256"] == digest(config.start(member).file)
+    assert starts[0]["sha256"] == digest_file(config.get_start_weights(member).existing_file)
     assert [record["config"]["member"]["mean"] for record in records] == [0.25, 0.25]
-    assert all(unit.current for unit in config.units(RECIPE, paths))
-    config.start(member).file.unlink()  # where it is gone, nothing is trained from something else
-    assert not any(unit.current for unit in config.units(RECIPE, paths))
-    monkeypatch.setattr(timm_backend, "download", lambda *_: 1 / 0)
+    assert all(unit.is_up_to_date for unit in config.units(RECIPE, paths))
+    config.get_start_weights(member).existing_file.unlink()  # where it is gone, nothing is trained from something else
+    assert not any(unit.is_up_to_date for unit in config.units(RECIPE, paths))
+    monkeypatch.setattr(timm_backend, "download_weights", lambda *_: 1 / 0)
     with pytest.raises(UsageError, match=r"smoke\.yaml: weights: imagenet: .*put mobilenetv2_050_imagenet\.safe"):
         train.main()
     assert [read_json(unit.folder / "run.json") for unit in config.units(RECIPE, paths)] == records
@@ -326,78 +334,82 @@ def test_every_fold_loads_the_file_that_was_fetched_once(paths, monkeypatch, cap
 )
 def test_what_cannot_be_made_is_refused_before_any_work(settings, said):
     with pytest.raises(UsageError, match=said):
-        check("smoke", config.read("smoke").model_copy(update=settings))
+        check_member("smoke", config.read_member("smoke").model_copy(update=settings))
 
 
 @pytest.mark.parametrize("name", ["mnv2_crop", "effb4_crop", "xception_crop", "erinqhu_resnet34"])
 def test_what_can_be_made_passes_the_check(name):
-    check(name, config.read(name).model_copy(update={} if name == "mnv2_crop" else {"weights": "random"}))
+    check_member(name, config.read_member(name).model_copy(update={} if name == "mnv2_crop" else {"weights": "random"}))
 
 
 def test_the_shared_imagenet_file_is_found_and_its_input_known(real, monkeypatch, tmp_path):
     """Born in TensorFlow; where the hub's file of that name is taken, its own mean and padding hold."""
     monkeypatch.setenv("WEIGHTS", str(real / "weights"))
-    member = config.settled(config.read("mobilenet_crop"))
+    member = config.complete_member(config.read_member("mobilenet_crop"))
     assert (member.mean, member.std, member.backbone_args) == (0.5, 0.5, {"pad_type": "same"})
-    check("mobilenet_crop", config.read("mobilenet_crop"))
+    check_member("mobilenet_crop", config.read_member("mobilenet_crop"))
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
-    save(tmp_path / "mobilenetv2_100_imagenet.safetensors", {}, {"mean": 0.449, "std": 0.226, "source": "timm/ra_in1k"})
-    member = config.settled(config.read("mobilenet_crop"))
+    save_start_weights(
+        tmp_path / "mobilenetv2_100_imagenet.safetensors", {}, {"mean": 0.449, "std": 0.226, "source": "timm/ra_in1k"}
+    )
+    member = config.complete_member(config.read_member("mobilenet_crop"))
     assert (member.mean, member.std, member.backbone_args) == (0.449, 0.226, {})
 
 
 def test_a_keras_member_whose_yaml_is_silent_sees_what_its_weights_want():
-    silent = config.read("xception_crop_keras").model_copy(update={"mean": None, "std": None})
-    assert (config.settled(silent).mean, config.settled(silent).std) == (0.5, 0.5)
-    random = config.settled(silent.model_copy(update={"weights": "random"}))
+    silent = config.read_member("xception_crop_keras").model_copy(update={"mean": None, "std": None})
+    assert (config.complete_member(silent).mean, config.complete_member(silent).std) == (0.5, 0.5)
+    random = config.complete_member(silent.model_copy(update={"weights": "random"}))
     assert (random.mean, random.std) == (0.449, 0.226)
 
 
 def test_a_member_alone_has_the_size_that_it_has_in_its_recipe():
-    recipe = read(ROOT / "recipes" / "erinqhu.yaml").smoke()
-    together = config.members(recipe)
+    recipe = read_recipe(ROOT / "recipes" / "erinqhu.yaml").smoke_trial()
+    together = config.read_members(recipe)
     assert together["erinqhu_vgg16"].view.size == 32
-    assert config.members(recipe, ["erinqhu_vgg16"]) == {"erinqhu_vgg16": together["erinqhu_vgg16"]}
+    assert config.read_members(recipe, ["erinqhu_vgg16"]) == {"erinqhu_vgg16": together["erinqhu_vgg16"]}
 
 
 def test_a_zoomed_positive_keeps_its_lesion(data):
-    augment = Augment(zoom_in=1)
+    augment = Augmentation(zoom_in=1)
     member = data.member.model_copy(update={"augment": augment, "view": View(size=64, crop="full")})
     data = ClassifierData(data.prepared, {}, member, data.image_ids, 1)
-    lesions = [i for i in data.image_ids if data.prepared.mask(i).any()]
+    lesions = [i for i in data.image_ids if data.prepared.read_mask(i).any()]
     for image_id in lesions:
-        bright = (data.prepared.image(image_id)[data.prepared.mask(image_id) > 0] > 200).sum()
+        bright = (data.prepared.read_image(image_id)[data.prepared.read_mask(image_id) > 0] > 200).sum()
         assert (data.sample(image_id, 0)["image"] > 200).sum() >= bright
 
 
 @pytest.mark.parametrize("view", [{"random_share": 1.0, "random_low": 0.25, "random_high": 0.4}, {"frame": 160}])
 def test_a_crop_without_the_lesion_is_a_negative(data, view):
     """The lesion is the one bright part of the picture."""
-    member = data.member.model_copy(update={"view": View(size=64, crop="full", **view), "augment": Augment(hflip=0.5)})
+    member = data.member.model_copy(
+        update={"view": View(size=64, crop="full", **view), "augment": Augmentation(hflip=0.5)}
+    )
     data = ClassifierData(data.prepared, {}, member, data.image_ids, 1)
     samples = [data.sample(image_id, epoch) for image_id in data.image_ids for epoch in range(6)]
     bright = [(sample["image"] > 170).sum() for sample in samples]
     sure = [(sample["label"], count > 0) for sample, count in zip(samples, bright, strict=True) if not 0 < count < 40]
     assert all(label == held for label, held in sure)
-    lost = [image_id for image_id in data.image_ids if data.prepared.mask(image_id).any()
+    lost = [image_id for image_id in data.image_ids if data.prepared.read_mask(image_id).any()
             and 0 in (data.sample(image_id, epoch)["label"] for epoch in range(6))]  # fmt: skip
     assert len(lost) > 3
 
 
 def test_no_pass_of_inference_sees_what_a_reader_drew(data):
     """A zoom that keeps the lesion in sight is for training: on held-out images it would tell where the lesion is."""
-    member = data.member.model_copy(update={"tta_passes": 2, "augment": Augment(zoom_in=1)})
+    member = data.member.model_copy(update={"tta_passes": 2, "augment": Augmentation(zoom_in=1)})
     with_masks = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
-    before = [with_masks.seen(image_id, 1)["image"] for image_id in data.image_ids]
+    before = [with_masks.load_inference_image(image_id, 1)["image"] for image_id in data.image_ids]
     vars(data.prepared)["masks"] = np.zeros_like(data.prepared.masks)
-    after = [with_masks.seen(image_id, 1)["image"] for image_id in data.image_ids]
+    after = [with_masks.load_inference_image(image_id, 1)["image"] for image_id in data.image_ids]
     np.testing.assert_array_equal(before, after)
 
 
 def test_a_stage_hands_members_of_another_framework_to_another_process(monkeypatch):
-    torchs, kerass = config.read("smoke"), config.read("smoke").model_copy(update={"framework": "keras"})
+    torchs, kerass = config.read_member("smoke"), config.read_member("smoke").model_copy(update={"framework": "keras"})
     called = []
     monkeypatch.setattr(subprocess, "run", lambda command, **_: called.append(command) or SimpleNamespace(returncode=0))
     members = {"a": torchs, "b": kerass, "c": torchs}
-    assert [name for name, _ in own(members, "m", ["--fold", "1"])] == ["a", "c"]
+    assert [name for name, _ in dispatch_by_framework(members, "m", ["--fold", "1"])] == ["a", "c"]
     assert [command[1:] for command in called] == [["-m", "m", "--member", "b", "--fold", "1"]]

@@ -12,7 +12,7 @@ import pytest
 
 from cxr import tables
 from cxr.paths import ROOT, Paths
-from cxr.prepare import PrepareConfig, prepare
+from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared
 from tests.conftest import _kaggle_folder
 
@@ -41,11 +41,11 @@ def results(tmp_path_factory) -> dict[str, str | None]:
 
 def _prepared(home: Path) -> dict:
     found = Paths(_kaggle_folder(home / "data", 8, 2, 3, True), "r", 64)
-    prepare(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
-    ids = Prepared(found.prepared, found.folds).manifest["image_id"]
+    prepare_data(found, PrepareConfig(size=64, folds=2, subfolds=2, seed=1), workers=1)
+    ids = Prepared(found.prepared_folder, found.folds_csv).manifest["image_id"]
     box = {"xmin": 4.0, "xmax": 60.0, "ymin": 8.0, "ymax": 56.0, "score": 0.9, "source": "model"}
-    tables.write(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes, tables.BOXES)
-    return {"data": str(found.data), "recipe": found.recipe, "prepared_size": found.prepared_size}
+    tables.write_table(pd.DataFrame({"Filename": ids + ".png"} | box), found.boxes_csv, tables.BOXES)
+    return {"data": str(found.data_folder), "recipe": found.recipe_name, "prepared_size": found.prepared_size}
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -33,9 +33,9 @@ def paths(prepared_paths) -> Paths:
 
 @pytest.fixture
 def data(paths) -> SegmenterData:
-    prepared = Prepared(paths.prepared, paths.folds)
+    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     ids = prepared.folds["image_id"].tolist()
-    return SegmenterData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read("smoke"), ids, 1)
+    return SegmenterData(prepared, dict.fromkeys(ids, Box(4, 8, 60, 56)), config.read_member("smoke"), ids, 1)
 
 
 @pytest.fixture
@@ -49,6 +49,6 @@ def member(tmp_path, monkeypatch):
         start = {} if "start_from" in settings else {"weights": "random"}
         values = {key: value for key, value in (SMALL | start | settings).items() if value is not None}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
-        return config.read(name)
+        return config.read_member(name)
 
     return write

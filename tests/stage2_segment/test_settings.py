@@ -3,8 +3,8 @@
 import pytest
 
 from cxr.errors import UsageError
-from cxr.recipe import Small
-from pipeline.stages import feeds
+from cxr.recipe import SmallTrial
+from pipeline.stages import feeds_into
 from stage2_segment import check, config
 
 FCN = {"architecture": "fcn", "encoder": None, "decoder_channels": [8, 8, 8]}
@@ -54,12 +54,12 @@ def test_networks_that_cannot_be_built(settings, message, member):
 
 def test_a_recipe_is_checked_before_any_work(recipe, paths, member, monkeypatch, capsys):
     member("odd", encoder="nonsense")
-    check.check(recipe, paths)
+    check.check_members(recipe, paths)
     assert "1 members can be built" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"odd\.yaml"):
-        check.check(recipe.model_copy(update={"stage2": ["smoke", "odd"]}), paths)
-    monkeypatch.setattr(config.Unit, "current", True)
-    check.check(recipe.model_copy(update={"stage2": ["odd"]}), paths)
+        check.check_members(recipe.model_copy(update={"stage2": ["smoke", "odd"]}), paths)
+    monkeypatch.setattr(config.Step, "is_up_to_date", True)
+    check.check_members(recipe.model_copy(update={"stage2": ["odd"]}), paths)
     assert "up to date" in capsys.readouterr().out
 
 
@@ -75,26 +75,26 @@ def test_formers_come_first_and_once(recipe, paths, member):
     found = config.units(recipe.model_copy(update={"stage2": ["third", "other"]}), paths)
     names = ["first", "first", "second", "second", "third", "third", "third", "other", "other", "other"]
     assert [unit.name.split()[2] for unit in found] == names
-    assert [unit.config.maps for unit in found] == [False] * 4 + [True] * 6
+    assert [unit.settings.maps for unit in found] == [False] * 4 + [True] * 6
     first, second, third = found[1], found[3], found[5]
-    assert feeds(first, second, paths)
-    assert feeds(second, third, paths)
-    assert not feeds(found[0], second, paths)  # another fold's
+    assert feeds_into(first, second, paths)
+    assert feeds_into(second, third, paths)
+    assert not feeds_into(found[0], second, paths)  # another fold's
 
 
 def test_a_former_that_is_in_the_recipe_writes_its_maps(recipe, paths, member):
     chain(member)
     found = config.units(recipe.model_copy(update={"stage2": ["second", "first"]}), paths)
     assert [unit.name.split()[2] for unit in found] == ["first"] * 3 + ["second"] * 3
-    assert all(unit.config.maps for unit in found)
+    assert all(unit.settings.maps for unit in found)
 
 
 def test_a_trial_in_small_keeps_the_proportion_of_formers(recipe, member):
     chain(member)
-    small = recipe.model_copy(update={"stage2": ["third"], "small": Small(size=64), "weights": "phantom_mnv2"})
-    found = config.members(small)
+    small = recipe.model_copy(update={"stage2": ["third"], "small": SmallTrial(size=64), "weights": "phantom_mnv2"})
+    found = config.read_members(small)
     assert {name: each.view.size for name, each in found.items()} == {"first": 32, "second": 32, "third": 64}
-    assert config.members(small, "second") == found
+    assert config.read_members(small, "second") == found
     assert [each.weights for each in found.values()] == ["phantom_mnv2", None, None]  # a former brings the weights
 
 
@@ -109,15 +109,15 @@ def test_formers_that_do_not_fit(start, message, recipe, member):
     member("b", start_from=start)
     found = member("a", start_from="b")
     with pytest.raises(UsageError, match=message):
-        config.formers("a", found)
+        config.list_start_members("a", found)
 
 
 def test_published_settings():
     """Figures of the published systems, in places that are easy to get wrong."""
-    sneddy, fourth = config.read("sneddy_resnet34"), config.read("amirassov_resnet34")
-    assert config.formers("sneddy_resnet34", sneddy) == ["sneddy_resnet34_512", "sneddy_resnet34_1024"]
-    parts = [config.read(f"sneddy_resnet34{part}") for part in ("_512", "_1024", "")]
+    sneddy, fourth = config.read_member("sneddy_resnet34"), config.read_member("amirassov_resnet34")
+    assert config.list_start_members("sneddy_resnet34", sneddy) == ["sneddy_resnet34_512", "sneddy_resnet34_1024"]
+    parts = [config.read_member(f"sneddy_resnet34{part}") for part in ("_512", "_1024", "")]
     assert [part.sampling.positive_share for part in parts] == [0.8, 0.6, 0.4]
     assert (sneddy.loss.bce, sneddy.loss.dice, sneddy.loss.focal) == (3, 1, 4)
-    assert (fourth.view.size, fourth.view.largest) == (512, 768)
-    assert [round(fourth.sampling.share(epoch, 30), 2) for epoch in (0, 29)] == [0.8, 0.22]
+    assert (fourth.view.size, fourth.view.inference_size) == (512, 768)
+    assert [round(fourth.sampling.share_in_epoch(epoch, 30), 2) for epoch in (0, 29)] == [0.8, 0.22]

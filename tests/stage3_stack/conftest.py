@@ -33,4 +33,4 @@ def finished(ran: World, home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     shutil.copytree(ran.recipe_file.parent, home)
     monkeypatch.setenv("RECIPE", str(home / "toy.yaml"))
     monkeypatch.setenv("DATA", str(home / "some data"))
-    return World(ran.recipe.paths(home / "some data"), ran.recipe, ran.truth, home / "toy.yaml")
+    return World(ran.recipe.build_paths(home / "some data"), ran.recipe, ran.truth, home / "toy.yaml")

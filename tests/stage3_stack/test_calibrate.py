@@ -7,7 +7,7 @@ import pytest
 
 from cxr.errors import UsageError
 from stage3_stack import calibrate
-from stage3_stack.calibrate import LEAST_SLOPE, Scaling, fit
+from stage3_stack.calibrate import MIN_SLOPE, Calibration, fit_calibration
 from stage3_stack.data import sigmoid
 
 KINDS = ("platt", "temperature", "isotonic")
@@ -21,13 +21,13 @@ def drawn(count: int, slope: float, offset: float = 0.0) -> tuple[np.ndarray, np
 
 
 def test_platt_finds_the_slope_and_the_offset():
-    slope, intercept = calibrate.platt(*drawn(20000, 0.5, -0.5))
+    slope, intercept = calibrate.fit_platt(*drawn(20000, 0.5, -0.5))
     assert (slope, intercept) == (pytest.approx(0.5, abs=0.03), pytest.approx(-0.5, abs=0.05))
 
 
 def test_temperature_is_the_slope_with_which_the_loss_is_least():
     labels, logits = drawn(5000, 0.5, 0.3)
-    found = calibrate.temperature(labels, logits)
+    found = calibrate.fit_temperature(labels, logits)
     assert found.shape == (1,)
     tried = np.arange(0.2, 1, 0.005)
     losses = [-np.log(sigmoid(np.where(labels == 1, 1, -1) * slope * logits)).mean() for slope in tried]
@@ -36,16 +36,16 @@ def test_temperature_is_the_slope_with_which_the_loss_is_least():
 
 def test_isotonic_steps_are_the_shares_of_their_rows_after_laplace():
     labels = np.array([0, 0, 0, 1, 0, 1, 1.0])
-    scaling = fit("isotonic", labels, np.arange(7.0))
-    np.testing.assert_allclose(scaling.probs(np.arange(7.0)), [1 / 4] * 3 + [1 / 2] * 2 + [2 / 3] * 2)
-    np.testing.assert_allclose(scaling.probs(np.array([-9, 2.5, 99])), [1 / 4, 3 / 8, 2 / 3])
+    scaling = fit_calibration("isotonic", labels, np.arange(7.0))
+    np.testing.assert_allclose(scaling.apply_to_logits(np.arange(7.0)), [1 / 4] * 3 + [1 / 2] * 2 + [2 / 3] * 2)
+    np.testing.assert_allclose(scaling.apply_to_logits(np.array([-9, 2.5, 99])), [1 / 4, 3 / 8, 2 / 3])
 
 
 def test_isotonic_follows_what_is_no_sigmoid():
     draw = np.random.default_rng(1)
     logits = draw.uniform(-3, 3, 20000)
     truth = np.where(logits < 1, 0.2, 0.7)
-    found = fit("isotonic", (draw.random(20000) < truth).astype(float), logits).probs(logits)
+    found = fit_calibration("isotonic", (draw.random(20000) < truth).astype(float), logits).apply_to_logits(logits)
     away = np.abs(logits - 1) > 0.1
     assert np.abs(found - truth)[away].mean() < 0.02
 
@@ -53,8 +53,8 @@ def test_isotonic_follows_what_is_no_sigmoid():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("labels", [[], [1, 1], [0]])
 def test_without_both_classes_there_is_nothing_to_calibrate(kind, labels):
-    found = fit(kind, np.array(labels), np.ones(len(labels)))
-    np.testing.assert_allclose(found.probs(np.array([-2.0, 0, 3])), sigmoid(np.array([-2.0, 0, 3])))
+    found = fit_calibration(kind, np.array(labels), np.ones(len(labels)))
+    np.testing.assert_allclose(found.apply_to_logits(np.array([-2.0, 0, 3])), sigmoid(np.array([-2.0, 0, 3])))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +62,7 @@ def test_without_both_classes_there_is_nothing_to_calibrate(kind, labels):
 def test_a_calibration_keeps_the_order_and_stays_off_0_and_1(kind, shape):
     labels = np.repeat([0.0, 1.0], 20)
     logits = {"separable": labels * 30, "reversed": -labels * 10, "constant": np.zeros(40)}[shape]
-    found = fit(kind, labels, logits).probs(np.linspace(-20, 20, 50))
+    found = fit_calibration(kind, labels, logits).apply_to_logits(np.linspace(-20, 20, 50))
     assert (np.diff(found) >= 0).all()
     assert found.min() > 0
     assert found.max() < 1
@@ -70,18 +70,18 @@ def test_a_calibration_keeps_the_order_and_stays_off_0_and_1(kind, shape):
 
 def test_a_slope_is_never_turned_round():
     labels = np.repeat([0.0, 1.0], 20)
-    assert calibrate.temperature(labels, -labels * 10).tolist() == [LEAST_SLOPE]
-    assert calibrate.platt(labels, -labels * 10)[0] == LEAST_SLOPE
+    assert calibrate.fit_temperature(labels, -labels * 10).tolist() == [MIN_SLOPE]
+    assert calibrate.fit_platt(labels, -labels * 10)[0] == MIN_SLOPE
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decision_json_gives_back_the_same_probabilities(kind, tmp_path):
     labels, logits = drawn(200, 0.7)
-    scalings = {"0/1": fit(kind, labels, logits), "2/0": fit(kind, labels[:1], logits[:1])}
+    scalings = {"0/1": fit_calibration(kind, labels, logits), "2/0": fit_calibration(kind, labels[:1], logits[:1])}
     path = tmp_path / "decision.json"
-    path.write_text(json.dumps({"calibration": calibrate.record(kind, scalings)}))
-    for key, scaling in calibrate.read(path).items():
-        np.testing.assert_array_equal(scaling.probs(logits), scalings[key].probs(logits))
+    path.write_text(json.dumps({"calibration": calibrate.calibration_record(kind, scalings)}))
+    for key, scaling in calibrate.read_calibrations(path).items():
+        np.testing.assert_array_equal(scaling.apply_to_logits(logits), scalings[key].apply_to_logits(logits))
 
 
 WRONG = [
@@ -107,8 +107,11 @@ def test_a_damaged_calibration_is_refused(record, words, tmp_path):
     if record is not None:
         path.write_text(json.dumps(record))
     with pytest.raises(UsageError, match=rf"decision.json.*{words}"):
-        calibrate.read(path)
+        calibrate.read_calibrations(path)
 
 
 def test_a_scaling_of_one_knot_is_flat():
-    assert Scaling("isotonic", np.array([[0.0], [0.25]])).probs(np.array([-1, 5])).tolist() == [0.25, 0.25]
+    assert Calibration("isotonic", np.array([[0.0], [0.25]])).apply_to_logits(np.array([-1, 5])).tolist() == [
+        0.25,
+        0.25,
+    ]

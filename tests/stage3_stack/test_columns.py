@@ -8,10 +8,10 @@ from cxr.errors import UsageError
 from cxr.prepared import Prepared
 from stage3_stack import columns
 from stage3_stack.baselines import fit_lightgbm, lightgbm_logit
-from stage3_stack.components import pieces
+from stage3_stack.components import count_components
 from stage3_stack.config import LightgbmConfig
-from stage3_stack.heads import Part
-from stage3_stack.thresholds import Counts, counted
+from stage3_stack.heads import HeadInput
+from stage3_stack.thresholds import LevelHistograms, histogram_above_levels
 from tests.stage3_stack.toy_world import World, unit_config
 
 
@@ -19,9 +19,11 @@ def test_statistics_are_those_of_the_pixels():
     draw = np.random.default_rng(0)
     maps = draw.integers(0, 256, (3, 40, 40)).astype(np.uint8)
     maps[1] //= 2
-    above = np.array([counted(found)[0] for found in maps])
-    part_numbers = np.array(list(map(pieces, maps)))
-    counts = Counts(above, above * 0, np.zeros(3), np.array([0.2, np.nan, 1]), part_numbers, {}, np.full(3, 1600))
+    above = np.array([histogram_above_levels(found)[0] for found in maps])
+    part_numbers = np.array(list(map(count_components, maps)))
+    counts = LevelHistograms(
+        above, above * 0, np.zeros(3), np.array([0.2, np.nan, 1]), part_numbers, {}, np.full(3, 1600)
+    )
     found = columns.mask_statistics(["a", "b", "c"], counts)
     for name, pixels in zip("abc", maps / 255, strict=True):
         assert found.at[name, "highest"] == pytest.approx(pixels.max())
@@ -43,10 +45,10 @@ def test_boxes_are_shares_of_their_own_frame_joined_by_image():
 
 
 def test_a_group_without_its_file_is_left_out_and_nothing_at_all_is_refused(made: World):
-    prepared = Prepared(made.paths.prepared, made.paths.folds)
-    assert set(columns.gather(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
+    prepared = Prepared(made.paths.prepared_folder, made.paths.folds_csv)
+    assert set(columns.gather_columns(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
     with pytest.raises(UsageError, match=r"lightgbm\.columns: of box, masks nothing is there"):
-        columns.gather(made.paths, prepared, ["box", "masks"], [])
+        columns.gather_columns(made.paths, prepared, ["box", "masks"], [])
 
 
 @pytest.mark.parametrize(("asked", "sees"), [(["pca", "box"], True), (["pca", "header"], False)])
@@ -54,18 +56,18 @@ def test_trees_see_the_columns_that_are_asked_for(asked, sees):
     draw = np.random.default_rng(0)
     labels = np.arange(80) % 2.0
     noise = draw.normal(size=(80, 2))
-    part = Part(noise, noise, labels, {"box": labels[:, None] + 0 * noise, "header": noise})
-    state = fit_lightgbm(part, LightgbmConfig(columns=asked, trees=20, least_rows=5), 0)
+    part = HeadInput(noise, noise, labels, {"box": labels[:, None] + 0 * noise, "header": noise})
+    state = fit_lightgbm(part, LightgbmConfig(columns=asked, trees=20, min_rows_per_leaf=5), 0)
     gap = lightgbm_logit(state, part)
     assert (gap[labels == 1].min() > gap[labels == 0].max()) == sees
 
 
 def test_boxes_are_an_input_once_they_are_there(made: World, tmp_path, monkeypatch):
-    from stage3_stack.config import unit
+    from stage3_stack.config import build_stack_step
 
     monkeypatch.setenv("CXR_HOME", str(tmp_path))
-    paths, config = made.recipe.paths(tmp_path / "data"), unit_config(made).config
-    assert paths.boxes not in unit(made.recipe, paths, config).inputs
-    paths.boxes.parent.mkdir(parents=True)
-    paths.boxes.touch()
-    assert paths.boxes in unit(made.recipe, paths, config).inputs
+    paths, config = made.recipe.build_paths(tmp_path / "data"), unit_config(made).settings
+    assert paths.boxes_csv not in build_stack_step(made.recipe, paths, config).inputs
+    paths.boxes_csv.parent.mkdir(parents=True)
+    paths.boxes_csv.touch()
+    assert paths.boxes_csv in build_stack_step(made.recipe, paths, config).inputs

@@ -5,7 +5,7 @@ import pytest
 
 from cxr import kaggle, rle, sample
 from cxr.errors import DataError, UsageError
-from cxr.sample import Sample
+from cxr.sample import SampleSubmission
 from stage3_stack import submit
 
 SIZES = {"b": (4, 5), "a": (3, 3)}
@@ -14,14 +14,14 @@ SIZES = {"b": (4, 5), "a": (3, 3)}
 def codes() -> dict[str, str]:
     mask = np.zeros((4, 5), bool)
     mask[2:, 4] = True  # to the last pixel
-    return {"a": rle.EMPTY, "b": rle.encode(mask)}
+    return {"a": rle.EMPTY, "b": rle.encode_mask(mask)}
 
 
 def submitted(folder, text: str) -> str:
     """What becomes of a sample of these words, as prepare keeps it and stage 3 takes it up."""
     (folder / "sample_submission.csv").write_text(text)
-    sample.write(kaggle.find(folder).sample(), folder / "sample.json")
-    submit.write(folder / "out" / "submission.csv", submit.read_sample(folder, ["a", "b"]), codes(), SIZES)
+    sample.write_sample_submission(kaggle.find_layout(folder).read_sample(), folder / "sample.json")
+    submit.write_submission(folder / "out" / "submission.csv", submit.read_sample(folder, ["a", "b"]), codes(), SIZES)
     return (folder / "out" / "submission.csv").read_text()
 
 
@@ -47,24 +47,24 @@ def test_order_names_header_and_blanks_are_the_samples(tmp_path, text, expected)
 def test_what_cannot_be_submitted_is_refused_by_prepare(tmp_path, text, words):
     (tmp_path / "sample_submission.csv").write_text(text)
     with pytest.raises(DataError, match=rf"sample_submission\.csv.*{words}"):
-        kaggle.find(tmp_path).samples()
+        kaggle.find_layout(tmp_path).read_sample_ids()
 
 
 def test_images_without_a_mask_are_told(tmp_path):
-    assert submit.write(tmp_path / "s.csv", Sample(["b", "gone"]), codes(), SIZES) == ["gone"]
+    assert submit.write_submission(tmp_path / "s.csv", SampleSubmission(["b", "gone"]), codes(), SIZES) == ["gone"]
 
 
 def test_without_a_sample_all_test_images_are_there(tmp_path):
     with pytest.raises(UsageError, match=r"sample\.json is missing or damaged; it is made by: prepare"):
         submit.read_sample(tmp_path, ["b", "a"])
-    sample.write(None, tmp_path / "sample.json")
-    submit.write(tmp_path / "s.csv", submit.read_sample(tmp_path, ["b", "a"]), codes(), SIZES)
+    sample.write_sample_submission(None, tmp_path / "sample.json")
+    submit.write_submission(tmp_path / "s.csv", submit.read_sample(tmp_path, ["b", "a"]), codes(), SIZES)
     assert (tmp_path / "s.csv").read_text() == "ImageId,EncodedPixels\na,-1\nb,18 2\n"
 
 
 def test_a_code_that_does_not_fit_its_image_is_refused_and_nothing_is_left(tmp_path):
     with pytest.raises(DataError, match="the mask of a runs to pixel 12, but the image has 9"):
-        submit.write(tmp_path / "s.csv", Sample(["a"]), {"a": "10 2"}, SIZES)
+        submit.write_submission(tmp_path / "s.csv", SampleSubmission(["a"]), {"a": "10 2"}, SIZES)
     assert not list(tmp_path.iterdir())
 
 
@@ -72,13 +72,13 @@ def test_a_code_that_does_not_fit_its_image_is_refused_and_nothing_is_left(tmp_p
 def test_a_file_that_is_not_the_samples_is_found_out(tmp_path, text):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match="are not the sample's"):
-        submit.check(tmp_path / "s.csv", Sample(["a"]), codes(), SIZES)
+        submit.check_submission(tmp_path / "s.csv", SampleSubmission(["a"]), codes(), SIZES)
 
 
 def test_a_lost_run_is_found_out(tmp_path):
     (tmp_path / "s.csv").write_text("ImageId,EncodedPixels\nb,-1\n")
     with pytest.raises(DataError, match="the mask of b was not written as it is"):
-        submit.check(tmp_path / "s.csv", Sample(["b"]), codes(), SIZES)
+        submit.check_submission(tmp_path / "s.csv", SampleSubmission(["b"]), codes(), SIZES)
 
 
 def test_several_rows_of_truth_are_one_mask(tmp_path):

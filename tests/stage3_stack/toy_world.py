@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cxr import rle, sample, tables
-from cxr.geometry import Letterbox, resize
+from cxr.geometry import Letterbox, resize_image
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from stage3_stack.config import Config, DenseConfig, GridConfig, LightgbmConfig, UnitConfig
@@ -30,7 +30,7 @@ class World:
     recipe_file: Path | None = None
 
     def write_predictions(self, member: str, fold: int, table: pd.DataFrame) -> None:
-        tables.write(table, self.paths.unit(1, member, fold) / "predictions.parquet", tables.PREDICTIONS)
+        tables.write_table(table, self.paths.fold_folder(1, member, fold) / "predictions.parquet", tables.PREDICTIONS)
 
 
 def small_config(**changes) -> Config:
@@ -39,7 +39,10 @@ def small_config(**changes) -> Config:
         "dense": DenseConfig(steps=40, components=6),
         "lightgbm": LightgbmConfig(trees=5, leaves=3),
         "grid": GridConfig(
-            tops=[0.4, 0.6, 0.8], least_areas=[0, 2000, 8000], bottoms=[0.2, 0.4, 0.6], gates=[0, 0.2, 0.4, 0.6]
+            top_score_thresholds=[0.4, 0.6, 0.8],
+            min_areas=[0, 2000, 8000],
+            bottom_score_thresholds=[0.2, 0.4, 0.6],
+            probability_thresholds=[0, 0.2, 0.4, 0.6],
         ),
     }
     return Config(**values | changes)
@@ -57,7 +60,7 @@ def make_world(
     )  # fmt: skip
     data = home / "some data"
     data.mkdir(parents=True)
-    world = World(recipe.paths(data), recipe)
+    world = World(recipe.build_paths(data), recipe)
     world.recipe_file = home / "toy.yaml"
     values = recipe.model_dump(exclude={"name"})
     world.recipe_file.write_text("".join(f"{k}: {'null' if v is None else v}\n" for k, v in values.items()))
@@ -86,10 +89,10 @@ def _manifest(world: World, draw, train: int, test: int, patients: bool, positiv
             "image_id": name, "split": split, "path": f"{name}.dcm", "patient": f"p{k // 2}" if patients else None,
             "age": float(draw.integers(20, 80)), "sex": "FM"[k % 2], "view": "PA" if k % 3 else None,
             "height": height, "width": width, "label": float(mask.any()) if known else None,
-            "mask_area": int(mask.sum()) if known else 0, "rle": rle.encode(mask) if known else None,
+            "mask_area": int(mask.sum()) if known else 0, "rle": rle.encode_mask(mask) if known else None,
         })  # fmt: skip
     manifest = pd.DataFrame(rows)
-    tables.write(manifest, world.paths.prepared / "manifest.parquet", tables.MANIFEST)
+    tables.write_table(manifest, world.paths.prepared_folder / "manifest.parquet", tables.MANIFEST)
     _canvases(world, manifest)
     return manifest
 
@@ -101,14 +104,16 @@ def _canvases(world: World, manifest: pd.DataFrame) -> None:
         mask_row = -1
         if row.split == "train" and row.mask_area:
             mask_row = len(masks)
-            masks.append(np.packbits(box.apply(world.truth[row.image_id].astype(np.uint8) * 255) >= 128, axis=-1))
-        dx, dy = box.offset
+            masks.append(
+                np.packbits(box.image_to_canvas(world.truth[row.image_id].astype(np.uint8) * 255) >= 128, axis=-1)
+            )
+        dx, dy = box.content_offset
         rows.append({"image_id": row.image_id, "row": k, "scale": box.scale, "dx": dx, "dy": dy, "mask_row": mask_row})
-    folder = world.paths.prepared
+    folder = world.paths.prepared_folder
     noise = np.random.default_rng(1).integers(0, 256, (len(manifest), SIZE, SIZE), np.uint8)
     np.save(folder / "pixels.npy", noise)  # no two alike: no near-duplicates
     np.save(folder / "masks.npy", np.array(masks))
-    tables.write(pd.DataFrame(rows), folder / "index.parquet", tables.INDEX)
+    tables.write_table(pd.DataFrame(rows), folder / "index.parquet", tables.INDEX)
 
 
 def _folds(world: World, manifest: pd.DataFrame, folds: int, subfolds: int) -> None:
@@ -119,19 +124,19 @@ def _folds(world: World, manifest: pd.DataFrame, folds: int, subfolds: int) -> N
         "image_id": labelled["image_id"], "fold": place % folds, "subfold": place // folds % subfolds,
         "val": False,
     })  # fmt: skip
-    tables.write(table, world.paths.folds, tables.FOLDS)
+    tables.write_table(table, world.paths.folds_csv, tables.FOLDS)
 
 
 def predicted(world: World, manifest: pd.DataFrame, fold: int) -> pd.DataFrame:
     """The images that a fold's models predict."""
-    folds = pd.read_csv(world.paths.folds)
+    folds = pd.read_csv(world.paths.folds_csv)
     mine = set(folds.loc[folds["fold"] == fold, "image_id"])
     return manifest[manifest["image_id"].isin(mine) | (manifest["split"] != "train")]
 
 
 def _stage1(world: World, manifest: pd.DataFrame, draw) -> None:
     for member, width in (("a", 12), ("b", 7)):
-        for fold in world.recipe.trained:
+        for fold in world.recipe.folds_to_train:
             rows = predicted(world, manifest, fold).sample(frac=1, random_state=fold)
             label = np.array([world.truth[name].any() for name in rows["image_id"]])
             features = draw.normal(size=(len(rows), width)) + label[:, None] * (np.arange(width) < 3)
@@ -139,7 +144,7 @@ def _stage1(world: World, manifest: pd.DataFrame, draw) -> None:
             world.write_predictions(member, fold, rows.assign(prob=prob))
             order = draw.permutation(len(rows))  # features in another order than predictions
             np.savez(
-                world.paths.unit(1, member, fold) / "features.npz",
+                world.paths.fold_folder(1, member, fold) / "features.npz",
                 image_id=rows["image_id"].to_numpy(str)[order], features=features[order].astype(np.float32),
             )  # fmt: skip
 
@@ -147,11 +152,11 @@ def _stage1(world: World, manifest: pd.DataFrame, draw) -> None:
 def _stage2(world: World, manifest: pd.DataFrame, draw) -> None:
     tests = manifest[manifest["split"] == "test"]
     for member, size in (("u", SIZE), ("v", SIZE // 2)):
-        for fold in world.recipe.trained:
+        for fold in world.recipe.folds_to_train:
             rows = predicted(world, manifest, fold)
             rows = rows[rows["split"] == "train"].sample(frac=1, random_state=fold)
-            write_maps(world, world.paths.unit(2, member, fold), rows, size, draw, head=member == "v")
-        write_maps(world, world.paths.run / "stage2" / member / "test", tests, size, draw, head=member == "v")
+            write_maps(world, world.paths.fold_folder(2, member, fold), rows, size, draw, head=member == "v")
+        write_maps(world, world.paths.run_folder / "stage2" / member / "test", tests, size, draw, head=member == "v")
 
 
 def write_maps(world: World, folder: Path, rows: pd.DataFrame, size: int, draw, head: bool = False) -> None:
@@ -162,28 +167,33 @@ def write_maps(world: World, folder: Path, rows: pd.DataFrame, size: int, draw, 
     maps = []
     for row in rows.itertuples():
         box = Letterbox(row.height, row.width, SIZE)
-        canvas = box.apply(world.truth[row.image_id].astype(np.uint8) * 255).astype(np.float32)
+        canvas = box.image_to_canvas(world.truth[row.image_id].astype(np.uint8) * 255).astype(np.float32)
         canvas = cv2.GaussianBlur(canvas, (5, 5), 0) * draw.uniform(0.5, 1)
         if draw.random() < 0.2:
             canvas[10:20, 10:20] = 180
-        maps.append(np.clip(resize(canvas + draw.uniform(0, 30, canvas.shape), size, size), 0, 255).astype(np.uint8))
+        maps.append(
+            np.clip(resize_image(canvas + draw.uniform(0, 30, canvas.shape), size, size), 0, 255).astype(np.uint8)
+        )
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "maps.npy", np.array(maps))
     label = np.array([world.truth[name].any() for name in rows["image_id"]], float)
     noise = np.random.default_rng(len(rows)).normal(0, 0.15, len(rows))
     prob = np.clip(0.3 + 0.4 * label + noise, 0, 1) if head else np.nan
     index = pd.DataFrame({"image_id": rows["image_id"], "row": np.arange(len(rows)), "prob": prob})
-    tables.write(index.sample(frac=1, random_state=1), folder / "index.parquet", tables.MAP_INDEX)
+    tables.write_table(index.sample(frac=1, random_state=1), folder / "index.parquet", tables.MAP_INDEX)
 
 
 def _tables(world: World, manifest: pd.DataFrame) -> None:
     tests = manifest.loc[manifest["split"] == "test", "image_id"].tolist()
     order = [*tests[::-1], "ID_gone"]
     lines = "".join(f"{name}, -1\n" for name in [*order, order[0]])
-    (world.paths.data / "sample_submission.csv").write_text("ImageId, EncodedPixels\n" + lines)
-    sample.write(sample.read(world.paths.data / "sample_submission.csv"), world.paths.prepared / "sample.json")
+    (world.paths.data_folder / "sample_submission.csv").write_text("ImageId, EncodedPixels\n" + lines)
+    sample.write_sample_submission(
+        sample.read_sample_submission(world.paths.data_folder / "sample_submission.csv"),
+        world.paths.prepared_folder / "sample.json",
+    )
     truth = "".join(f"{name},{code}\n" for name in tests for code in _regions(world.truth[name]))
-    (world.paths.data / "test-truth.csv").write_text("ImageId,EncodedPixels\n" + truth)
+    (world.paths.data_folder / "test-truth.csv").write_text("ImageId,EncodedPixels\n" + truth)
 
 
 def _regions(mask: np.ndarray) -> list[str]:
@@ -191,14 +201,14 @@ def _regions(mask: np.ndarray) -> list[str]:
     left, right = mask.copy(), mask.copy()
     middle = int(np.median(np.flatnonzero(mask.any(axis=0)))) if mask.any() else 0
     left[:, middle:], right[:, :middle] = False, False
-    return [rle.encode(half) for half in (left, right) if half.any()] or [rle.EMPTY]
+    return [rle.encode_mask(half) for half in (left, right) if half.any()] or [rle.EMPTY]
 
 
 def unit_config(world: World, **changes) -> UnitConfig:
     recipe = world.recipe
     values = {
-        "config": small_config(), "members": recipe.stage1, "segmenters": recipe.stage2,
-        "folds": recipe.folds, "trained": recipe.trained, "seed": recipe.seed,
+        "settings": small_config(), "members": recipe.stage1, "segmenters": recipe.stage2,
+        "folds": recipe.folds, "trained": recipe.folds_to_train, "seed": recipe.seed,
     }  # fmt: skip
     return UnitConfig(**values | changes)
 
@@ -209,6 +219,6 @@ QUICK = ("--dense.steps", "40", "--lightgbm.trees", "5")
 def command(world: World, main, patch: pytest.MonkeyPatch, *arguments: str) -> None:
     """Run a command of stage 3 on a world."""
     patch.setenv("RECIPE", str(world.recipe_file))
-    patch.setenv("DATA", str(world.paths.data))
+    patch.setenv("DATA", str(world.paths.data_folder))
     patch.setattr(sys, "argv", ["command", *arguments])
     main()
