@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from cxr.geometry import Box, Letterbox
+from cxr.imaging.geometry import Box, Letterbox
 from cxr.metrics import dice_of_masks
 from cxr.prepared import Prepared
 from cxr.views import View

@@ -20,9 +20,10 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 
 from bench.prepare_speed import Usage
-from cxr import images, kaggle
+from cxr import kaggle
 from cxr.doctor.examine import examine_dataset
 from cxr.doctor.report import summarise_findings
+from cxr.imaging import grayscale
 from cxr.processes import map_unordered
 from phantom.config import default_config
 from phantom.make import make_phantoms
@@ -32,7 +33,7 @@ def write_variant(task: tuple[Path, Path, int]) -> None:
     """Write a radiograph once more: other pixels, the same header but for the name of the file."""
     source, target, seed = task
     rng = np.random.default_rng(seed)
-    gray = np.roll(images.read_gray(source), rng.integers(-40, 40, 2), (0, 1))
+    gray = np.roll(grayscale.read_gray(source), rng.integers(-40, 40, 2), (0, 1))
     noise = rng.standard_normal(gray.shape, np.float32) * 3  # a file's size is then that of a radiograph
     pixels = np.clip(gray * rng.uniform(0.85, 1) + rng.uniform(0, 20) + noise, 0, 255).astype(np.uint8)
     buffer, header = io.BytesIO(), pydicom.dcmread(source)

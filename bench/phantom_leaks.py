@@ -26,8 +26,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr import rle
-from cxr.geometry import box_iou
+from cxr.imaging import rle
+from cxr.imaging.geometry import box_iou
 from phantom.config import PhantomConfig, default_config
 from phantom.plan import PlannedImage, plan_dataset
 from phantom.render import render_phantom

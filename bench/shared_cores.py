@@ -196,7 +196,7 @@ class Noise:
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         from cxr.augment import augment_image
-        from cxr.geometry import resize_image
+        from cxr.imaging.geometry import resize_image
         from stage1_classify import config
 
         rng = np.random.default_rng([epoch, int(image_id)])

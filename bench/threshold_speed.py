@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from cxr import metrics
-from cxr.geometry import Letterbox
+from cxr.imaging.geometry import Letterbox
 from stage3_stack.components import restore_map
 from stage3_stack.config import Config, DenseConfig, GridConfig
 from stage3_stack.decide import choose_postprocessing

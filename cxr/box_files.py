@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cxr import user_tables
 from cxr.errors import DataError
-from cxr.geometry import Box, Letterbox
 from cxr.ids import match_image_id
+from cxr.imaging.geometry import Box, Letterbox
 
 WHOLE_FRAME_SHARE = (
     0.99  # share of the frame from which on a published box is its detector's way to say 'nothing found'

@@ -7,8 +7,8 @@ import pandas as pd
 
 from cxr import tables, user_tables
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Box
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import Box
 from cxr.paths import Paths
 
 STAGE0_STEP = "stage 0 (cd stage0_bbox && bash run.sh)"

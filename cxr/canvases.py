@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.lib import format as npy
 
-from cxr import dicom, images, rle
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Letterbox
+from cxr.imaging import dicom, grayscale, rle
+from cxr.imaging.geometry import Letterbox
 
 cv2.setNumThreads(0)
 AGE_UNITS = {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}
@@ -125,7 +125,7 @@ def prepare_image(task: PrepareTask) -> ManifestEntry | str:
 def _prepare_pixels(task: PrepareTask) -> tuple[Letterbox, tuple[float | None, str | None, str | None]]:
     """Write the image's canvas; how it lies there, and what the header says of the patient."""
     size = task.pixels.shape[0]
-    gray, header = images.read_radiograph(task.path, min_longer_side=size)
+    gray, header = grayscale.read_radiograph(task.path, min_longer_side=size)
     with dicom.raise_as_image_error("it cannot be brought to the canvas"):
         letterbox = Letterbox(header.Rows, header.Columns, size)
         canvas = letterbox.image_to_canvas(gray)

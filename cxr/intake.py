@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import kaggle, processes, rle, sample, tables
+from cxr import kaggle, processes, sample, tables
 from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
 from cxr.errors import DataError
 from cxr.files import write_atomically
-from cxr.geometry import Letterbox
 from cxr.ids import parse_image_id
+from cxr.imaging import rle
+from cxr.imaging.geometry import Letterbox
 from cxr.progress import ProgressLine, format_duration
 from cxr.sample import SampleSubmission
 

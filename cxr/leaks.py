@@ -257,11 +257,12 @@ def _read_data_traits(data: Path, names: list[str]) -> ImageTraits:
 
 def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
     """What a near-duplicate of an image is told by, None where it cannot be read."""
-    from cxr import dicom, duplicates, images
-    from cxr.geometry import Letterbox
+    from cxr import duplicates
+    from cxr.imaging import dicom, grayscale
+    from cxr.imaging.geometry import Letterbox
 
     try:
-        gray, header = images.read_radiograph(task[1], min_longer_side=PICTURE_SIDE)
+        gray, header = grayscale.read_radiograph(task[1], min_longer_side=PICTURE_SIDE)
     except dicom.ImageError:
         return None
     canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE_SIDE).image_to_canvas(gray)

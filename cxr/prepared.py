@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import rle, tables
+from cxr import tables
 from cxr.errors import UsageError
-from cxr.geometry import Letterbox
+from cxr.imaging import rle
+from cxr.imaging.geometry import Letterbox
 
 PREPARE_STEP = "prepare (python -m cxr.prepare)"
 

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cxr.config import StrictModel
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.prepared import Prepared
 
 

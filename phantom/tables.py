@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr import rle
+from cxr.imaging import rle
 from phantom.plan import PlannedImage
 
 VIA_COLUMNS = ("filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, ids, kaggle, rle, tables
+from cxr import boxes, ids, kaggle, tables
 from cxr.files import read_json
-from cxr.geometry import Box, Letterbox, resize_image
+from cxr.imaging import rle
+from cxr.imaging.geometry import Box, Letterbox, resize_image
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe

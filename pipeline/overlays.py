@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.geometry import resize_image
+from cxr.imaging.geometry import resize_image
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe

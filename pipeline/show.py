@@ -12,8 +12,8 @@ import numpy as np
 from cxr import runs
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
-from cxr.geometry import resize_image, snap_to_pixels
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import resize_image, snap_to_pixels
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths

@@ -13,8 +13,8 @@ from cxr import tables
 from cxr.box_files import MIN_INSIDE_SHARE
 from cxr.boxes import written_copy_path
 from cxr.errors import DataError
-from cxr.geometry import Box
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import Box
 from cxr.prepared import Prepared
 from stage0_bbox.config import DetectorConfig
 from stage0_bbox.edits import EDITED, BoxRow, pending_copy

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr.augment import augment_image
 from cxr.errors import DataError
-from cxr.geometry import Box, resize_image
+from cxr.imaging.geometry import Box, resize_image
 from cxr.prepared import Prepared
 from cxr.sampling import split_into_batches
 from cxr.views import keyed_rng

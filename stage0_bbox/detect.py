@@ -8,7 +8,7 @@ import pandas as pd
 from cxr import tables
 from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from stage0_bbox.data import BoxData
 
 DETECTIONS = {"image_id": "str", "xmin": "float", "ymin": "float", "xmax": "float", "ymax": "float", "score": "float"}

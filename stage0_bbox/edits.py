@@ -16,8 +16,8 @@ from cxr import user_tables
 from cxr.boxes import written_copy_path
 from cxr.errors import DataError
 from cxr.files import write_atomically
-from cxr.geometry import Box
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import Box
 
 COLUMNS = ("Filename", "xmin", "xmax", "ymin", "ymax")
 EDITED = "edited"

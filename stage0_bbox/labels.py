@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr import box_files
 from cxr.errors import DataError
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 
 
 @dataclass

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from cxr.files import write_atomically
-from cxr.geometry import Box, box_iou, resize_image
+from cxr.imaging.geometry import Box, box_iou, resize_image
 from cxr.prepared import Prepared
 from stage0_bbox.choose import FALLBACK, ChestBox
 from stage0_bbox.edits import EDITED, BoxRow

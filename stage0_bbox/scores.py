@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from cxr.geometry import Box, box_iou
+from cxr.imaging.geometry import Box, box_iou
 from cxr.metrics import format_metric
 from cxr.prepared import Prepared
 from stage0_bbox.choose import FALLBACK, ChestBox, ChestBoxChooser

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import kaggle, rle, tables
+from cxr import kaggle, tables
+from cxr.imaging import rle
 from cxr.panel.groups import CHEST_TUBE
 from cxr.panel.masks import compare_masks
 from cxr.prepared import Prepared

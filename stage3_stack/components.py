@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from cxr.geometry import Letterbox
+from cxr.imaging.geometry import Letterbox
 from stage3_stack.thresholds import MaskRule, scale_areas, score_to_level
 
 

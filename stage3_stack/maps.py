@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr import tables
 from cxr.errors import UsageError
-from cxr.geometry import resize_image
+from cxr.imaging.geometry import resize_image
 from cxr.paths import Paths
 from stage3_stack.config import map_folder, stacked_map_folder
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxr import rle
-from cxr.geometry import Letterbox, resize_image
+from cxr.imaging import rle
+from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage3_stack.components import count_components, drop_small_components, kept_component_areas, restore_map

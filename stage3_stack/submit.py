@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import kaggle, rle, sample
+from cxr import kaggle, sample
 from cxr.errors import DataError
 from cxr.files import write_atomically
+from cxr.imaging import rle
 from cxr.sample import SampleSubmission
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from cxr import boxes, recipe, runs
 from cxr.errors import UsageError, run_main
 from cxr.files import write_json, write_text
-from cxr.geometry import box_iou
+from cxr.imaging.geometry import box_iou
 from cxr.metrics import THIRDS, format_metric
 from cxr.paths import Paths
 from cxr.recipe import Recipe

@@ -13,7 +13,8 @@ from pydicom import uid
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from cxr import rle, tables
+from cxr import tables
+from cxr.imaging import rle
 from cxr.paths import Paths
 from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared

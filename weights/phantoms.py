@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import rle, tables
+from cxr import tables
 from cxr.config import StrictModel
 from cxr.errors import run_main
 from cxr.files import reserve_disk_space, write_atomically
+from cxr.imaging import rle
 from cxr.paths import home_folder
 from cxr.plan import Step, run_step
 from cxr.recipe import find_recipe, read_recipe

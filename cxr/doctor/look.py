@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 
-from cxr import dicom, duplicates, images, rle
+from cxr import duplicates
 from cxr.canvases import parse_age
-from cxr.geometry import Letterbox
+from cxr.imaging import dicom, grayscale, rle
+from cxr.imaging.geometry import Letterbox
+from cxr.imaging.refusal import limit_memory
 from cxr.kaggle import MaskRow
-from cxr.refusal import limit_memory
 
 SIDE = 128
 EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them
@@ -89,7 +90,7 @@ def _read_header_facts(header: pydicom.Dataset) -> dict:
 
 
 def _read_picture_facts(header: pydicom.Dataset) -> dict:
-    gray = images.render_gray(header, SIDE)
+    gray = grayscale.render_gray(header, SIDE)
     with dicom.raise_as_image_error("it cannot be brought to the canvas"):
         canvas = Letterbox(header.Rows, header.Columns, SIDE).image_to_canvas(gray)
     digest = hashlib.blake2b(header.PixelData, digest_size=16).digest()

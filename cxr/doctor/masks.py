@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from cxr import rle
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.look import ImageScan
 from cxr.doctor.material import DatasetScan
+from cxr.imaging import rle
 
 TINY_SHARE = 1e-4  # of the image: 105 of 1024 x 1024 pixels; the smallest that a reader meant has six times as many
 HUGE_SHARE = 0.5

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cxr import dicom
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.look import ImageScan
 from cxr.doctor.material import DatasetScan
 from cxr.duplicates import is_blank
+from cxr.imaging import dicom
 from cxr.walk import ALREADY_VISITED
 
 FRONTAL_VIEWS = ("PA", "AP", "")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from cxr import images
 from cxr.doctor.examine import DatasetReport
 from cxr.doctor.findings import SEVERITIES, load_catalogue
 from cxr.errors import DataError
-from cxr.geometry import Letterbox
+from cxr.imaging import grayscale
+from cxr.imaging.geometry import Letterbox
 
 TEXT_WIDTH = 110
 PICTURE_SIDE = 160  # pixels
@@ -92,7 +92,7 @@ def _list_pictured_ids(report: DatasetReport) -> dict[str, tuple[str, ...]]:
 def _encode_picture(path: Path) -> str | None:
     """A small JPEG as a data URL, None where the file has gone or cannot be read."""
     try:
-        gray, header = images.read_radiograph(path, min_longer_side=PICTURE_SIDE)
+        gray, header = grayscale.read_radiograph(path, min_longer_side=PICTURE_SIDE)
     except (DataError, OSError):
         return None
     canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE_SIDE).image_to_canvas(gray)

@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr import rle
 from cxr.export.encode import encode_png
 from cxr.export.source import Example, Source
-from cxr.geometry import Box
+from cxr.imaging import rle
+from cxr.imaging.geometry import Box
 
 CATEGORIES = [
     {"id": 1, "name": "pneumothorax", "supercategory": "finding"},

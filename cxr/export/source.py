@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr.boxes import STAGE0_STEP
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Box, crop_image, crop_mask
+from cxr.imaging.geometry import Box, crop_image, crop_mask
 from cxr.prepared import PREPARE_STEP as PREPARE
 from cxr.prepared import Prepared
 from cxr.progress import ProgressLine

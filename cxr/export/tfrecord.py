@@ -6,9 +6,9 @@ the published ones were JPEGs; the run-length code is in the image's own pixels.
 
 from pathlib import Path
 
-from cxr import rle
 from cxr.export.encode import encode_png
 from cxr.export.source import Example, Source
+from cxr.imaging import rle
 from cxr.tfkit import records
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr import box_files, boxes, runs
 from cxr.errors import UsageError
-from cxr.geometry import box_iou
+from cxr.imaging.geometry import box_iou
 from cxr.metrics import format_metric
 from pipeline.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from cxr.geometry import resize_image
+from cxr.imaging.geometry import resize_image
 from pipeline.figure import ORANGE, SKY, YELLOW
 from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map
 from pipeline.report.blocks import Picture, embed_jpeg

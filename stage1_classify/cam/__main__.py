@@ -14,7 +14,7 @@ import numpy as np
 from cxr import boxes
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
-from cxr.geometry import paste_crop
+from cxr.imaging.geometry import paste_crop
 from cxr.paths import Paths, resolve_user_path
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import rle
 from cxr.doctor import __main__ as command
 from cxr.doctor import hand_boxes, listing, look, people, pictures
 from cxr.doctor.examine import DatasetReport, examine_dataset
@@ -20,6 +19,7 @@ from cxr.doctor.findings import compute_exit_code, report_finding
 from cxr.doctor.report import format_report, render_page
 from cxr.errors import UsageError
 from cxr.files import write_json
+from cxr.imaging import rle
 from cxr.panel import groups
 from cxr.paths import ROOT
 

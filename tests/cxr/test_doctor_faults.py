@@ -11,10 +11,10 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from cxr import images
 from cxr.doctor import material
 from cxr.doctor.examine import DatasetReport, examine_dataset
 from cxr.doctor.findings import load_catalogue
+from cxr.imaging import grayscale
 from cxr.paths import ROOT
 from phantom import dicom as phantom_dicom
 from phantom.config import default_config
@@ -90,7 +90,7 @@ class Ward:
         header.save_as(self.files[name])
 
     def gray(self, name: str) -> np.ndarray:
-        return images.read_gray(self.files[name])
+        return grayscale.read_gray(self.files[name])
 
     def line(self, table: str, text: str) -> None:
         with open(self.data / table, "a") as handle:

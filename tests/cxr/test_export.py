@@ -17,7 +17,7 @@ from cxr.errors import DataError, UsageError
 from cxr.export import place
 from cxr.export.__main__ import ExportConfig, export_prepared_data, main
 from cxr.export.source import Source, crop_mask
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.paths import ROOT
 from cxr.prepare import PrepareConfig, prepare_data
 from cxr.prepared import Prepared

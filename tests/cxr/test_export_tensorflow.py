@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from cxr import rle
+from cxr.imaging import rle
 from cxr.paths import ROOT
 from cxr.prepared import Prepared
 from tests.cxr import test_export

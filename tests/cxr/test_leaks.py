@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold
 
 from cxr import duplicates, leaks
 from cxr.errors import DataError, UsageError, run_main
-from cxr.geometry import Letterbox
+from cxr.imaging.geometry import Letterbox
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 

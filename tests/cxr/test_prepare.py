@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import canvases, images, kaggle, processes, rle, sample, tables
+from cxr import canvases, kaggle, processes, sample, tables
 from cxr.config import validate_settings
 from cxr.errors import DataError, UsageError, run_main
-from cxr.geometry import Letterbox
+from cxr.imaging import grayscale, rle
+from cxr.imaging.geometry import Letterbox
 from cxr.paths import ROOT, Paths
 from cxr.prepare import PrepareConfig, main, prepare_data
 from cxr.prepared import Prepared
@@ -104,7 +105,7 @@ def test_pixels_are_the_letterboxed_gray(kaggle_folder, dicom):
     assert prepared.pixels.shape == (21, SIZE, SIZE)
     assert prepared.pixels.dtype == np.uint8
     for name in prepared.manifest.index:
-        gray = images.read_gray(data / prepared.manifest.loc[name, "path"])
+        gray = grayscale.read_gray(data / prepared.manifest.loc[name, "path"])
         expected = Letterbox(*gray.shape, SIZE).image_to_canvas(gray)
         np.testing.assert_allclose(prepared.read_image(name).astype(int), expected, atol=8, err_msg=name)
         assert abs(prepared.read_image(name).astype(int) - expected).mean() < 1.5

@@ -28,7 +28,7 @@ class Trained(StrictModel):
 def unit_of(paths: Paths, **changes) -> Step:
     """A unit that reads four files, two of them of one name, and writes three, one of them elsewhere."""
     given = {
-        "name": "toy", "room": "cxr", "command": ("cxr.rle",), "folder": paths.fold_folder(1, "toy", 0),
+        "name": "toy", "room": "cxr", "command": ("cxr.imaging.rle",), "folder": paths.fold_folder(1, "toy", 0),
         "settings": Settings(),
         "inputs": (paths.prepared_folder / "pixels.npy", paths.fold_folder(1, "other", 0) / "weights",
                    paths.data_folder / "a" / "table.csv", paths.data_folder / "b" / "table.csv",

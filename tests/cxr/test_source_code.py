@@ -68,7 +68,7 @@ CHANGES = {
     "stage0_bbox/detect.py": {"stage 0 fasterrcnn_small", "stage 0 * detections"},
     "stage0_bbox/model.py": {"stage 0 *"},
     "cxr/folds.py": {"folds"},
-    "cxr/images.py": {"pixels", "folds", "stage 3"},
+    "cxr/imaging/grayscale.py": {"pixels", "folds", "stage 3"},
     "pipeline/report/page.py": set(),
     "cxr/doctor/people.py": set(),
     "stage1_classify/cam/timm_maps.py": set(),
@@ -130,15 +130,15 @@ def test_python_3_12_ends_some_texts_with_an_empty_one():
 
 
 def test_a_second_process_parses_nothing(monkeypatch):
-    expected = reached_modules.__wrapped__("cxr.rle")
+    expected = reached_modules.__wrapped__("cxr.imaging.rle")
     monkeypatch.setattr(source_code, "_parse_code", None)
-    assert reached_modules.__wrapped__("cxr.rle") == expected != {}
+    assert reached_modules.__wrapped__("cxr.imaging.rle") == expected != {}
 
 
 def test_nowhere_to_note_it(home):
     home.mkdir()
     (home / "artifacts").write_text("a file in the way")
-    assert "cxr.rle" in reached_modules.__wrapped__("cxr.rle")
+    assert "cxr.imaging.rle" in reached_modules.__wrapped__("cxr.imaging.rle")
 
 
 def test_all_that_a_command_loads_is_among_what_it_reaches():

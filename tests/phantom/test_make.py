@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from cxr import rle
 from cxr.errors import UsageError
+from cxr.imaging import rle
 from phantom import make as making
 from phantom.config import default_config
 from phantom.make import make_phantoms

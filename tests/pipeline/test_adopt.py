@@ -24,11 +24,11 @@ def unit(tmp_path, monkeypatch) -> Step:
     paths = Paths(tmp_path / "xray", "toy", 64)
     folder = paths.fold_folder(1, "a", 0)
     files = {"inputs": (tmp_path / "in.csv",), "outputs": (folder / "out",)}
-    found = Step("stage 1 a", "cxr", ("cxr.rle",), folder, Settings(), **files)
+    found = Step("stage 1 a", "cxr", ("cxr.imaging.rle",), folder, Settings(), **files)
     (tmp_path / "in.csv").write_text("1")
     plan.run_step(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
     record = read_json(folder / "run.json")
-    old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.rle": "x", "gone": "y"}}
+    old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.imaging.rle": "x", "gone": "y"}}
     write_json(folder / "run.json", record | old | {"versions": record["versions"] | {"torch": "1.0"}})
     monkeypatch.setattr(adopt, "load_recipe_and_paths", lambda: (read_recipe(ROOT / "recipes" / "smoke.yaml"), paths))
     monkeypatch.setattr(
@@ -48,10 +48,10 @@ def called(monkeypatch, capsys, *arguments: str) -> str:
 def test_work_of_other_code_is_adopted_and_that_is_noted(unit, monkeypatch, capsys):
     before = read_json(unit.folder / "run.json")
     said = called(monkeypatch, capsys, "--dry-run")
-    assert said.startswith("stage 1 a: would be adopted: code of cxr.rle, gone; torch 1.0 -> ")
+    assert said.startswith("stage 1 a: would be adopted: code of cxr.imaging.rle, gone; torch 1.0 -> ")
     assert "commit 000000000 -> " in said
     assert read_json(unit.folder / "run.json") == before
-    assert called(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.rle, gone")
+    assert called(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.imaging.rle, gone")
     assert unit.is_up_to_date
     record = read_json(unit.folder / "run.json")
     assert record["versions"] == runs.package_versions()

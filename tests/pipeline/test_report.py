@@ -10,7 +10,7 @@ import pytest
 
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
-from cxr.geometry import Letterbox
+from cxr.imaging.geometry import Letterbox
 from cxr.paths import ROOT
 from pipeline.known import ImageRecord
 from pipeline.report import cams, gallery, page, stack, steps, write_report

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from cxr import recipe as recipes
-from cxr import rle, tables
+from cxr import tables
 from cxr.errors import UsageError
 from cxr.files import write_json
+from cxr.imaging import rle
 from cxr.paths import ROOT, Paths
 from pipeline import known, show
 

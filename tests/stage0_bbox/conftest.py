@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import rle, tables
-from cxr.geometry import Box, Letterbox
+from cxr import tables
+from cxr.imaging import rle
+from cxr.imaging.geometry import Box, Letterbox
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 

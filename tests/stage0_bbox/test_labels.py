@@ -7,8 +7,8 @@ import pytest
 
 from cxr import box_files
 from cxr.errors import DataError
-from cxr.geometry import Box
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import Box
 from stage0_bbox import labels
 
 VIA = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"

@@ -8,7 +8,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights as W
 
 from cxr.config import validate_settings
 from cxr.errors import UsageError
-from cxr.geometry import Box, box_iou
+from cxr.imaging.geometry import Box, box_iou
 from cxr.torchkit.checkpoint import load_weights, save_weights
 from stage0_bbox import config
 from stage0_bbox import model as model_module

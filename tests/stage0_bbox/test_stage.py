@@ -15,8 +15,8 @@ import torch
 from cxr import box_files, boxes, plan, runs, tables
 from cxr.config import validate_settings
 from cxr.errors import DataError, UsageError
-from cxr.geometry import Box
 from cxr.ids import parse_image_id
+from cxr.imaging.geometry import Box
 from cxr.prepared import Prepared
 from stage0_bbox import config, detect, edits, predict, scores, train
 from stage0_bbox.choose import ChestBoxChooser, write_box_tables

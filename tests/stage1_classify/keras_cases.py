@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 from cxr.errors import UsageError
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from stage1_classify import config, keras_backend, keras_device

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from cxr.errors import UsageError
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe

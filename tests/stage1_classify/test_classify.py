@@ -14,7 +14,7 @@ from cxr.augment import Augmentation
 from cxr.config import load_settings
 from cxr.errors import UsageError
 from cxr.files import read_json
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe, read_recipe

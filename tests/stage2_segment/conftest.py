@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from cxr.geometry import Box
+from cxr.imaging.geometry import Box
 from cxr.paths import Paths
 from cxr.prepared import Prepared
 from cxr.recipe import Recipe

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from cxr import metrics, rle, tables
+from cxr import metrics, tables
 from cxr.errors import UsageError
-from cxr.geometry import Letterbox, resize_image
+from cxr.imaging import rle
+from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.prepared import Prepared
 from pipeline.known import ImageRecord, postprocess_mask
 from stage3_stack import cases

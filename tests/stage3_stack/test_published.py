@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, rle, tables
+from cxr import metrics, tables
 from cxr.config import load_settings
 from cxr.errors import UsageError
+from cxr.imaging import rle
 from cxr.prepared import Prepared
 from cxr.recipe import SmallTrial
 from stage3_stack import predict, table, train

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, panel, rle, runs, tables
+from cxr import metrics, panel, runs, tables
 from cxr.errors import DataError, UsageError
+from cxr.imaging import rle
 from cxr.paths import ROOT
 from cxr.prepared import Prepared
 from stage3_stack import columns, predict, table, train

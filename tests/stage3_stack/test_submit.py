@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cxr import kaggle, rle, sample
+from cxr import kaggle, sample
 from cxr.errors import DataError, UsageError
+from cxr.imaging import rle
 from cxr.sample import SampleSubmission
 from stage3_stack import submit
 

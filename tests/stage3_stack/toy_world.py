@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import rle, sample, tables
-from cxr.geometry import Letterbox, resize_image
+from cxr import sample, tables
+from cxr.imaging import rle
+from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from stage3_stack.config import Config, DenseConfig, GridConfig, LightgbmConfig, UnitConfig

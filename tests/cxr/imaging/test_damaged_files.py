@@ -14,11 +14,12 @@ from pydicom.encaps import encapsulate
 
 from bench import damaged_dicoms, damages
 from bench.small_dicoms import NAME, DicomFile, build_small_dicoms
-from cxr import bounded, images, kaggle, refusal, tables, walk
+from cxr import kaggle, tables, walk
 from cxr.canvases import PrepareTask, RowError, RowFile, parse_age, prepare_image
-from cxr.dicom import ImageError
 from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError, UsageError
+from cxr.imaging import bounded_reading, grayscale, refusal
+from cxr.imaging.dicom import ImageError
 from cxr.paths import Paths
 from cxr.prepare import PrepareConfig, prepare_data
 
@@ -36,7 +37,7 @@ def rejected(data: Path) -> dict[str, str]:
 
 def refused(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
-        images.read_radiograph(path)
+        grayscale.read_radiograph(path)
     reason = str(caught.value)
     assert 0 < len(reason) <= 200
     assert "\n" not in reason
@@ -82,7 +83,7 @@ def test_a_writer_of_rows_refuses_places_that_are_not_there(rows, row):
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_a_picture_of_another_type_is_the_files_reason(rows, dicom, tmp_path, monkeypatch, dtype):
     path = dicom.save(dicom.dataset(np.ones((8, 8), np.uint8)), tmp_path / "image.dcm")
-    monkeypatch.setattr(images, "render_gray", lambda *_: np.ones((8, 8), dtype))
+    monkeypatch.setattr(grayscale, "render_gray", lambda *_: np.ones((8, 8), dtype))
     found = prepare_image(PrepareTask("image", path, None, rows, 1, rows, -1))
     assert "uint8 of (8, 8), not" in found
     assert not np.load(rows.path).any()
@@ -230,7 +231,7 @@ def test_a_damaged_length_gives_a_short_reason_or_the_picture(tmp_path, kind, ta
     for length in (1, 3, 31_000, 0xFFFF if form == "H" else 0xFFFFFFF0):
         path = written(tmp_path, file.with_bytes(place, struct.pack(file.byte_order + form, length)))
         try:
-            images.read_radiograph(path)
+            grayscale.read_radiograph(path)
         except ImageError:
             refused(path)
 
@@ -318,10 +319,10 @@ def test_what_is_inflated_has_an_end():
     zeros = bytes(1 << 20)
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = packer.compress(zeros) + packer.flush()
-    assert bounded.inflate_data(packed) == zeros
+    assert bounded_reading.inflate_data(packed) == zeros
     for damaged in (packed[:-20], b""):
         with pytest.raises(ImageError, match="ends early"):
-            bounded.inflate_data(damaged)
+            bounded_reading.inflate_data(damaged)
 
 
 def test_the_memory_limit_ends_with_its_block():

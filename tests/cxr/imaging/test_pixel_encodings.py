@@ -11,10 +11,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxr import dicom as reader
-from cxr import images
-from cxr.dicom import ImageError
-from tests.cxr.reference_display import Lut, Radiograph, Refused, display
+from cxr.imaging import dicom as reader
+from cxr.imaging import grayscale
+from cxr.imaging.dicom import ImageError
+from tests.cxr.imaging.reference_display import Lut, Radiograph, Refused, display
 
 FORMATS = [(8, 8, 7), (8, 6, 5), (8, 6, 7), (16, 8, 7), (16, 8, 15), (16, 12, 11), (16, 12, 15), (16, 16, 15)]
 AGAINST_THE_STANDARD = [(8, 8, 6), (8, 6, 4), (8, 8, 15), (16, 12, 7), (16, 16, 11), (16, 16, 16)]
@@ -131,7 +131,7 @@ def shown(header) -> np.ndarray | None:
     """The gray picture of a data set, None where it is refused."""
     try:
         reader.require_decodable(header)
-        return images.render_gray(header)
+        return grayscale.render_gray(header)
     except ImageError:
         return None
 
@@ -139,7 +139,7 @@ def shown(header) -> np.ndarray | None:
 def read(path) -> np.ndarray | None:
     """The gray picture of a file, None where it is refused."""
     try:
-        return images.read_gray(path)
+        return grayscale.read_gray(path)
     except ImageError:
         return None
 
@@ -228,7 +228,7 @@ def test_a_first_value_below_0_may_be_written_unsigned(header, dicom, tmp_path, 
     image = replace(DEEP, signed=True, voi=Lut(-2000, 12, ramp(4000, 4095)))
     written = header(image, syntax=syntax)
     written.VOILUTSequence[0].add_new("LUTDescriptor", "US", [4000, 65536 - 2000, 12])
-    assert not fault(images.read_gray(dicom.save(written, tmp_path / "image.dcm")), display(image))
+    assert not fault(grayscale.read_gray(dicom.save(written, tmp_path / "image.dcm")), display(image))
 
 
 def test_entries_as_numbers_are_those_as_words(header, dicom, tmp_path):
@@ -237,7 +237,7 @@ def test_entries_as_numbers_are_those_as_words(header, dicom, tmp_path):
         written = header(image, packed)
         words = np.frombuffer(written.VOILUTSequence[0].LUTData, "<u2")
         written.VOILUTSequence[0].add_new("LUTData", "US", words.tolist())
-        assert not fault(images.read_gray(dicom.save(written, tmp_path / "image.dcm")), display(image))
+        assert not fault(grayscale.read_gray(dicom.save(written, tmp_path / "image.dcm")), display(image))
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
@@ -263,7 +263,7 @@ def test_a_number_that_is_none_is_refused(header, dicom, tmp_path, base, name, t
     path = dicom.save(header(base, **elements | {name: "7777777777"}), tmp_path / "image.dcm")
     path.write_bytes(path.read_bytes().replace(b"7777777777", text.ljust(10)[:10].encode()))
     with pytest.raises(ImageError, match=f"its {name} is no (finite )?number") as caught:
-        images.read_gray(path)
+        grayscale.read_gray(path)
     assert text not in str(caught.value)
 
 
@@ -278,7 +278,7 @@ def test_a_number_that_is_none_is_refused(header, dicom, tmp_path, base, name, t
 def test_a_picture_without_contrast_or_sense_is_refused(header, dicom, tmp_path, elements, reason):
     path = dicom.save(header(DEEP, **elements), tmp_path / "image.dcm")
     with pytest.raises(ImageError, match=reason):
-        images.read_gray(path)
+        grayscale.read_gray(path)
 
 
 def test_nothing_but_padding_is_refused(header):
@@ -290,4 +290,4 @@ def test_padding_of_signed_pixels_may_be_written_unsigned(dicom, tmp_path, value
     pixels = np.array([[-2000, -1000, 0, 1000]], np.int16)
     written = dicom.dataset(pixels)
     written.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
-    assert images.read_gray(dicom.save(written, tmp_path / "image.dcm")).tolist() == [[0, 0, 128, 255]]
+    assert grayscale.read_gray(dicom.save(written, tmp_path / "image.dcm")).tolist() == [[0, 0, 128, 255]]

@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000
 from pylibjpeg.utils import get_pixel_data_decoders
 
-from cxr.refusal import ImageError
+from cxr.imaging.refusal import ImageError
 
 MAX_SCANNED_PIXELS = 400_000_000  # pixels times scans of a progressive JPEG: each scan goes over the whole picture
 CODESTREAM_START = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ: each JPEG 2000 code stream begins with them

@@ -6,7 +6,7 @@ import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from cxr.refusal import ImageError
+from cxr.imaging.refusal import ImageError
 
 
 class Lut(NamedTuple):

@@ -9,8 +9,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxr import images
-from cxr.dicom import ImageError
+from cxr.imaging import grayscale
+from cxr.imaging.dicom import ImageError
 
 
 def smooth(height: int = 48, width: int = 64, top: int = 4095, dtype=np.uint16) -> np.ndarray:
@@ -20,7 +20,7 @@ def smooth(height: int = 48, width: int = 64, top: int = 4095, dtype=np.uint16) 
 
 
 def gray(dicom, tmp_path, pixels, **elements) -> np.ndarray:
-    return images.read_gray(dicom.save(dicom.dataset(pixels, **elements), tmp_path / "image.dcm"))
+    return grayscale.read_gray(dicom.save(dicom.dataset(pixels, **elements), tmp_path / "image.dcm"))
 
 
 def table(values: list[int], first: int, bits: int, words: str = "<u2") -> Dataset:
@@ -167,7 +167,7 @@ def test_lossless_syntaxes_give_the_same_picture(dicom, tmp_path, syntax, top, d
     header = dicom.dataset(pixels, syntax=uid.ExplicitVRLittleEndian if coded else syntax)
     if coded:
         header.compress(syntax, encoding_plugin="pylibjpeg", generate_instance_uid=False)
-    found = images.read_gray(dicom.save(header, tmp_path / "image.dcm"))
+    found = grayscale.read_gray(dicom.save(header, tmp_path / "image.dcm"))
     np.testing.assert_array_equal(found, gray(dicom, tmp_path, pixels))
 
 
@@ -176,7 +176,7 @@ def test_a_signed_jpeg_2000_whose_header_says_unsigned_is_the_same_picture(dicom
     header = dicom.dataset(pixels)
     header.compress(uid.JPEG2000Lossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
     header.PixelRepresentation = 0
-    found = images.read_gray(dicom.save(header, tmp_path / "image.dcm"))
+    found = grayscale.read_gray(dicom.save(header, tmp_path / "image.dcm"))
     np.testing.assert_array_equal(found, gray(dicom, tmp_path, pixels))
 
 
@@ -194,7 +194,7 @@ def test_jpeg_2000_lossy(dicom, tmp_path):
     pixels = smooth(256, 256)
     header = dicom.dataset(pixels, BitsStored=12, HighBit=11)
     header.compress(uid.JPEG2000, encoding_plugin="pylibjpeg", j2k_cr=[10])
-    found = images.read_gray(dicom.save(header, tmp_path / "lossy.dcm"))
+    found = grayscale.read_gray(dicom.save(header, tmp_path / "lossy.dcm"))
     assert np.abs(found.astype(int) - gray(dicom, tmp_path, pixels, BitsStored=12, HighBit=11)).mean() < 1.5
 
 
@@ -204,7 +204,7 @@ def test_jpeg_of_8_bits(dicom, tmp_path, syntax, photometric):
     pixels = smooth(top=255, dtype=np.uint8)
     header = dicom.as_jpeg(dicom.dataset(pixels, PhotometricInterpretation=photometric), quality=95)
     header.file_meta.TransferSyntaxUID = syntax
-    found = images.read_gray(dicom.save(header, tmp_path / "image.dcm"))
+    found = grayscale.read_gray(dicom.save(header, tmp_path / "image.dcm"))
     expected = 255 - pixels if photometric == "MONOCHROME1" else pixels
     assert np.abs(found.astype(int) - expected).mean() < 1.5
 
@@ -217,7 +217,7 @@ def test_decoding_smaller_is_an_area_average(dicom, tmp_path, height, width, lea
     noise = np.random.default_rng(0).normal(0, 6, (height, width))
     pixels = np.clip(smooth(height, width, 200) + noise + 20, 0, 255).astype(np.uint8)
     path = dicom.save(dicom.as_jpeg(dicom.dataset(pixels)), tmp_path / "image.dcm")
-    found, whole = images.read_gray(path, min_longer_side=least), images.read_gray(path)
+    found, whole = grayscale.read_gray(path, min_longer_side=least), grayscale.read_gray(path)
     assert found.shape == shape
     expected = cv2.resize(whole, shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(found.astype(int) - expected).mean() < 1.5
@@ -226,7 +226,7 @@ def test_decoding_smaller_is_an_area_average(dicom, tmp_path, height, width, lea
 def test_a_window_is_applied_before_shrinking(dicom, tmp_path):
     header = dicom.dataset(smooth(64, 64, 255, np.uint8), WindowCenter=128, WindowWidth=20)
     path = dicom.save(dicom.as_jpeg(header), tmp_path / "image.dcm")
-    assert images.read_gray(path, min_longer_side=16).shape == (64, 64)
+    assert grayscale.read_gray(path, min_longer_side=16).shape == (64, 64)
 
 
 def test_no_file_meta_header(dicom, tmp_path):
@@ -237,13 +237,13 @@ def test_no_file_meta_header(dicom, tmp_path):
         content = path.read_bytes()
         at = 128 + 4 + 12 + int.from_bytes(content[140:144], "little")  # past the group of the meta header
         path.write_bytes(content[at:])
-        np.testing.assert_array_equal(images.read_gray(path), gray(dicom, tmp_path, pixels))
+        np.testing.assert_array_equal(grayscale.read_gray(path), gray(dicom, tmp_path, pixels))
 
 
 # --- refusals ----------------------------------------------------------------------------------
 
 
-def refused(path, reader=images.read_radiograph) -> str:
+def refused(path, reader=grayscale.read_radiograph) -> str:
     with pytest.raises(ImageError) as caught:
         reader(path)
     reason = str(caught.value)
@@ -277,7 +277,7 @@ def test_a_damaged_header(dicom, tmp_path):
 
 @pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG", "", None])
 def test_radiographs_and_unnamed_modalities_pass(dicom, tmp_path, modality):
-    found, header = images.read_radiograph(
+    found, header = grayscale.read_radiograph(
         dicom.save(dicom.dataset(smooth(), Modality=modality), tmp_path / "image.dcm")
     )
     assert found.shape == (48, 64)
@@ -335,9 +335,9 @@ def test_real_awkward_files_are_shown_or_refused(real):
     shown = 0
     for path in sorted((real / "dicom_hard").glob("*.dcm")):
         try:
-            picture = images.read_gray(path)
+            picture = grayscale.read_gray(path)
         except ImageError:
-            refused(path, images.read_gray)
+            refused(path, grayscale.read_gray)
         else:
             assert np.ptp(picture) > 100, path.name
             shown += 1
@@ -345,7 +345,7 @@ def test_real_awkward_files_are_shown_or_refused(real):
 
 
 def test_real_copies_in_other_syntaxes_are_the_same_picture(real):
-    copies = [images.read_gray(path) for path in sorted((real / "dicom_hard").glob("MR_small_[!j]*.dcm"))]
+    copies = [grayscale.read_gray(path) for path in sorted((real / "dicom_hard").glob("MR_small_[!j]*.dcm"))]
     assert len(copies) == 4
     for copy in copies:
         np.testing.assert_array_equal(copy, copies[0])
@@ -353,5 +353,5 @@ def test_real_copies_in_other_syntaxes_are_the_same_picture(real):
 
 def test_real_radiographs_decode_smaller_as_an_area_average(real):
     for path in sorted((real / "dicom-images-test").rglob("*.dcm"))[:5]:
-        whole = cv2.resize(images.read_gray(path), (512, 512), interpolation=cv2.INTER_AREA)
-        assert np.abs(images.read_gray(path, min_longer_side=512).astype(int) - whole).mean() < 0.5
+        whole = cv2.resize(grayscale.read_gray(path), (512, 512), interpolation=cv2.INTER_AREA)
+        assert np.abs(grayscale.read_gray(path, min_longer_side=512).astype(int) - whole).mean() < 0.5

@@ -1,6 +1,6 @@
 """From stored cells to gray levels, pixel by pixel, as PS3.3 C.7.6.3, C.11.1 and C.11.2 say: plain, slow, independent.
 
-What the standard leaves open is chosen as `cxr.images` documents it, and marked CHOICE here.
+What the standard leaves open is chosen as `cxr.imaging.grayscale` documents it, and marked CHOICE here.
 """
 
 import math

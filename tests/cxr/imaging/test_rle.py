@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr import rle
+from cxr.imaging import rle
 
 
 def slow_decode(text: str, height: int, width: int) -> np.ndarray:

@@ -17,9 +17,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.tag import BaseTag, Tag
 
-from cxr import bounded, codestreams
-from cxr.bounded import MAX_PIXELS
-from cxr.refusal import HIDDEN, ImageError, describe_cause, quote_code_string, raise_as_image_error
+from cxr.imaging import bounded_reading, codestreams
+from cxr.imaging.bounded_reading import MAX_PIXELS
+from cxr.imaging.refusal import HIDDEN, ImageError, describe_cause, quote_code_string, raise_as_image_error
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote header values
 logging.getLogger("pydicom").propagate = False  # so do its log lines
@@ -54,7 +54,7 @@ def read_header(path: Path, extra_names: Sequence[str] = ()) -> pydicom.Dataset:
     Raises ImageError where it is no DICOM file, or where one of WHOLE_NUMBERS is none.
     """
     with raise_as_image_error("cannot be read"):
-        header = bounded.read_elements(path, _look_up_tags(*TAGS, *extra_names))
+        header = bounded_reading.read_elements(path, _look_up_tags(*TAGS, *extra_names))
     with raise_as_image_error("its header is damaged"):
         _fill_in_defaults(header)
     return header

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr.geometry import Box, Letterbox, box_iou, crop_image, paste_crop, resize_image, snap_to_pixels
+from cxr.imaging.geometry import Box, Letterbox, box_iou, crop_image, paste_crop, resize_image, snap_to_pixels
 
 SHAPES = [(64, 64), (100, 60), (37, 90), (1, 50), (300, 299), (16, 16)]
 

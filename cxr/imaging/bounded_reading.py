@@ -15,7 +15,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from cxr.refusal import ImageError
+from cxr.imaging.refusal import ImageError
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 2 * MAX_PIXELS + (32 << 20)  # 16 bits a pixel, and 32 MB for the rest of the header

@@ -16,8 +16,8 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian
 
-from cxr import dicom, luts
-from cxr.refusal import ImageError, limit_memory, raise_as_image_error
+from cxr.imaging import dicom, lookup_tables
+from cxr.imaging.refusal import ImageError, limit_memory, raise_as_image_error
 
 STRIP_PIXELS = 1 << 18
 GRAY_CHANGING_TAGS = frozenset(map(Tag, (
@@ -150,7 +150,9 @@ def _is_big_endian(header: pydicom.Dataset) -> bool:
 def _apply_modality(header: pydicom.Dataset, numbers: np.ndarray) -> np.ndarray:
     """Modality LUT, or rescale slope and intercept."""
     if header.get("ModalityLUTSequence"):
-        lut = luts.read_lut(header.ModalityLUTSequence[0], bool(header.PixelRepresentation), _is_big_endian(header))
+        lut = lookup_tables.read_lut(
+            header.ModalityLUTSequence[0], bool(header.PixelRepresentation), _is_big_endian(header)
+        )
         return lut.look_up(numbers)
     slope, intercept = _read_rescale(header)
     return numbers * slope + intercept
@@ -193,7 +195,7 @@ def _values_to_gray(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
 def _apply_voi_lut(header: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:
     if not header.get("VOILUTSequence"):
         return None
-    lut = luts.read_lut(header.VOILUTSequence[0], _can_be_negative(header), _is_big_endian(header))
+    lut = lookup_tables.read_lut(header.VOILUTSequence[0], _can_be_negative(header), _is_big_endian(header))
     return lut.look_up(values) / lut.white_level * 255
 
 

@@ -1,0 +1,1 @@
+"""One radiograph: reading its DICOM file, 8-bit gray values, geometry and run-length masks."""
