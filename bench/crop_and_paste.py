@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox
 from cxr.metrics import dice_of_masks
-from cxr.prepared import Prepared
 from cxr.views import View
 from stage2_segment import config
 from stage2_segment.data import SegmenterData

@@ -24,8 +24,9 @@ import numpy as np
 
 from bench import damages
 from bench.small_dicoms import NAME
-from cxr import intake, kaggle
+from cxr import intake
 from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
+from cxr.datasets import kaggle
 
 SIZE = 64
 MAX_SECONDS, MAX_MEGABYTES, MAX_REASON_LENGTH = 5, 1024, 200

@@ -20,7 +20,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 
 from bench.prepare_speed import Usage
-from cxr import kaggle
+from cxr.datasets import kaggle
 from cxr.doctor.examine import examine_dataset
 from cxr.doctor.report import summarise_findings
 from cxr.imaging import grayscale

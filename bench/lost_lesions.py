@@ -14,8 +14,8 @@ import tyro
 from tqdm import tqdm
 
 from cxr.augment import augment_image
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, crop_mask
-from cxr.prepared import Prepared
 from cxr.views import draw_training_region, keyed_rng
 from phantom.render import render_phantom
 from stage1_classify import config as classify

@@ -27,7 +27,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from cxr import intake, kaggle, processes
+from cxr import intake, processes
+from cxr.datasets import kaggle
 
 SIDE = 1024
 DISTINCT_FILES = 50  # different files; the rest are links to them

@@ -12,7 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cxr import duplicates, tables
+from cxr import tables
+from cxr.datasets import near_duplicates
 from cxr.errors import DataError
 
 MAX_SHUFFLES = 10  # the splitter is greedy: with few patients one shuffle may leave a fold without positives
@@ -73,7 +74,7 @@ def _number_patients(images: pd.DataFrame) -> np.ndarray:
 
 def _group_pictures(images: pd.DataFrame, canvases: Callable | None) -> np.ndarray:
     """The number of each image's set of near-duplicates [n]."""
-    return duplicates.group_canvases(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
+    return near_duplicates.group_canvases(canvases(images["image_id"].tolist())) if canvases else np.arange(len(images))
 
 
 def _group_known_by_patient(images: pd.DataFrame, patient: np.ndarray, picture: np.ndarray) -> np.ndarray:

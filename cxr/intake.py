@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import kaggle, processes, sample, tables
+from cxr import processes, tables
 from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
+from cxr.datasets import kaggle
+from cxr.datasets.image_ids import parse_image_id
+from cxr.datasets.sample_submission import SampleSubmission, write_sample_submission
 from cxr.errors import DataError
 from cxr.files import write_atomically
-from cxr.ids import parse_image_id
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
 from cxr.progress import ProgressLine, format_duration
-from cxr.sample import SampleSubmission
 
 LOG_SECONDS = 15
 MAX_EXAMPLES = 5  # in a warning
@@ -138,7 +139,7 @@ def write_dataset(plan: DatasetPlan, folder: Path, size: int, workers: int | Non
     manifest = _build_manifest(plan, results)
     tables.write_table(manifest, folder / "manifest.parquet", tables.MANIFEST)
     tables.write_table(_build_index(usable_tasks, manifest, size), folder / "index.parquet", tables.INDEX)
-    sample.write_sample_submission(plan.sample_submission, folder / "sample.json")
+    write_sample_submission(plan.sample_submission, folder / "sample.json")
     return _count_images(manifest, rejected)
 
 

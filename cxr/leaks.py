@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr import kaggle, tables, user_tables
+from cxr import tables
+from cxr.datasets import kaggle, user_tables
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
-from cxr.ids import parse_image_id
 from cxr.paths import resolve_user_path
 
 TRAIN = "train"
@@ -231,11 +232,12 @@ def read_traits(images: Path, names: list[str]) -> ImageTraits:
 
 
 def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
-    from cxr import duplicates, intake
+    from cxr import intake
+    from cxr.datasets import near_duplicates
 
     manifest = tables.read_table(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
     present_names = [name for name in names if name in manifest.index]
-    groups = duplicates.group_canvases(intake.iterate_canvases(folder, present_names))
+    groups = near_duplicates.group_canvases(intake.iterate_canvases(folder, present_names))
     patients = manifest["patient"].dropna().to_dict()
     return ImageTraits(
         patients or None, dict(zip(present_names, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict()
@@ -243,21 +245,22 @@ def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
 
 
 def _read_data_traits(data: Path, names: list[str]) -> ImageTraits:
-    from cxr import duplicates, processes
+    from cxr import processes
+    from cxr.datasets import near_duplicates
 
     layout = kaggle.find_layout(data)
     files = layout.files_by_id
     tasks = [(name, data / files[name].path) for name in names if name in files]
     finished = processes.map_unordered(_read_picture, tasks)
     pictures = {task[0]: picture for task, picture in finished if isinstance(picture, tuple)}
-    groups = duplicates.link_pictures(list(pictures.values())).tolist()
+    groups = near_duplicates.link_pictures(list(pictures.values())).tolist()
     labels = read_mask_labels(layout) if layout.rows_csv else None
     return ImageTraits(layout.read_patients() or None, dict(zip(pictures, groups, strict=True)), labels)
 
 
 def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
     """What a near-duplicate of an image is told by, None where it cannot be read."""
-    from cxr import duplicates
+    from cxr.datasets import near_duplicates
     from cxr.imaging import dicom, grayscale
     from cxr.imaging.geometry import Letterbox
 
@@ -266,7 +269,7 @@ def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | Non
     except dicom.ImageError:
         return None
     canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE_SIDE).image_to_canvas(gray)
-    return duplicates.compute_signature(canvas), duplicates.make_thumbnail(canvas)
+    return near_duplicates.compute_signature(canvas), near_duplicates.make_thumbnail(canvas)
 
 
 def read_mask_labels(layout: kaggle.Layout) -> dict[str, float]:

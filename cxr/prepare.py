@@ -12,15 +12,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cxr import kaggle, runs
+from cxr import runs
 from cxr.config import StrictModel, validate_settings
+from cxr.datasets import kaggle
 from cxr.errors import run_main
 from cxr.paths import Paths
 from cxr.source_code import reached_modules
 
 PIXEL_FILES = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "sample.json")
 FOLDS_CODE = ("cxr.prepare",)
-PIXELS_CODE = ("cxr.prepare", (), ("cxr.folds", "cxr.duplicates"))  # but not what folds alone are made by
+PIXELS_CODE = ("cxr.prepare", (), ("cxr.folds", "cxr.datasets.near_duplicates"))  # but not what folds alone are made by
 OUTPUT_FILES = (*PIXEL_FILES, "folds.csv")
 LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds|sample)\.[0-9a-f]{8}\.\w+")
 

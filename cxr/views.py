@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cxr.config import StrictModel
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box
-from cxr.prepared import Prepared
 
 
 class View(StrictModel):

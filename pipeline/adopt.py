@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr import kaggle, runs
+from cxr import runs
+from cxr.datasets import kaggle
 from cxr.errors import run_main
 from cxr.files import write_json
 from cxr.paths import Paths

@@ -11,8 +11,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from cxr import kaggle, runs
 from cxr import recipe as recipes
+from cxr import runs
+from cxr.datasets import kaggle
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths, home_folder, resolve_user_path

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, ids, kaggle, tables
+from cxr import tables
+from cxr.datasets import box_table, image_ids, kaggle
+from cxr.datasets.prepared import Prepared
 from cxr.files import read_json
 from cxr.imaging import rle
 from cxr.imaging.geometry import Box, Letterbox, resize_image
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from stage3_stack.config import map_folder, read_stack_settings, refuse_renamed_keys, stacked_map_folder
 
@@ -83,8 +84,8 @@ def _decode_on_canvas(codes: list[str], image_id: str, prepared: Prepared) -> np
 
 
 def _add_box(record: ImageRecord, prepared: Prepared, paths: Paths) -> None:
-    table = boxes.read_boxes_table(paths.boxes_csv) if paths.boxes_csv.is_file() else None
-    image_boxes = None if table is None else table[table["Filename"].map(ids.parse_image_id) == record.image_id]
+    table = box_table.read_boxes_table(paths.boxes_csv) if paths.boxes_csv.is_file() else None
+    image_boxes = None if table is None else table[table["Filename"].map(image_ids.parse_image_id) == record.image_id]
     if image_boxes is None or image_boxes.empty:
         record.missing_outputs.append("box (stage 0)")
         return

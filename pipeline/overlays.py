@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from pipeline.figure import SKY, YELLOW, create_figure
 from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map, gather_image_record

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cxr import runs
+from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import write_atomically
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from pipeline.curves import draw_curves
 from pipeline.figure import ORANGE, SKY, create_figure

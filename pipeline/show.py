@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from cxr import runs
+from cxr.datasets.image_ids import parse_image_id
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import resize_image, snap_to_pixels
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from pipeline.known import ImageRecord, gather_image_record
 from pipeline.stages import list_outputs

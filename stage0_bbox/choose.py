@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.box_files import MIN_INSIDE_SHARE
-from cxr.boxes import written_copy_path
+from cxr.datasets.box_files import MIN_INSIDE_SHARE
+from cxr.datasets.box_table import written_copy_path
+from cxr.datasets.image_ids import parse_image_id
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import Box
-from cxr.prepared import Prepared
 from stage0_bbox.config import DetectorConfig
 from stage0_bbox.edits import EDITED, BoxRow, pending_copy
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.augment import augment_image
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.imaging.geometry import Box, resize_image
-from cxr.prepared import Prepared
 from cxr.sampling import split_into_batches
 from cxr.views import keyed_rng
 from stage0_bbox.config import DetectorConfig

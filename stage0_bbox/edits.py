@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr import user_tables
-from cxr.boxes import written_copy_path
+from cxr.datasets import user_tables
+from cxr.datasets.box_table import written_copy_path
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError
 from cxr.files import write_atomically
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import Box
 
 COLUMNS = ("Filename", "xmin", "xmax", "ymin", "ymax")

@@ -1,4 +1,4 @@
-"""Chest boxes to learn from: files of any kind (cxr/box_files.py), in order of trust."""
+"""Chest boxes to learn from: files of any kind (cxr/datasets/box_files.py), in order of trust."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import box_files
+from cxr.datasets import box_files
 from cxr.errors import DataError
 from cxr.imaging.geometry import Box
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cxr.datasets.prepared import Prepared
 from cxr.files import write_atomically
 from cxr.imaging.geometry import Box, box_iou, resize_image
-from cxr.prepared import Prepared
 from stage0_bbox.choose import FALLBACK, ChestBox
 from stage0_bbox.edits import EDITED, BoxRow
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, box_iou
 from cxr.metrics import format_metric
-from cxr.prepared import Prepared
 from stage0_bbox.choose import FALLBACK, ChestBox, ChestBoxChooser
 
 GOOD_IOU = 0.75

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from cxr import plan, weights
 from cxr.config import override_settings
+from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.paths import Paths
 from cxr.plan import Step
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from stage0_bbox import check, config, edits
 

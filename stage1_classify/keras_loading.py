@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import cv2
 import numpy as np
 
-from cxr.prepared import Prepared
+from cxr.datasets.prepared import Prepared
 from cxr.processes import init_worker
 from stage1_classify.data import ClassifierData
 

@@ -10,14 +10,15 @@ import sys
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, tables, weights
+from cxr import tables, weights
 from cxr.config import override_settings
+from cxr.datasets import box_table
+from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import write_atomically
 from cxr.metrics import roc_auc
 from cxr.paths import Paths
 from cxr.plan import Step, run_step
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from stage1_classify import config
 from stage1_classify.check import ensure_start_weights
@@ -47,7 +48,7 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     backend = importlib.import_module(f"stage1_classify.{member.framework}_backend")
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     train_ids, val_ids, held_out = prepared.split_fold(fold, member.training.uses_validation)
-    chest_boxes = boxes.read_run_boxes(paths) if member.view.crop == "box" else {}
+    chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, chest_boxes, member, train_ids, recipe.seed)
     metrics["start"] = weights.record_start(config.get_start_weights(member))
     metrics |= backend.fit(data, val_ids, step.folder, identity, step.name, fold)

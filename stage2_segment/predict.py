@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, tables
+from cxr import tables
 from cxr.config import override_settings
 from cxr.course import explain_out_of_memory
+from cxr.datasets import box_table
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
 from cxr.plan import Step, run_step
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from stage2_segment import config
 from stage2_segment.check import resolve_members
@@ -68,7 +69,7 @@ def open_data(prepared: Prepared, paths: Paths, member: config.SegmenterConfig, 
     """The step's examples; the boxes are read only where the member crops to them."""
     from stage2_segment.data import SegmenterData
 
-    chest_boxes = boxes.read_run_boxes(paths) if member.view.crop == "box" else {}
+    chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     return SegmenterData(prepared, chest_boxes, member, image_ids, seed)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cxr import runs, weights
 from cxr.config import override_settings
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, run_main
 from cxr.paths import Paths
 from cxr.plan import Step, run_step
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from stage2_segment import config, predict
 from stage2_segment.check import resolve_members

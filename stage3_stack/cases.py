@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import kaggle, tables
+from cxr import tables
+from cxr.datasets import kaggle
+from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.panel.groups import CHEST_TUBE
 from cxr.panel.masks import compare_masks
-from cxr.prepared import Prepared
 from stage3_stack import config
 from stage3_stack.combine import find_scoring_heads, member_column
 from stage3_stack.decide import NestedPostprocessing

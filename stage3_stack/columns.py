@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, ids
+from cxr.datasets import box_table, image_ids
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack.config import Column
 from stage3_stack.masks import MapSet
 from stage3_stack.thresholds import LevelHistograms, score_to_level
@@ -25,7 +25,7 @@ def gather_columns(paths: Paths, prepared: Prepared, column_names: list[Column],
     """
     columns: Columns = {"header": header_columns(prepared.manifest)}
     if paths.boxes_csv.is_file():
-        columns["box"] = box_geometry(boxes.read_boxes_table(paths.boxes_csv), prepared.manifest)
+        columns["box"] = box_geometry(box_table.read_boxes_table(paths.boxes_csv), prepared.manifest)
     if map_sets:
         columns["masks"] = pd.concat([mask_statistics(map_set.images.ids, map_set.histograms) for map_set in map_sets])
     if not {"pca", *columns} & set(column_names):
@@ -44,7 +44,7 @@ def header_columns(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def box_geometry(box_table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Corner, width, height and area of each chest box as shares of the frame, and whether it is a fallback."""
-    box_table = box_table.set_index(box_table["Filename"].map(ids.parse_image_id)).reindex(manifest.index)
+    box_table = box_table.set_index(box_table["Filename"].map(image_ids.parse_image_id)).reindex(manifest.index)
     x, y = box_table["xmin"] / manifest["width"], box_table["ymin"] / manifest["height"]
     width, height = box_table["xmax"] / manifest["width"] - x, box_table["ymax"] / manifest["height"] - y
     fallback = (box_table["source"] == "fallback").astype(float).where(box_table["source"].notna())

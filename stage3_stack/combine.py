@@ -8,10 +8,10 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from cxr import metrics
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.panel import ranking
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack.columns import Columns
 from stage3_stack.config import UnitConfig
 from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold_rows, sigmoid

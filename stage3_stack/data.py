@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack.columns import Columns
 
 MAPS = "maps"

@@ -3,9 +3,9 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from cxr import duplicates
+from cxr.datasets import near_duplicates
+from cxr.datasets.prepared import Prepared
 from cxr.leaks import measure_leakage
-from cxr.prepared import Prepared
 
 TRAITS = ("patient", "duplicate")
 
@@ -51,11 +51,11 @@ def group_duplicates(prepared: Prepared, image_ids: list[str]) -> dict[str, int]
 
     def compute_signature(image_id: str):
         canvas = prepared.read_image(image_id)
-        return duplicates.compute_signature(canvas), duplicates.make_thumbnail(canvas)
+        return near_duplicates.compute_signature(canvas), near_duplicates.make_thumbnail(canvas)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         signatures = list(pool.map(compute_signature, image_ids))
-    return dict(zip(image_ids, duplicates.link_pictures(signatures).tolist(), strict=True))
+    return dict(zip(image_ids, near_duplicates.link_pictures(signatures).tolist(), strict=True))
 
 
 def describe_leakage(audit: dict) -> str:

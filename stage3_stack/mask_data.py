@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
-from cxr.prepared import Prepared
 from cxr.sampling import balance_batches, split_into_batches
 from cxr.training import Training
 from cxr.views import keyed_rng

@@ -11,11 +11,11 @@ import pandas as pd
 
 from cxr import config as settings
 from cxr import plan, recipe, tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
 from cxr.plan import Step
-from cxr.prepared import Prepared
 from stage3_stack import combine
 from stage3_stack.config import build_mask_step, read_stack_settings
 from stage3_stack.maps import read_maps

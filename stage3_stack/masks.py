@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack.components import count_components, drop_small_components, kept_component_areas, restore_map
 from stage3_stack.config import UnitConfig
 from stage3_stack.maps import MeanMap, read_maps, read_stacked_maps

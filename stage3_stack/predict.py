@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from cxr import recipe, runs, tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack import calibrate, columns, decide, score, submit
 from stage3_stack.config import STAGE3, UnitConfig, build_stack_step, read_stack_settings
 from stage3_stack.data import STAGE1, read_fold_rows

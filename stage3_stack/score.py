@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr.datasets.prepared import Prepared
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack import cases, figures, zone
 from stage3_stack.combine import list_members
 from stage3_stack.config import UnitConfig, test_truth_path

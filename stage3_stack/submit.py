@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import kaggle, sample
+from cxr.datasets import kaggle, sample_submission
+from cxr.datasets.sample_submission import SampleSubmission
 from cxr.errors import DataError
 from cxr.files import write_atomically
 from cxr.imaging import rle
-from cxr.sample import SampleSubmission
 
 
 def read_sample(prepared: Path, test_ids: list[str]) -> SampleSubmission:
     """The form that prepare took from the data's sample submission; all test images, sorted, where it has none."""
-    return sample.load_sample_submission(prepared / "sample.json") or SampleSubmission(sorted(test_ids))
+    return sample_submission.load_sample_submission(prepared / "sample.json") or SampleSubmission(sorted(test_ids))
 
 
 def write_submission(

@@ -5,7 +5,8 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from cxr import boxes, recipe, runs
+from cxr import recipe, runs
+from cxr.datasets import box_table
 from cxr.errors import UsageError, run_main
 from cxr.files import write_json, write_text
 from cxr.imaging.geometry import box_iou
@@ -69,7 +70,7 @@ def measure_test_boxes(paths: Paths) -> dict:
     path = paths.data_folder / "test-boxes.csv"
     if not (path.is_file() and paths.boxes_csv.is_file()):
         return {}
-    true_boxes, written_boxes = boxes.index_edges_by_image(pd.read_csv(path)), boxes.read_boxes(paths.boxes_csv)
+    true_boxes, written_boxes = box_table.index_edges_by_image(pd.read_csv(path)), box_table.read_boxes(paths.boxes_csv)
     keys = sorted(true_boxes.keys() & written_boxes.keys())
     overlap = box_iou(np.array([true_boxes[key] for key in keys]), np.array([written_boxes[key] for key in keys]))
     return {"iou_with_margin": float(overlap.mean())} if keys else {}

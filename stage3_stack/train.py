@@ -8,11 +8,11 @@ import pandas as pd
 
 from cxr import config as settings
 from cxr import plan, recipe
+from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import read_json, write_json
 from cxr.panel import compute_panel
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
 from stage3_stack.config import UnitConfig, build_stack_step, read_stack_settings
 from stage3_stack.decide import NestedPostprocessing

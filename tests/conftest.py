@@ -14,10 +14,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.paths import Paths
 from cxr.prepare import PrepareConfig, prepare_data
-from cxr.prepared import Prepared
 
 SIDE = 64
 

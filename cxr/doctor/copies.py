@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cxr import duplicates
+from cxr.datasets import near_duplicates
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.material import DatasetScan
 
@@ -23,7 +23,7 @@ def check_duplicates(dataset: DatasetScan) -> Iterator[Finding]:
 
 def group_near_duplicates(dataset: DatasetScan) -> list[list[str]]:
     """Groups of two and more images that are the same or look so; blank ones are in none."""
-    group_numbers = duplicates.link_pictures(
+    group_numbers = near_duplicates.link_pictures(
         [(scan.signature, scan.thumbnail) for scan in dataset.usable_scans.values()]
     )
     groups: dict[int, list[str]] = {}

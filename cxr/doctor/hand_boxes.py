@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cxr import box_files
-from cxr.box_files import BoxAnnotation
+from cxr.datasets import box_files
+from cxr.datasets.box_files import BoxAnnotation
+from cxr.datasets.image_ids import match_image_id
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.material import DatasetScan
 from cxr.errors import DataError
-from cxr.ids import match_image_id
 from cxr.paths import home_folder
 
 BOX_FILE_NAMES = (
@@ -19,7 +19,7 @@ BOX_FILE_NAMES = (
 
 
 def check_box_files(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on the files of boxes (cxr/box_files.py tells which kinds there are)."""
+    """Findings on the files of boxes (cxr/datasets/box_files.py tells which kinds there are)."""
     paths, image_files = find_box_files(dataset.data), dataset.first_files
     rows = [row for path in paths for row in read_box_rows(path)]
     yield from report_finding("no-boxes", [str(dataset.data)] if not paths else [])

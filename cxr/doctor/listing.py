@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr import user_tables
+from cxr.datasets import user_tables
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.material import DatasetScan
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 
-from cxr import duplicates
 from cxr.canvases import parse_age
+from cxr.datasets import near_duplicates
+from cxr.datasets.kaggle import MaskRow
 from cxr.imaging import dicom, grayscale, rle
 from cxr.imaging.geometry import Letterbox
 from cxr.imaging.refusal import limit_memory
-from cxr.kaggle import MaskRow
 
 SIDE = 128
 EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them
@@ -96,8 +96,8 @@ def _read_picture_facts(header: pydicom.Dataset) -> dict:
     digest = hashlib.blake2b(header.PixelData, digest_size=16).digest()
     return {
         "digest": digest,
-        "signature": duplicates.compute_signature(canvas),
-        "thumbnail": duplicates.make_thumbnail(canvas),
+        "signature": near_duplicates.compute_signature(canvas),
+        "thumbnail": near_duplicates.make_thumbnail(canvas),
     }
 
 

@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cxr import kaggle, processes
+from cxr import processes
+from cxr.datasets import kaggle
+from cxr.datasets.image_ids import parse_image_id
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.look import ImageScan, ScanTask, scan_image
 from cxr.errors import DataError
-from cxr.ids import parse_image_id
 from cxr.progress import ProgressLine
 
 CRASHED_SCAN = ImageScan(refusal_reason="the decoder crashed on it, or ran out of memory")

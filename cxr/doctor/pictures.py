@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from cxr.datasets.folder_scan import ALREADY_VISITED
+from cxr.datasets.near_duplicates import is_blank
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.look import ImageScan
 from cxr.doctor.material import DatasetScan
-from cxr.duplicates import is_blank
 from cxr.imaging import dicom
-from cxr.walk import ALREADY_VISITED
 
 FRONTAL_VIEWS = ("PA", "AP", "")
 CHEST_BODY_PARTS = ("CHEST", "THORAX", "LUNG", "")

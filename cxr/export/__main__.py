@@ -15,14 +15,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from cxr import boxes
 from cxr.config import StrictModel, validate_settings
+from cxr.datasets import box_table
+from cxr.datasets.prepared import PREPARE_STEP, Prepared
 from cxr.errors import UsageError, run_main
 from cxr.export.place import replace_export
 from cxr.export.source import SPLITS, Source
 from cxr.files import read_json
 from cxr.paths import Paths, resolve_user_path
-from cxr.prepared import PREPARE_STEP, Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 
 LAYOUTS = {
@@ -85,7 +85,7 @@ def _open_source(recipe: Recipe, paths: Paths, settings: ExportConfig) -> Source
         paths.boxes_csv if paths.boxes_csv.is_file() else paths.editable_boxes_csv
     )  # which may have come without a stage 0
     wants_boxes = settings.crop == "box" or (settings.to == "coco" and boxes_path.is_file())
-    chest_boxes = boxes.read_boxes(boxes_path) if wants_boxes else {}
+    chest_boxes = box_table.read_boxes(boxes_path) if wants_boxes else {}
     splits = SPLITS[:2] if settings.to == "nnunet" else SPLITS  # nnU-Net has no place for unlabelled images
     return Source(prepared, chest_boxes, settings.size or prepared.size, settings.crop, splits)
 

@@ -3,7 +3,7 @@
 Category 1, pneumothorax: one annotation for each connected region (8 neighbours), its mask as uncompressed COCO
 run lengths. Category 2, chest, where stage 0's boxes are known: a rectangle. All in pixels of the exported image.
 An image's `letterbox` is the original's height and width, and the side of the canvas that it was fitted into before the
-export's own scale: by it stage 0 takes these boxes back, exactly (cxr/box_files.py).
+export's own scale: by it stage 0 takes these boxes back, exactly (cxr/datasets/box_files.py).
 """
 
 import json

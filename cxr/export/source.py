@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from cxr.boxes import STAGE0_STEP
+from cxr.datasets.box_table import STAGE0_STEP
+from cxr.datasets.prepared import PREPARE_STEP as PREPARE
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.imaging.geometry import Box, crop_image, crop_mask
-from cxr.prepared import PREPARE_STEP as PREPARE
-from cxr.prepared import Prepared
 from cxr.progress import ProgressLine
 
 SPLITS = ("train", "test", "unlabelled")  # train: the labelled ones

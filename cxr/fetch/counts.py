@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr import kaggle
+from cxr.datasets import kaggle
 from cxr.errors import DataError
 
 

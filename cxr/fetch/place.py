@@ -14,7 +14,7 @@ from cxr.errors import DataError, UsageError
 from cxr.progress import ProgressLine
 
 WORK_FOLDER = ".fetch"  # hidden, so that no one takes what lies there for data
-WANTED_SUFFIXES = (".dcm", ".csv")  # what the project reads (cxr.kaggle, stage0_bbox)
+WANTED_SUFFIXES = (".dcm", ".csv")  # what the project reads (cxr.datasets.kaggle, stage0_bbox)
 CHUNK = 1 << 20
 MAX_NAMES = 5  # names in a message
 

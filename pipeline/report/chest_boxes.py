@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr import box_files, boxes, runs
+from cxr import runs
+from cxr.datasets import box_files, box_table
 from cxr.errors import UsageError
 from cxr.imaging.geometry import box_iou
 from cxr.metrics import format_metric
@@ -26,7 +27,7 @@ def build_blocks(run: RunFiles) -> list:
     """Stage 0's figures, and the overlaps one by one."""
     metrics = runs.read_metrics(run.paths.stage0_folder)
     if metrics is None:
-        raise UsageError("stage0/run.json is missing or damaged; it is made by: " + boxes.STAGE0_STEP)
+        raise UsageError("stage0/run.json is missing or damaged; it is made by: " + box_table.STAGE0_STEP)
     rows = [[title, _format_number(metrics.get(name))] for name, title in BOX_METRICS.items() if name in metrics]
     overlaps = measure_box_overlaps(run)
     box_description = "as written, with the margin, with the hand-drawn ones of training images"
@@ -45,8 +46,8 @@ def _format_number(value: float | int | None) -> str:
 def measure_box_overlaps(run: RunFiles) -> np.ndarray:
     """IoU of each hand-drawn training box with the found one [n]; an edited box is none that was found."""
     hand_drawn = read_hand_boxes(run)
-    found_boxes = boxes.read_boxes_table(run.paths.boxes_csv)
-    found_boxes = boxes.index_edges_by_image(found_boxes[found_boxes["source"] != "edited"])
+    found_boxes = box_table.read_boxes_table(run.paths.boxes_csv)
+    found_boxes = box_table.index_edges_by_image(found_boxes[found_boxes["source"] != "edited"])
     non_test_ids = set(run.prepared.list_ids("train")) | set(run.prepared.list_ids("unlabelled"))
     common_ids = sorted(hand_drawn.keys() & found_boxes.keys() & non_test_ids)
     return (

@@ -13,7 +13,7 @@ from cxr.recipe import Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr.prepared import Prepared
+    from cxr.datasets.prepared import Prepared
 
 STEP = "stage 3 (cd stage3_stack && bash run.sh)"
 
@@ -79,7 +79,7 @@ class RunFiles:
 
     @cached_property
     def prepared(self) -> "Prepared":
-        from cxr.prepared import Prepared
+        from cxr.datasets.prepared import Prepared
 
         return Prepared(self.paths.prepared_folder, self.paths.folds_csv)
 

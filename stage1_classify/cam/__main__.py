@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr import boxes
+from cxr.datasets import box_table
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
 from cxr.imaging.geometry import paste_crop
 from cxr.paths import Paths, resolve_user_path
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.views import inference_region
 from stage1_classify import config
@@ -43,7 +43,7 @@ def main() -> None:
 def compute_full_frame_cams(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
     """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out."""
     prepared, member = Prepared(paths.prepared_folder, paths.folds_csv), config.read_members(recipe, [name])[name]
-    chest_boxes = boxes.read_run_boxes(paths) if member.view.crop == "box" else {}
+    chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, chest_boxes, member, image_ids, recipe.seed)
     backend = importlib.import_module(f"stage1_classify.cam.{member.framework}_maps")
     cams = {}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.export import place
 from cxr.export.__main__ import ExportConfig, export_prepared_data, main
@@ -20,7 +21,6 @@ from cxr.export.source import Source, crop_mask
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT
 from cxr.prepare import PrepareConfig, prepare_data
-from cxr.prepared import Prepared
 from cxr.recipe import read_recipe
 
 BOX = (4, 8, 60, 56)  # of the fixture's images

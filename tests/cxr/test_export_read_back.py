@@ -14,14 +14,15 @@ import pytest
 from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
-from cxr import box_files, tables
+from cxr import tables
+from cxr.datasets import box_files
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.export import hdf5
 from cxr.export.__main__ import ExportConfig, export_prepared_data
 from cxr.export.coco import annotate_regions
 from cxr.paths import Paths
 from cxr.prepare import PrepareConfig, prepare_data
-from cxr.prepared import Prepared
 from tests.cxr import test_export
 
 recipe, exported = test_export.recipe, test_export.exported

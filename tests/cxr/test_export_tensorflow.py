@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.paths import ROOT
-from cxr.prepared import Prepared
 from tests.cxr import test_export
 
 recipe, exported = test_export.recipe, test_export.exported

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import duplicates, folds, tables
+from cxr import folds, tables
+from cxr.datasets import near_duplicates
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
-from cxr.prepared import Prepared
 
 
 def manifest(patients: int, seed: int = 0, positive: float = 0.3, most: int = 4, known: bool = True) -> pd.DataFrame:
@@ -106,7 +107,9 @@ def again(picture: np.ndarray) -> np.ndarray:
 
 def test_copies_form_groups_and_others_do_not():
     pictures = chests(40)
-    found = duplicates.group_canvases([*pictures, again(pictures[3]), again(again(pictures[3])), again(pictures[7])])
+    found = near_duplicates.group_canvases(
+        [*pictures, again(pictures[3]), again(again(pictures[3])), again(pictures[7])]
+    )
     assert found[40] == found[41] == found[3]
     assert found[42] == found[7]
     assert len(set(found)) == 40

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from cxr.augment import Augmentation, augment_image
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox, paste_crop, resize_image, snap_to_pixels
-from cxr.prepared import Prepared
 from cxr.views import View, draw_training_region, keyed_rng
 from stage1_classify import config as classify
 from stage1_classify.cam.__main__ import paste_on_canvas

@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import canvases, kaggle, processes, sample, tables
+from cxr import canvases, processes, tables
 from cxr.config import validate_settings
+from cxr.datasets import kaggle, sample_submission
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError, run_main
 from cxr.imaging import grayscale, rle
 from cxr.imaging.geometry import Letterbox
 from cxr.paths import ROOT, Paths
 from cxr.prepare import PrepareConfig, main, prepare_data
-from cxr.prepared import Prepared
 
 SIZE = 32
 
@@ -67,7 +68,7 @@ def test_the_sample_is_kept_as_it_stands_and_what_is_left_out_is_said(kaggle_fol
     data = kaggle_folder()
     (data / "sample_submission.csv").write_text("EncodedPixels,ImageId,Usage\n-1,ID_000000002.dcm,Public\n")
     edit(data / "patients.csv", "^1.2.3,.*", "1.2.3,nan")
-    kept = sample.load_sample_submission(run(data) / "sample.json")
+    kept = sample_submission.load_sample_submission(run(data) / "sample.json")
     assert (kept.ids, kept.names) == (["ID_000000002"], {"ID_000000002": "ID_000000002.dcm"})
     printed = capsys.readouterr().out
     assert "sample_submission.csv has columns that submission.csv will not have: Usage" in printed

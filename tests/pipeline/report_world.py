@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.files import read_json, write_json
 from cxr.leaks import measure_leakage
 from cxr.panel import compute_panel
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from pipeline.report.sources import RunFiles
 from tests.cxr.panel_cases import made
 from tests.stage3_stack.toy_world import World

@@ -7,10 +7,10 @@ from PIL import Image
 
 from cxr import recipe as recipes
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.paths import ROOT
-from cxr.prepared import Prepared
 from pipeline import curves, overlays, pictures
 
 DECISION = {

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from cxr import box_files
+from cxr.datasets import box_files
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import Box
 from stage0_bbox import labels
 

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr import box_files, boxes, plan, runs, tables
+from cxr import plan, runs, tables
 from cxr.config import validate_settings
+from cxr.datasets import box_files, box_table
+from cxr.datasets.image_ids import parse_image_id
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import Box
-from cxr.prepared import Prepared
 from stage0_bbox import config, detect, edits, predict, scores, train
 from stage0_bbox.choose import ChestBoxChooser, write_box_tables
 from stage0_bbox.data import assign_folds
@@ -53,7 +54,7 @@ def change(path, key: str, **values) -> None:
 
 
 def table(house) -> pd.DataFrame:
-    found = boxes.read_boxes_table(house.paths.editable_boxes_csv)
+    found = box_table.read_boxes_table(house.paths.editable_boxes_csv)
     return found.set_index(found["Filename"].map(parse_image_id))
 
 
@@ -201,7 +202,7 @@ def test_an_edited_box_is_kept_and_the_later_stages_see_it(house, capsys):
     unit, path = run(house), house.paths.editable_boxes_csv
     before, later = table(house), runs.digest_file(house.paths.boxes_csv)
     change(path, "1.4", xmin="12.5", xmax="99")
-    assert boxes.read_run_boxes(house.paths)["1.4"] == boxes.read_boxes(house.paths.boxes_csv)["1.4"]
+    assert box_table.read_run_boxes(house.paths)["1.4"] == box_table.read_boxes(house.paths.boxes_csv)["1.4"]
     assert "was edited since stage 0 wrote it" in capsys.readouterr().out
     assert not config.build_box_step(house.recipe, house.paths, detector_of()).is_up_to_date
     capsys.readouterr()
@@ -242,7 +243,7 @@ def test_an_edit_is_every_recipes(house):
     assert not config.build_box_step(house.recipe, house.paths, detector_of()).is_up_to_date
     run(house)
     for paths in (house.paths, other.paths):
-        assert boxes.read_boxes(paths.boxes_csv)["1.4"][::2] == (12.5, 99)
+        assert box_table.read_boxes(paths.boxes_csv)["1.4"][::2] == (12.5, 99)
 
 
 def test_missing_rows_are_refilled(house):
@@ -313,7 +314,7 @@ def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
 def test_what_is_no_box_is_read_by_nobody(tmp_path, edges):
     (tmp_path / "boxes.csv").write_text(f"{','.join(tables.BOXES)}\na.png,{edges},.9,model\n")
     with pytest.raises((DataError, UsageError), match=r"boxes\.csv"):
-        boxes.read_boxes(tmp_path / "boxes.csv")
+        box_table.read_boxes(tmp_path / "boxes.csv")
 
 
 def test_an_unmarked_edit_outlives_a_kill_before_the_table_is_renamed(house):
@@ -326,7 +327,7 @@ def test_an_unmarked_edit_outlives_a_kill_before_the_table_is_renamed(house):
 
 
 def test_a_cut_copy_of_what_was_written_is_written_again(house):
-    unit, copy = run(house), boxes.written_copy_path(house.paths.editable_boxes_csv)
+    unit, copy = run(house), box_table.written_copy_path(house.paths.editable_boxes_csv)
     whole = copy.read_bytes()
     for content in (b"", whole[: len(whole) // 2]):
         copy.write_bytes(content)

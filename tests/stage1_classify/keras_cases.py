@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from stage1_classify import config, keras_backend, keras_device
 from stage1_classify.data import ClassifierData
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cxr import tables
-from cxr.prepared import Prepared
+from cxr.datasets.prepared import Prepared
 from cxr.recipe import Recipe
 from stage1_classify import config, keras_backend, keras_models, keras_steps, keras_weights
 from stage1_classify import train as step

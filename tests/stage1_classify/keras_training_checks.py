@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
-from cxr.prepared import Prepared
 from cxr.schedule import SchedulePosition
 from cxr.tfkit import records
 from cxr.training import Training

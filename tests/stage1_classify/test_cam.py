@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from cxr.training import HeadConfig
 from stage1_classify import config, timm_backend

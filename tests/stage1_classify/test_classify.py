@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from cxr import tables
 from cxr.augment import Augmentation
 from cxr.config import load_settings
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe, read_recipe
 from cxr.runs import digest_file, read_metrics
 from cxr.torchkit.checkpoint import save_weights

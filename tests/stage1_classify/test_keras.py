@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.paths import ROOT, Paths
 from cxr.prepare import PrepareConfig, prepare_data
-from cxr.prepared import Prepared
 from tests.conftest import _kaggle_folder
 
 RUN = """

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import yaml
 
+from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box
 from cxr.paths import Paths
-from cxr.prepared import Prepared
 from cxr.recipe import Recipe
 from stage2_segment import config
 from stage2_segment.data import SegmenterData

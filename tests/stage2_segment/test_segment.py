@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from cxr import tables
 from cxr.augment import Augmentation
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
-from cxr.prepared import Prepared
 from cxr.sampling import Sampling
 from cxr.views import View
 from stage2_segment import config, infer, predict, train, watch

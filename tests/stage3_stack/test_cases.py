@@ -9,9 +9,9 @@ from scipy import ndimage
 from sklearn.metrics import brier_score_loss, log_loss
 
 from cxr import metrics, panel, tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
-from cxr.prepared import Prepared
 from stage3_stack import cases, leakage, predict, table, train
 from stage3_stack.config import build_stack_step
 from stage3_stack.data import logit

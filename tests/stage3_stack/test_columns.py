@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
-from cxr.prepared import Prepared
 from stage3_stack import columns
 from stage3_stack.baselines import fit_lightgbm, lightgbm_logit
 from stage3_stack.components import count_components

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cxr import tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
-from cxr.prepared import Prepared
 from pipeline.stages import feeds_into
 from stage3_stack import config as stage3
 from stage3_stack import mask_train, predict, table, train

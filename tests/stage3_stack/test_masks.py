@@ -6,10 +6,10 @@ import pytest
 from scipy import ndimage
 
 from cxr import metrics, tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
-from cxr.prepared import Prepared
 from pipeline.known import ImageRecord, postprocess_mask
 from stage3_stack import cases
 from stage3_stack.maps import read_maps

@@ -8,9 +8,9 @@ import pytest
 
 from cxr import metrics, tables
 from cxr.config import load_settings
+from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
-from cxr.prepared import Prepared
 from cxr.recipe import SmallTrial
 from stage3_stack import predict, table, train
 from stage3_stack.config import CONFIGS, Config, GridConfig, ZoneConfig, read_stack_settings

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from cxr import metrics, panel, runs, tables
+from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.imaging import rle
 from cxr.paths import ROOT
-from cxr.prepared import Prepared
 from stage3_stack import columns, predict, table, train
 from stage3_stack.combine import (
     CombinedStacks,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cxr import kaggle, sample
+from cxr.datasets import kaggle, sample_submission
+from cxr.datasets.sample_submission import SampleSubmission
 from cxr.errors import DataError, UsageError
 from cxr.imaging import rle
-from cxr.sample import SampleSubmission
 from stage3_stack import submit
 
 SIZES = {"b": (4, 5), "a": (3, 3)}
@@ -21,7 +21,7 @@ def codes() -> dict[str, str]:
 def submitted(folder, text: str) -> str:
     """What becomes of a sample of these words, as prepare keeps it and stage 3 takes it up."""
     (folder / "sample_submission.csv").write_text(text)
-    sample.write_sample_submission(kaggle.find_layout(folder).read_sample(), folder / "sample.json")
+    sample_submission.write_sample_submission(kaggle.find_layout(folder).read_sample(), folder / "sample.json")
     submit.write_submission(folder / "out" / "submission.csv", submit.read_sample(folder, ["a", "b"]), codes(), SIZES)
     return (folder / "out" / "submission.csv").read_text()
 
@@ -58,7 +58,7 @@ def test_images_without_a_mask_are_told(tmp_path):
 def test_without_a_sample_all_test_images_are_there(tmp_path):
     with pytest.raises(UsageError, match=r"sample\.json is missing or damaged; it is made by: prepare"):
         submit.read_sample(tmp_path, ["b", "a"])
-    sample.write_sample_submission(None, tmp_path / "sample.json")
+    sample_submission.write_sample_submission(None, tmp_path / "sample.json")
     submit.write_submission(tmp_path / "s.csv", submit.read_sample(tmp_path, ["b", "a"]), codes(), SIZES)
     assert (tmp_path / "s.csv").read_text() == "ImageId,EncodedPixels\na,-1\nb,18 2\n"
 

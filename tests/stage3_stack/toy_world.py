@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import sample, tables
+from cxr import tables
+from cxr.datasets import sample_submission
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
@@ -189,8 +190,8 @@ def _tables(world: World, manifest: pd.DataFrame) -> None:
     order = [*tests[::-1], "ID_gone"]
     lines = "".join(f"{name}, -1\n" for name in [*order, order[0]])
     (world.paths.data_folder / "sample_submission.csv").write_text("ImageId, EncodedPixels\n" + lines)
-    sample.write_sample_submission(
-        sample.read_sample_submission(world.paths.data_folder / "sample_submission.csv"),
+    sample_submission.write_sample_submission(
+        sample_submission.read_sample_submission(world.paths.data_folder / "sample_submission.csv"),
         world.paths.prepared_folder / "sample.json",
     )
     truth = "".join(f"{name},{code}\n" for name in tests for code in _regions(world.truth[name]))

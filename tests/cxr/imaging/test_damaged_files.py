@@ -14,8 +14,9 @@ from pydicom.encaps import encapsulate
 
 from bench import damaged_dicoms, damages
 from bench.small_dicoms import NAME, DicomFile, build_small_dicoms
-from cxr import kaggle, tables, walk
+from cxr import tables
 from cxr.canvases import PrepareTask, RowError, RowFile, parse_age, prepare_image
+from cxr.datasets import folder_scan, kaggle
 from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError, UsageError
 from cxr.imaging import bounded_reading, grayscale, refusal
@@ -136,8 +137,8 @@ def test_what_may_not_be_read_is_named(kaggle_folder, monkeypatch, capsys):
         return scandir(folder)
 
     (data / "lost+found").mkdir()
-    monkeypatch.setattr(walk.os, "scandir", scan)
-    monkeypatch.setattr(walk.os, "access", lambda path, mode: "1.2.3" not in str(path) and access(path, mode))
+    monkeypatch.setattr(folder_scan.os, "scandir", scan)
+    monkeypatch.setattr(folder_scan.os, "access", lambda path, mode: "1.2.3" not in str(path) and access(path, mode))
     assert rejected(data) == {"dicom-images-train/3/3/1.2.3.dcm": "Permission denied"}
     message = capsys.readouterr().out
     assert "passed over: lost+found/ (Permission denied)\n" in message

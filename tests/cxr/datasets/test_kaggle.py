@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cxr import kaggle
+from cxr.datasets import kaggle
 from cxr.errors import DataError, UsageError
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cxr import user_tables
+from cxr.datasets import user_tables
+from cxr.datasets.image_ids import match_image_id, parse_image_id
 from cxr.errors import DataError
-from cxr.ids import match_image_id, parse_image_id
 
 TEXT = "ImageId,EncodedPixels\nhåkan.dcm,1 2\n\nb,-1\n"
 ROWS = [(1, ["ImageId", "EncodedPixels"]), (2, ["håkan.dcm", "1 2"]), (4, ["b", "-1"])]

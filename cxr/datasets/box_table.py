@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import tables, user_tables
+from cxr import tables
+from cxr.datasets import user_tables
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError, UsageError
-from cxr.ids import parse_image_id
 from cxr.imaging.geometry import Box
 from cxr.paths import Paths
 

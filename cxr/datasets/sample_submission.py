@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cxr import user_tables
+from cxr.datasets import user_tables
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError, UsageError
 from cxr.files import read_json, write_json
-from cxr.ids import parse_image_id
 
 HEADER = ("ImageId", "EncodedPixels")
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError
-from cxr.ids import parse_image_id
 
 MAX_CELL_LENGTH = 1 << 24  # characters: Python's own limit is shorter than a ragged mask's code
 SEPARATORS = ",;\t|"  # Excel writes ';' where the decimal sign is a comma, and tabs as 'Unicode text'

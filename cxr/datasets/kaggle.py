@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr import sample, user_tables
+from cxr.datasets import sample_submission, user_tables
+from cxr.datasets.folder_scan import File, SkippedEntry, walk_data_folder
+from cxr.datasets.image_ids import parse_image_id
+from cxr.datasets.sample_submission import SampleSubmission
 from cxr.errors import DataError, UsageError
-from cxr.ids import parse_image_id
-from cxr.sample import SampleSubmission
-from cxr.walk import File, SkippedEntry, walk_data_folder
 
 # The later release comes first: its rows label the earlier one's test images too.
 MASK_TABLE_NAMES = ("stage_2_train.csv", "train-rle.csv")
 SAMPLE_TABLE_NAMES = ("stage_2_sample_submission.csv", "sample_submission.csv")
-ROW_COLUMNS = sample.HEADER
+ROW_COLUMNS = sample_submission.HEADER
 PATIENT_COLUMNS = ("ImageId", "patient")
 TUBE_COLUMNS = ("ImageId", "chest_tube")
 MAX_SPREADSHEET_CELL = 32_767  # characters that Excel and LibreOffice keep of a cell
@@ -86,7 +86,7 @@ class Layout:
 
     def read_sample(self) -> SampleSubmission | None:
         """The sample submission; None where there is no such file. Raises DataError where it is damaged."""
-        return sample.read_sample_submission(self.sample_csv) if self.sample_csv else None
+        return sample_submission.read_sample_submission(self.sample_csv) if self.sample_csv else None
 
     def read_sample_ids(self) -> list[str]:
         """Image ids of the sample submission, in its order; none where there is no such file."""

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxr import user_tables
+from cxr.datasets import user_tables
+from cxr.datasets.image_ids import match_image_id
 from cxr.errors import DataError
-from cxr.ids import match_image_id
 from cxr.imaging.geometry import Box, Letterbox
 
 WHOLE_FRAME_SHARE = (
