@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import tyro
+from cxr.training.settings.cropping import View
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox
 from cxr.metrics import dice_of_masks
-from cxr.views import View
 from stage2_segment import config
 from stage2_segment.data import SegmenterData
 from stage3_stack.components import restore_map

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.paths import ROOT, Paths
-from cxr.plan import Step
+from cxr.step import Step
 from pipeline.stages import feeds_into, find_outdated_steps
 
 GRACE_SECONDS = 10.0  # seconds that a process has to end by itself before it is killed

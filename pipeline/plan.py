@@ -7,8 +7,8 @@ from pathlib import Path
 from cxr import runs
 from cxr.errors import UsageError
 from cxr.paths import Paths
-from cxr.plan import Step
 from cxr.recipe import Recipe
+from cxr.step import Step
 from pipeline import devices
 from pipeline.adopt import AdoptionCandidate, find_changes, format_value, list_refused_changes
 from pipeline.stages import find_outdated_steps, list_steps_by_stage

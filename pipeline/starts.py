@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from cxr import weights
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.recipe import Recipe
+from cxr.training.settings import start_weights
 from pipeline import jobs
 from pipeline.stages import STAGE_PACKAGES, list_steps
 
@@ -38,6 +38,6 @@ def find_missing_weights(stage: str, recipe: Recipe, paths: Paths) -> dict[Path,
     """The files of start weights that are in no folder, each with the first step that needs it."""
     needed_by: dict[Path, str] = {}
     for step in list_steps(stage, recipe, paths):
-        for path in weights.list_missing_weights(step.inputs):
+        for path in start_weights.list_missing_weights(step.inputs):
             needed_by.setdefault(path, step.name)
     return needed_by

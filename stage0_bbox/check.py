@@ -6,9 +6,9 @@ python -m stage0_bbox.check --fetch    only have the hub's start weights fetched
 
 import argparse
 
-from cxr import weights
 from cxr.errors import UsageError, run_main
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.training.settings import start_weights
 from stage0_bbox import config
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     recipe, _ = load_recipe_and_paths(say=False)
     detector = config.apply_recipe_weights(recipe, config.read_detector_settings(recipe.stage0))
     if arguments.fetch:
-        weights.resolve_or_report(ensure_start_weights, recipe, detector)
+        start_weights.resolve_or_report(ensure_start_weights, recipe, detector)
     else:
         check_detector(recipe, detector)
 
@@ -38,12 +38,12 @@ def check_detector(recipe: Recipe, detector: config.DetectorConfig) -> None:
 def ensure_start_weights(recipe: Recipe, detector: config.DetectorConfig) -> None:
     """Have the start weights on this machine before any step; UsageError as for `check_detector`."""
     start = config.get_start_weights(detector)
-    if not weights.list_missing_weights(start.input_files):  # then no framework is needed
+    if not start_weights.list_missing_weights(start.input_files):  # then no framework is needed
         return
     from stage0_bbox.model import download_coco_weights
 
     try:
-        weights.fetch_weights(start, download_coco_weights)
+        start_weights.fetch_weights(start, download_coco_weights)
     except UsageError as error:
         raise type(error)(f"{config.CONFIGS / recipe.stage0}.yaml: weights: {error}") from None
 

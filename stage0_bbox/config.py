@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cxr.training.settings.augment import Augmentation
+from cxr.training.settings.settings import Training
+from cxr.training.settings.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights
 from pydantic import Field, field_validator, model_validator
 
-from cxr.augment import Augmentation
 from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths, home_folder
-from cxr.plan import Step
 from cxr.recipe import Recipe
-from cxr.training import Training
-from cxr.weights import MISSING_WEIGHTS, RANDOM, StartWeights
+from cxr.step import Step
 from stage0_bbox import edits
 
 ROOM = Path(__file__).parent.name

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr import tables
-from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from stage0_bbox.data import BoxData

@@ -6,13 +6,13 @@ python -m stage0_bbox.train [--margin 0.03 --training.epochs 5 ...]
 import sys
 from functools import cached_property
 
-from cxr import plan, weights
 from cxr.config import override_settings
 from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.paths import Paths
-from cxr.plan import Step
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.step import Step, run_step
+from cxr.training.settings import start_weights
 from stage0_bbox import check, config, edits
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     stage = open_stage("stage0_bbox.train")
     check.ensure_start_weights(stage.recipe, stage.detector)
     step = config.build_box_step(stage.recipe, stage.paths, stage.detector)
-    plan.run_step(step, lambda _identity, metrics: run_stage_steps(stage, step, metrics))
+    run_step(step, lambda _identity, metrics: run_stage_steps(stage, step, metrics))
 
 
 def open_stage(prog: str) -> Stage:
@@ -84,12 +84,12 @@ def run_stage_steps(stage: Stage, step: Step, metrics: dict) -> None:
     """Every step of the stage; the steps that are up to date are left as they are."""
     for fold in stage.folds:
         fit_step = stage.fit_step(fold)
-        plan.run_step(
+        run_step(
             fit_step,
             lambda identity, fit_metrics, u=fit_step, f=fold: fit_metrics.update(fit_detector(stage, u, f, identity)),
         )
     detect_step = stage.detect_step
-    plan.run_step(detect_step, lambda _identity, _metrics: detect_boxes(stage, detect_step))
+    run_step(detect_step, lambda _identity, _metrics: detect_boxes(stage, detect_step))
     write_boxes(stage, step, metrics)
 
 
@@ -108,7 +108,10 @@ def fit_detector(stage: Stage, step: Step, fold: int, identity: str) -> dict:
     training = stage.detector.training
     metrics = fit_network(model, data, sum_losses, training, step.folder, identity, select_device(), label=step.name)
     (step.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return metrics | {"start": weights.record_start(config.get_start_weights(stage.detector)), "boxes": len(data.boxes)}
+    return metrics | {
+        "start": start_weights.record_start(config.get_start_weights(stage.detector)),
+        "boxes": len(data.boxes),
+    }
 
 
 def detect_boxes(stage: Stage, step: Step) -> None:

@@ -8,9 +8,9 @@ import argparse
 import importlib
 import sys
 
-from cxr import weights
 from cxr.errors import UsageError, run_main
 from cxr.recipe import load_recipe_and_paths
+from cxr.training.settings import start_weights
 from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.frameworks import dispatch_by_framework
@@ -27,10 +27,10 @@ def main() -> None:
         members = dict({config.get_start_weights(member): (name, member) for name, member in members.items()}.values())
     for name, member in dispatch_by_framework(members, "stage1_classify.check", sys.argv[1:]):
         if arguments.fetch:
-            weights.resolve_or_report(ensure_start_weights, name, member)
+            start_weights.resolve_or_report(ensure_start_weights, name, member)
             continue
         check_member(name, member)
-        for remark in weights.list_input_conflicts(member, config.get_start_weights(member), "backbone_args"):
+        for remark in start_weights.list_input_conflicts(member, config.get_start_weights(member), "backbone_args"):
             print(f"NOTE: {config.CONFIGS / name}.yaml: {remark}", flush=True)
         if member.input == "tfrecord" and not config.find_record_files(paths):
             raise UsageError(
@@ -51,9 +51,9 @@ def check_member(name: str, member: ClassifierConfig) -> None:
 def ensure_start_weights(name: str, member: ClassifierConfig) -> None:
     """Have a member's start weights on this machine before any step; UsageError as for `check_member`."""
     start = config.get_start_weights(member)
-    if weights.list_missing_weights(start.input_files):  # else no framework is needed
+    if start_weights.list_missing_weights(start.input_files):  # else no framework is needed
         try:
-            weights.fetch_weights(start, _import_backend(member).download_weights)
+            start_weights.fetch_weights(start, _import_backend(member).download_weights)
         except UsageError as error:
             raise type(error)(f"{config.CONFIGS / name}.yaml: weights: {error}") from None
 

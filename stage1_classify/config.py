@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from cxr.training.settings.augment import Augmentation
+from cxr.training.settings.cropping import View
+from cxr.training.settings.sampling import Sampling
+from cxr.training.settings.settings import HeadConfig, Training
+from cxr.training.settings.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 from pydantic import Field, NonNegativeInt, model_validator
 
-from cxr.augment import Augmentation
 from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths
-from cxr.plan import Step
 from cxr.recipe import Recipe
-from cxr.sampling import Sampling
-from cxr.training import HeadConfig, Training
-from cxr.views import View
-from cxr.weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
+from cxr.step import Step
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"

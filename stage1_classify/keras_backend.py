@@ -9,8 +9,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from cxr.training.settings.training_state import explain_out_of_memory
 
-from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
 from cxr.metrics import roc_auc
 from cxr.processes import count_loaders

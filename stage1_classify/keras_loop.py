@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-
-from cxr.course import (
+from cxr.training.settings.training_state import (
     TrainingState,
     describe_nonfinite_loss,
     explain_out_of_memory,
@@ -19,6 +18,7 @@ from cxr.course import (
     report_resume,
     summarize_training,
 )
+
 from cxr.errors import UsageError
 from cxr.files import write_atomically
 from cxr.progress import ProgressLine

@@ -1,4 +1,4 @@
-"""Classifiers in Keras: a backbone under its published names, and the heads of cxr.training.HeadConfig.
+"""Classifiers in Keras: a backbone under its published names, and the heads of cxr.training.settings.HeadConfig.
 
 A network has two parts, models of their own so that the one can rest while the other trains:
 'backbone' (gray images -> feature map) and 'head' (feature map -> bottleneck features, logit).
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import efficientnet.tfkeras as efficientnet
 import keras
+from cxr.training.settings.settings import HeadConfig
 from keras import layers
 
 from cxr.errors import UsageError
-from cxr.training import HeadConfig
 from stage1_classify.config import ClassifierConfig, complete_member
 
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
+from cxr.training.settings.schedule import SchedulePosition, lr_factor, scheduled_momentum
+from cxr.training.settings.settings import Training
 from keras import ops
-
-from cxr.schedule import SchedulePosition, lr_factor, scheduled_momentum
-from cxr.training import Training
 
 EPSILON = 1e-8  # PyTorch's; Keras takes 1e-7
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from cxr.training.settings.augment import Augmentation
+from cxr.training.settings.cropping import View, keyed_rng
 
-from cxr.augment import Augmentation
 from cxr.errors import DataError, UsageError
 from cxr.files import read_json
 from cxr.tfkit import records
-from cxr.views import View, keyed_rng
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData
 
 RECORD_AUGMENTATIONS = {"hflip", "gamma", "brightness", "brightness_limit", "contrast", "contrast_range", "clahe_too"}
-"""Fields of cxr.augment that are applied to records, too."""
+"""Fields of cxr.training.augment that are applied to records, too."""
 SHUFFLE_BYTES = 2**29  # bytes of images among which the next one is drawn
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cxr.training.settings.start_weights import RANDOM, describe_start, require_weights_file
+from cxr.training.settings.training_state import explain_out_of_memory
 from torch import nn
 from torch.nn import functional as F
 
-from cxr.course import explain_out_of_memory
 from cxr.errors import UsageError
 from cxr.metrics import roc_auc
 from cxr.torchkit.checkpoint import load_weights
@@ -23,7 +24,6 @@ from cxr.torchkit.loading import load_in_order
 from cxr.torchkit.loop import Trainer
 from cxr.torchkit.weights import download_weights as download_weights
 from cxr.torchkit.weights import load_fitting, read_parts, set_norm_statistics
-from cxr.weights import RANDOM, describe_start, require_weights_file
 from stage1_classify.config import ClassifierConfig, complete_member, get_start_weights
 from stage1_classify.data import ClassifierData
 

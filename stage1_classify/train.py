@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from cxr import tables, weights
+from cxr import tables
 from cxr.config import override_settings
 from cxr.datasets import box_table
 from cxr.datasets.prepared import Prepared
@@ -18,8 +18,9 @@ from cxr.errors import run_main
 from cxr.files import write_atomically
 from cxr.metrics import roc_auc
 from cxr.paths import Paths
-from cxr.plan import Step, run_step
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.step import Step, run_step
+from cxr.training.settings import start_weights
 from stage1_classify import config
 from stage1_classify.check import ensure_start_weights
 from stage1_classify.frameworks import dispatch_by_framework
@@ -50,7 +51,7 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     train_ids, val_ids, held_out = prepared.split_fold(fold, member.training.uses_validation)
     chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, chest_boxes, member, train_ids, recipe.seed)
-    metrics["start"] = weights.record_start(config.get_start_weights(member))
+    metrics["start"] = start_weights.record_start(config.get_start_weights(member))
     metrics |= backend.fit(data, val_ids, step.folder, identity, step.name, fold)
     image_ids = held_out + prepared.list_ids("unlabelled") + prepared.list_ids("test")
     prob, features = backend.infer(data, image_ids, step.folder)

@@ -8,7 +8,13 @@ import argparse
 import difflib
 import warnings
 
-from cxr import weights
+from cxr.training.settings.start_weights import (
+    fetch_weights,
+    list_input_conflicts,
+    list_missing_weights,
+    resolve_or_report,
+)
+
 from cxr.errors import UsageError, run_main
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
@@ -27,7 +33,7 @@ def main() -> None:
         for name, member in {
             config.get_start_weights(m): (name, m) for name, m in config.read_members(recipe).items()
         }.values():
-            weights.resolve_or_report(ensure_start_weights, name, member)
+            resolve_or_report(ensure_start_weights, name, member)
         return
     check_members(recipe, paths)
 
@@ -40,7 +46,7 @@ def check_members(recipe: Recipe, paths: Paths) -> None:
     members = config.read_members(recipe)
     for name, member in members.items():
         check_member(name, member)
-        for remark in weights.list_input_conflicts(member, config.get_start_weights(member), "encoder_args"):
+        for remark in list_input_conflicts(member, config.get_start_weights(member), "encoder_args"):
             print(f"NOTE: {config.member_path(name)}: {remark}", flush=True)
     print(f"stage 2: {len(members)} members can be built")
 
@@ -69,14 +75,14 @@ def check_member(name: str, member: SegmenterConfig) -> None:
 def ensure_start_weights(name: str, member: SegmenterConfig) -> None:
     """Have a member's start weights on this machine before any step; UsageError as for `check_members`."""
     start_weights = config.get_start_weights(member)
-    if not weights.list_missing_weights(start_weights.input_files):  # then no framework is needed
+    if not list_missing_weights(start_weights.input_files):  # then no framework is needed
         return
     from cxr.torchkit.weights import download_weights
     from stage2_segment.models import require_encoder
 
     try:
         require_encoder(member)
-        weights.fetch_weights(start_weights, download_weights)
+        fetch_weights(start_weights, download_weights)
     except UsageError as error:
         raise type(error)(f"{config.member_path(name)}: key 'weights': {error}") from None
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr import tables
 from cxr.config import override_settings
-from cxr.course import explain_out_of_memory
 from cxr.datasets import box_table
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
-from cxr.plan import Step, run_step
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.step import Step, run_step
 from stage2_segment import config
 from stage2_segment.check import resolve_members
 

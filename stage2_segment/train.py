@@ -6,13 +6,14 @@ python -m stage2_segment.train --member unet_effb4_crop --fold 0 [--training.epo
 import argparse
 from pathlib import Path
 
-from cxr import runs, weights
+from cxr import runs
 from cxr.config import override_settings
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, run_main
 from cxr.paths import Paths
-from cxr.plan import Step, run_step
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.step import Step, run_step
+from cxr.training.settings import start_weights
 from stage2_segment import config, predict
 from stage2_segment.check import resolve_members
 from stage2_segment.predict import open_data, write_maps
@@ -87,7 +88,7 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
 def _record_start(member: config.SegmenterConfig, start_from: Path | None) -> dict[str, str]:
     """For run.json: the file that the network started from."""
     if start_from is None:
-        return weights.record_start(config.get_start_weights(member))
+        return start_weights.record_start(config.get_start_weights(member))
     origin = f"stage 2, {start_from.parent.parent.name}, {start_from.parent.name}"
     return {
         "name": member.start_from,

@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from cxr.config import StrictModel, load_settings
 from cxr.errors import UsageError
 from cxr.paths import Paths
-from cxr.plan import Step
 from cxr.recipe import Recipe
+from cxr.step import Step
 
 ROOM = "stage3_stack"
 STAGE3 = "stage 3 (cd stage3_stack && bash run.sh)"

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cxr import config as settings
-from cxr import plan, recipe, tables
+from cxr import recipe, tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
-from cxr.plan import Step
+from cxr.step import Step, run_step
 from stage3_stack import combine
 from stage3_stack.config import build_mask_step, read_stack_settings
 from stage3_stack.maps import read_maps
@@ -31,7 +31,7 @@ def main() -> None:
     )
     if stage_settings.masks == "stacker":
         step = build_mask_step(chosen_recipe, paths, stage_settings)
-        plan.run_step(step, lambda identity, metrics: metrics.update(train_mask_stack(paths, step, identity)))
+        run_step(step, lambda identity, metrics: metrics.update(train_mask_stack(paths, step, identity)))
 
 
 def train_mask_stack(paths: Paths, step: Step, identity: str) -> dict:

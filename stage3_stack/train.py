@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from cxr import config as settings
-from cxr import plan, recipe
+from cxr import recipe
 from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import read_json, write_json
 from cxr.panel import compute_panel
 from cxr.paths import Paths
+from cxr.step import run_step
 from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
 from stage3_stack.config import UnitConfig, build_stack_step, read_stack_settings
 from stage3_stack.decide import NestedPostprocessing
@@ -27,7 +28,7 @@ def main() -> None:
         read_stack_settings(chosen_recipe), sys.argv[1:], "python -m stage3_stack.train"
     )
     step = build_stack_step(chosen_recipe, paths, stage_settings)
-    plan.run_step(step, lambda _identity, metrics: metrics.update(run_stage3(paths, step.settings)))
+    run_step(step, lambda _identity, metrics: metrics.update(run_stage3(paths, step.settings)))
 
 
 def run_stage3(paths: Paths, unit: UnitConfig) -> dict:

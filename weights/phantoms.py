@@ -19,8 +19,8 @@ from cxr.errors import run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.imaging import rle
 from cxr.paths import home_folder
-from cxr.plan import Step, run_step
 from cxr.recipe import find_recipe, read_recipe
+from cxr.step import Step, run_step
 from phantom.render import render_phantom
 
 

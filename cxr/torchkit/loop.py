@@ -8,7 +8,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cxr.course import (
+from cxr.errors import UsageError
+from cxr.files import write_atomically
+from cxr.progress import ProgressLine
+from cxr.torchkit import checkpoint, optimizers
+from cxr.torchkit.device import amp_dtype, autocast, move_batch, seed_torch
+from cxr.torchkit.loading import TrainingData, TrainingLoader
+from cxr.torchkit.weight_selection import TopCheckpoints
+from cxr.training.settings.settings import Training
+from cxr.training.settings.training_state import (
     TrainingState,
     describe_nonfinite_loss,
     explain_out_of_memory,
@@ -17,14 +25,6 @@ from cxr.course import (
     report_resume,
     summarize_training,
 )
-from cxr.errors import UsageError
-from cxr.files import write_atomically
-from cxr.progress import ProgressLine
-from cxr.torchkit import checkpoint, optimizing
-from cxr.torchkit.device import amp_dtype, autocast, move_batch, seed_torch
-from cxr.torchkit.keeping import TopCheckpoints
-from cxr.torchkit.loading import TrainingData, TrainingLoader
-from cxr.training import Training
 
 LossFunction = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -45,10 +45,10 @@ class Trainer:
         self.data, self.compute_loss, self.validate, self.training = data, compute_loss, validate, training
         self.folder, self.identity, self.device = folder, identity, device
         self.line = ProgressLine(label or folder.name)
-        self.optimizer = optimizing.build_optimizer(model, training)
-        self.plateau = optimizing.build_plateau_scheduler(self.optimizer, training)
+        self.optimizer = optimizers.build_optimizer(model, training)
+        self.plateau = optimizers.build_plateau_scheduler(self.optimizer, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and amp_dtype(device) == torch.float16)
-        self.ema = optimizing.build_ema(model, training)
+        self.ema = optimizers.build_ema(model, training)
         self.top_checkpoints = TopCheckpoints({"best": 1, "last": 0, "average": training.top}[training.keep])
         backbone = getattr(model, "backbone", None)
         self.backbone_parameters = [p for p in backbone.parameters() if p.requires_grad] if backbone is not None else []
@@ -108,7 +108,7 @@ class Trainer:
 
     def _train_batch(self, batch: dict, batch_count: int) -> None:
         if self.training.schedule != "plateau":
-            optimizing.set_group_rates(
+            optimizers.set_group_rates(
                 self.optimizer, self.training, self.state.schedule_position(self.training, batch_count)
             )
         seed_torch(self.training.seed, self.state.epoch, self.state.batch)

@@ -1,4 +1,4 @@
-"""Start weights in PyTorch: loaded from a file of cxr.weights; what a hub has, written as such a file.
+"""Start weights in PyTorch: loaded from a file of cxr.training.start_weights; what a hub has, written as such a file.
 
 A file holds either a backbone under its library's names (ImageNet), or a whole start with the prefixes
 'encoder.', 'head.' and 'decoder.<architecture>.' (see weights/README.md).
@@ -15,7 +15,7 @@ from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
-from cxr.weights import StartWeights
+from cxr.training.settings.start_weights import StartWeights
 
 WRAPPERS = ("", "model.", "body.")  # that timm puts before a backbone's names where it gives feature maps only
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cxr.config import StrictModel
 from cxr.paths import ROOT, Paths
-from cxr.plan import Step
 from cxr.recipe import Recipe
+from cxr.step import Step
 from pipeline.report.sources import locate_report
 from pipeline.stages import STAGE_PACKAGES
 

@@ -10,6 +10,7 @@ import importlib
 from pathlib import Path
 
 import numpy as np
+from cxr.training.settings.cropping import inference_region
 
 from cxr.datasets import box_table
 from cxr.datasets.prepared import Prepared
@@ -18,7 +19,6 @@ from cxr.files import write_atomically
 from cxr.imaging.geometry import paste_crop
 from cxr.paths import Paths, resolve_user_path
 from cxr.recipe import Recipe, load_recipe_and_paths
-from cxr.views import inference_region
 from stage1_classify import config
 from stage1_classify.data import ClassifierData
 

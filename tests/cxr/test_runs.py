@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cxr.training.settings.settings import Training
 
-from cxr import digests, plan, runs
+from cxr import digests, runs, step
 from cxr.config import StrictModel
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.paths import Paths
-from cxr.plan import Step
-from cxr.training import Training
+from cxr.step import Step
 
 LARGE = bytes(digests.MIN_CACHED_BYTES)
 
@@ -55,7 +55,7 @@ def make(unit: Step) -> list[str]:
             made.append(path.name)
         metrics["auc"] = 0.5
 
-    plan.run_step(unit, work)
+    step.run_step(unit, work)
     return made
 
 

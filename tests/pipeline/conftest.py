@@ -7,7 +7,7 @@ import pytest
 
 from cxr.config import StrictModel
 from cxr.paths import Paths
-from cxr.plan import Step
+from cxr.step import Step
 
 TOY = """
 import json, os, sys, time

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr import plan, runs, tables
+from cxr import runs, step, tables
 from cxr.config import validate_settings
 from cxr.datasets import box_files, box_table
 from cxr.datasets.image_ids import parse_image_id
@@ -37,7 +37,7 @@ def run(house, **settings) -> config.BoxStep:
     detector = detector_of(**settings)
     stage = train.Stage(house.recipe, house.paths, detector)
     unit = config.build_box_step(house.recipe, house.paths, detector)
-    plan.run_step(unit, lambda _identity, metrics: train.run_stage_steps(stage, unit, metrics))
+    step.run_step(unit, lambda _identity, metrics: train.run_stage_steps(stage, unit, metrics))
     return unit
 
 

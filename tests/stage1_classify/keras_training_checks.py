@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cxr.training.settings.schedule import SchedulePosition
+from cxr.training.settings.settings import Training
 
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
-from cxr.schedule import SchedulePosition
 from cxr.tfkit import records
-from cxr.training import Training
 from stage1_classify import config, keras_device, keras_loading, keras_models, keras_records, keras_steps
 from stage1_classify.data import ClassifierData
 from stage1_classify.keras_loop import Trainer

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from cxr.training.settings.settings import HeadConfig
 from safetensors.torch import save_file
 
 from cxr.datasets.prepared import Prepared
@@ -13,7 +14,6 @@ from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
-from cxr.training import HeadConfig
 from stage1_classify import config, timm_backend
 from stage1_classify.cam import __main__ as command
 from stage1_classify.cam import timm_maps
@@ -142,7 +142,7 @@ def test_weights_that_are_missing_or_of_other_settings(trained, monkeypatch, tmp
 
 KERAS = """
 import numpy as np
-from cxr.training import HeadConfig
+from cxr.training.settings import HeadConfig
 from stage1_classify import config
 from stage1_classify.cam.keras_maps import grad_cam
 from stage1_classify.keras_models import build_network, split_network

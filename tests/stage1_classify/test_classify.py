@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cxr.training.settings.augment import Augmentation
+from cxr.training.settings.cropping import View
+from cxr.training.settings.settings import HeadConfig
 from safetensors.torch import save_file
 
 from cxr import tables
-from cxr.augment import Augmentation
 from cxr.config import load_settings
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
@@ -21,8 +23,6 @@ from cxr.recipe import Recipe, read_recipe
 from cxr.runs import digest_file, read_metrics
 from cxr.torchkit.checkpoint import save_weights
 from cxr.torchkit.weights import save_start_weights
-from cxr.training import HeadConfig
-from cxr.views import View
 from stage1_classify import config, timm_backend, train
 from stage1_classify.check import check_member
 from stage1_classify.data import ClassifierData

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cxr.training.settings.augment import Augmentation
+from cxr.training.settings.cropping import View
+from cxr.training.settings.sampling import Sampling
 from safetensors.numpy import load_file
 
 from cxr import tables
-from cxr.augment import Augmentation
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
-from cxr.sampling import Sampling
-from cxr.views import View
 from stage2_segment import config, infer, predict, train, watch
 from stage2_segment.models import build_segmenter
 

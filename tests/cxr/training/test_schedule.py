@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
-from cxr.schedule import SchedulePosition, lr_factor, scheduled_momentum
-from cxr.training import Training
+from cxr.training.settings.schedule import SchedulePosition, lr_factor, scheduled_momentum
+from cxr.training.settings.settings import Training
 
 EPOCHS, STEPS, LR = 5, 200, 0.1
 

@@ -1,8 +1,7 @@
 """Which trainings need patients to validate on."""
 
 import pytest
-
-from cxr.training import Training
+from cxr.training.settings.settings import Training
 
 FIXED = {"epochs": 3, "batch": 2, "lr": 0.1, "keep": "last"}
 

@@ -6,8 +6,8 @@ import os
 import pytest
 
 import cxr
-from cxr import contention
 from cxr.progress import ProgressLine
+from cxr.training.settings import core_contention
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def steps(monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
 
     def watch(times: list[tuple[float, float]]) -> list[str]:
-        cores, minutes = contention.ContentionMonitor(), iter(range(60, 60 * 99, 60))
+        cores, minutes = core_contention.ContentionMonitor(), iter(range(60, 60 * 99, 60))
         for each in times:
-            monkeypatch.setattr(contention, "core_times", lambda each=each: each)
-            monkeypatch.setattr(contention.time, "monotonic", lambda: next(minutes))
+            monkeypatch.setattr(core_contention, "core_times", lambda each=each: each)
+            monkeypatch.setattr(core_contention.time, "monotonic", lambda: next(minutes))
             cores.warn_if_shared(ProgressLine("a member"))
         return capsys.readouterr().err.splitlines()
 
@@ -39,8 +39,8 @@ def test_a_training_that_has_its_cores_says_nothing_nor_one_on_a_system_that_doe
 
 
 def test_linux_counts_what_a_thread_runs():
-    before, _ = contention.core_times()
-    while contention.core_times()[0] < before + 0.05:
+    before, _ = core_contention.core_times()
+    while core_contention.core_times()[0] < before + 0.05:
         pass
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cxr.training.settings.start_weights import ExpectedInput, StartWeights
 from safetensors.numpy import save_file
 
-from cxr import runs, weights
+from cxr import runs
 from cxr.config import StrictModel
 from cxr.errors import UsageError
 from cxr.paths import ROOT
 from cxr.torchkit.weights import download_weights, load_fitting, read_tensors
-from cxr.weights import ExpectedInput, StartWeights
+from cxr.training.settings import start_weights
 
 START = StartWeights("imagenet", "mobilenetv2_050", "timm")
 NAME = "mobilenetv2_050_imagenet.safetensors"
@@ -44,23 +45,23 @@ def put(path: Path, **metadata: str) -> Path:
 
 
 def test_the_users_folder_comes_before_the_projects_and_that_before_the_fetched(folder, monkeypatch, home):
-    monkeypatch.setattr(weights, "ROOT", home.parent / "project")
+    monkeypatch.setattr(start_weights, "ROOT", home.parent / "project")
     assert START.existing_file is None
     assert START.input_files == (START.download_path,)
-    assert weights.list_missing_weights(START.input_files) == [home / "artifacts" / "weights" / "timm" / NAME]
+    assert start_weights.list_missing_weights(START.input_files) == [home / "artifacts" / "weights" / "timm" / NAME]
     places = [START.download_path, home.parent / "project" / "weights" / NAME, folder / NAME]
     for path, whose in zip(places, ("hub", "project", "WEIGHTS"), strict=True):
         put(path, source="a lab")
         assert START.input_files == (path,)
-        assert weights.list_missing_weights(START.input_files) == []
+        assert start_weights.list_missing_weights(START.input_files) == []
         noted = {"name": "imagenet", "file": NAME, "sha256": runs.digest_file(path), "origin": whose, "source": "a lab"}
-        assert weights.record_start(START) == noted
+        assert start_weights.record_start(START) == noted
 
 
 def test_a_random_start_needs_no_file():
     for name in ("random", None):
         assert StartWeights(name).input_files == ()
-        assert weights.record_start(StartWeights(name)) == {"name": "random"}
+        assert start_weights.record_start(StartWeights(name)) == {"name": "random"}
 
 
 @pytest.mark.parametrize(("start", "files"), [
@@ -71,7 +72,7 @@ def test_a_random_start_needs_no_file():
 ])  # fmt: skip
 def test_what_is_nowhere_is_named_and_the_way_out(start, files, folder):
     with pytest.raises(UsageError, match=rf"(?=.*{files})(?=.*{folder})(?=.*`weights: random`)"):
-        weights.require_weights_file(start)
+        start_weights.require_weights_file(start)
 
 
 SAYS = json.dumps({"mean": 0.4, "std": 0.2})
@@ -85,41 +86,41 @@ SAYS = json.dumps({"mean": 0.4, "std": 0.2})
     ({"source": "TensorFlow Hub", "mean": "0.449", "std": "0.226"}, ExpectedInput(0.449, 0.226, "")),
 ])  # fmt: skip
 def test_a_file_says_what_its_network_wants(folder, metadata, wanted):
-    assert weights.read_expected_input(put(folder / NAME, **metadata)) == wanted
+    assert start_weights.read_expected_input(put(folder / NAME, **metadata)) == wanted
 
 
 def test_a_silent_yaml_takes_what_the_file_wants_and_a_speaking_one_keeps_its_own(folder):
     put(folder / NAME, source="tflite")
-    assert weights.adopt_expected_input(Member(), START, "backbone_args") == Member(
+    assert start_weights.adopt_expected_input(Member(), START, "backbone_args") == Member(
         mean=0.5, std=0.5, backbone_args={"pad_type": "same"}
     )
     own = Member(mean=0.1, std=0.2, backbone_args={"pad_type": ""})
-    assert weights.adopt_expected_input(own, START, "backbone_args") == own
-    assert weights.adopt_expected_input(Member(), StartWeights("random"), "backbone_args") == Member(
+    assert start_weights.adopt_expected_input(own, START, "backbone_args") == own
+    assert start_weights.adopt_expected_input(Member(), StartWeights("random"), "backbone_args") == Member(
         mean=0.449, std=0.226
     )
 
 
 def test_what_may_not_fit_is_remarked(folder):
     put(folder / NAME, input=SAYS)
-    assert weights.list_input_conflicts(Member(), START, "backbone_args") == []
-    assert weights.list_input_conflicts(Member(mean=0.4, std=0.2), START, "backbone_args") == []
-    (other,) = weights.list_input_conflicts(
+    assert start_weights.list_input_conflicts(Member(), START, "backbone_args") == []
+    assert start_weights.list_input_conflicts(Member(mean=0.4, std=0.2), START, "backbone_args") == []
+    (other,) = start_weights.list_input_conflicts(
         Member(mean=0.5, backbone_args={"pad_type": "same"}), START, "backbone_args"
     )
     assert "mean 0.5, not 0.4; pad_type same, not none" in other
     put(folder / NAME)
-    (silent,) = weights.list_input_conflicts(Member(), START, "backbone_args")
+    (silent,) = start_weights.list_input_conflicts(Member(), START, "backbone_args")
     assert "does not say" in silent
-    assert weights.list_input_conflicts(Member(mean=0.5, std=0.5), START, "backbone_args") == []
+    assert start_weights.list_input_conflicts(Member(mean=0.5, std=0.5), START, "backbone_args") == []
 
 
 def test_a_damaged_file_is_refused(folder):
     for content in (b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]"):
         (folder / NAME).write_bytes(content)
-        weights._read_metadata.cache_clear()
+        start_weights._read_metadata.cache_clear()
         with pytest.raises(UsageError, match=NAME):
-            weights.read_expected_input(folder / NAME) or read_tensors(folder / NAME)
+            start_weights.read_expected_input(folder / NAME) or read_tensors(folder / NAME)
 
 
 def test_a_hub_that_gives_nothing_leaves_nothing(home):
@@ -128,9 +129,9 @@ def test_a_hub_that_gives_nothing_leaves_nothing(home):
         raise ConnectionError("cut\noff")
 
     with pytest.raises(
-        weights.DownloadError, match=rf"hub \(timm\) gives none \(ConnectionError: cut\); put {NAME} into"
+        start_weights.DownloadError, match=rf"hub \(timm\) gives none \(ConnectionError: cut\); put {NAME} into"
     ):
-        weights.fetch_weights(START, broken)
+        start_weights.fetch_weights(START, broken)
     assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
@@ -156,16 +157,16 @@ def randomised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
-    weights.fetch_weights(START, download_weights)
+    start_weights.fetch_weights(START, download_weights)
     assert hub.asked == ["timm/mobilenetv2_050.lamb_in1k"]
     first = START.existing_file.read_bytes()
-    weights.fetch_weights(START, download_weights)
+    start_weights.fetch_weights(START, download_weights)
     assert len(hub.asked) == 1
     START.existing_file.unlink()
-    weights.fetch_weights(START, download_weights)
+    start_weights.fetch_weights(START, download_weights)
     assert START.existing_file.read_bytes() == first
-    assert weights.read_expected_input(START.existing_file) == ExpectedInput(0.449, 0.226, "")
-    assert weights.record_start(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
+    assert start_weights.read_expected_input(START.existing_file) == ExpectedInput(0.449, 0.226, "")
+    assert start_weights.record_start(START)["source"] == "timm/mobilenetv2_050.lamb_in1k"
 
 
 @pytest.mark.parametrize(("name", "how"), [
@@ -176,7 +177,7 @@ def test_a_hub_is_asked_once_and_its_file_is_the_same_each_time(hub):
 ])  # fmt: skip
 def test_what_is_loaded_is_what_timm_itself_loads(hub, name, how):
     start = StartWeights("imagenet", name, "timm")
-    weights.fetch_weights(start, download_weights)
+    start_weights.fetch_weights(start, download_weights)
     theirs = timm.create_model(name, pretrained=True, in_chans=1, **how)
     ours = timm.create_model(name, in_chans=1, **how)
     assert load_fitting(ours, read_tensors(start.existing_file)) == 1
@@ -191,8 +192,8 @@ def test_the_projects_own_file_is_whole():
 
 
 def test_a_fetched_file_that_was_cut_is_missing(home):
-    weights.fetch_weights(START, lambda _start, path: path.write_bytes(b"12345678"))
+    start_weights.fetch_weights(START, lambda _start, path: path.write_bytes(b"12345678"))
     assert START.existing_file == START.download_path
     START.download_path.write_bytes(b"1234")
     assert START.existing_file is None
-    assert weights.list_missing_weights(START.input_files) == [START.download_path]
+    assert start_weights.list_missing_weights(START.input_files) == [START.download_path]

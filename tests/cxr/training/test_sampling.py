@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from cxr.training.settings.cropping import keyed_rng
+from cxr.training.settings.sampling import Sampling, balance_batches, draw_epoch_rows, split_into_batches
 from pydantic import ValidationError
-
-from cxr.sampling import Sampling, balance_batches, draw_epoch_rows, split_into_batches
-from cxr.views import keyed_rng
 
 POSITIVE = np.arange(40) < 6
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cxr.training.settings.cropping import keyed_rng
+from cxr.training.settings.settings import Training
 from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.loop import Trainer
-from cxr.torchkit.optimizing import build_optimizer
-from cxr.training import Training
-from cxr.views import keyed_rng
+from cxr.torchkit.optimizers import build_optimizer
 
 CPU = torch.device("cpu")
 
