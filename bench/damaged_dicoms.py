@@ -24,9 +24,9 @@ import numpy as np
 
 from bench import damages
 from bench.small_dicoms import NAME
-from cxr import intake
-from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
 from cxr.datasets import kaggle
+from prepare import build_dataset
+from prepare.letterboxed_arrays import ManifestEntry, PrepareTask, RowFile, prepare_image
 
 SIZE = 64
 MAX_SECONDS, MAX_MEGABYTES, MAX_REASON_LENGTH = 5, 1024, 200
@@ -102,7 +102,9 @@ def count_accounted_files(folder: Path, files: int) -> int:
     (folder / "train-rle.csv").write_text("ImageId,EncodedPixels\n" + rows)
     prepared_folder = folder / "prepared"
     prepared_folder.mkdir()
-    counts = intake.write_dataset(intake.plan_dataset(kaggle.find_layout(folder)), prepared_folder, SIZE, None)
+    counts = build_dataset.write_dataset(
+        build_dataset.plan_dataset(kaggle.find_layout(folder)), prepared_folder, SIZE, None
+    )
     return counts["images"] + counts["rejected"]
 
 

@@ -27,8 +27,9 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from cxr import intake, processes
+from cxr import processes
 from cxr.datasets import kaggle
+from prepare import build_dataset
 
 SIDE = 1024
 DISTINCT_FILES = 50  # different files; the rest are links to them
@@ -166,8 +167,8 @@ def main() -> None:
         prepare_rate = time_images(
             f"prepare, {arguments.workers} processes",
             arguments.images,
-            lambda: intake.write_dataset(
-                intake.plan_dataset(kaggle.find_layout(data)), out, arguments.size, arguments.workers
+            lambda: build_dataset.write_dataset(
+                build_dataset.plan_dataset(kaggle.find_layout(data)), out, arguments.size, arguments.workers
             ),
         )
     print(f"prepare is {prepare_rate / loop_rate:.1f} times as fast as the plain loop")

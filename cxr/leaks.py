@@ -232,12 +232,12 @@ def read_traits(images: Path, names: list[str]) -> ImageTraits:
 
 
 def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
-    from cxr import intake
     from cxr.datasets import near_duplicates
+    from prepare import build_dataset
 
     manifest = tables.read_table(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
     present_names = [name for name in names if name in manifest.index]
-    groups = near_duplicates.group_canvases(intake.iterate_canvases(folder, present_names))
+    groups = near_duplicates.group_canvases(build_dataset.iterate_canvases(folder, present_names))
     patients = manifest["patient"].dropna().to_dict()
     return ImageTraits(
         patients or None, dict(zip(present_names, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict()

@@ -18,10 +18,10 @@ from cxr.datasets import kaggle
 from cxr.errors import run_main
 from cxr.files import write_json
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, identify_folds, identify_pixels
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step
 from pipeline.stages import STAGE_PACKAGES, list_steps
+from prepare.steps import PrepareConfig, identify_folds, identify_pixels
 
 STAGES = ("prepare", *STAGE_PACKAGES)
 

@@ -5,9 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 from cxr.paths import Paths
-from cxr.prepare import PIXEL_FILES
 from cxr.recipe import Recipe
 from cxr.step import Step
+from prepare.steps import PIXEL_FILES
 
 STAGE_PACKAGES = {
     "stage0": "stage0_bbox",

@@ -17,7 +17,7 @@ from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare_data
+from prepare.steps import PrepareConfig, prepare_data
 
 SIDE = 64
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 
-from cxr.canvases import parse_age
 from cxr.datasets import near_duplicates
 from cxr.datasets.kaggle import MaskRow
 from cxr.imaging import dicom, grayscale, rle
 from cxr.imaging.geometry import Letterbox
 from cxr.imaging.refusal import limit_memory
+from prepare.letterboxed_arrays import parse_age
 
 SIDE = 128
 EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them

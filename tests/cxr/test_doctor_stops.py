@@ -8,7 +8,7 @@ import pytest
 from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare_data
+from prepare.steps import PrepareConfig, prepare_data
 
 SMALL = PrepareConfig(size=64, folds=2, subfolds=2)
 

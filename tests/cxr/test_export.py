@@ -20,8 +20,8 @@ from cxr.export.__main__ import ExportConfig, export_prepared_data, main
 from cxr.export.source import Source, crop_mask
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT
-from cxr.prepare import PrepareConfig, prepare_data
 from cxr.recipe import read_recipe
+from prepare.steps import PrepareConfig, prepare_data
 
 BOX = (4, 8, 60, 56)  # of the fixture's images
 

@@ -22,7 +22,7 @@ from cxr.export import hdf5
 from cxr.export.__main__ import ExportConfig, export_prepared_data
 from cxr.export.coco import annotate_regions
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare_data
+from prepare.steps import PrepareConfig, prepare_data
 from tests.cxr import test_export
 
 recipe, exported = test_export.recipe, test_export.exported

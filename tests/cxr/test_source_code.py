@@ -11,10 +11,10 @@ import pytest
 
 from cxr import source_code
 from cxr.paths import ROOT
-from cxr.prepare import FOLDS_CODE, PIXELS_CODE
 from cxr.recipe import read_recipe
 from cxr.source_code import reached_modules
 from pipeline.stages import STAGE_PACKAGES, list_steps_by_stage
+from prepare.steps import FOLDS_CODE, PIXELS_CODE
 
 CLOSED = "def f(x):\n    return x + 1\n"
 
@@ -67,7 +67,7 @@ CHANGES = {
     "stage0_bbox/overview.py": {"stage 0 fasterrcnn_small"},
     "stage0_bbox/detect.py": {"stage 0 fasterrcnn_small", "stage 0 * detections"},
     "stage0_bbox/model.py": {"stage 0 *"},
-    "cxr/folds.py": {"folds"},
+    "prepare/folds.py": {"folds"},
     "cxr/imaging/grayscale.py": {"pixels", "folds", "stage 3"},
     "pipeline/report/page.py": set(),
     "cxr/doctor/people.py": set(),

@@ -13,8 +13,8 @@ from cxr import recipe, tables
 from cxr.errors import UsageError
 from cxr.files import read_json
 from cxr.paths import ROOT
-from cxr.prepare import PrepareConfig, prepare_data
 from pipeline import choose
+from prepare.steps import PrepareConfig, prepare_data
 
 BOXES = list(tables.BOXES)
 

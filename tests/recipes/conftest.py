@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare_data
 from cxr.recipe import read_recipe
 from phantom.config import SMOKE, default_config
 from phantom.make import make_phantoms
+from prepare.steps import PrepareConfig, prepare_data
 from stage0_bbox import train as boxes
 
 ROOT = Path(__file__).parents[2]

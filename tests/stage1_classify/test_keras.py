@@ -13,7 +13,7 @@ import pytest
 from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.paths import ROOT, Paths
-from cxr.prepare import PrepareConfig, prepare_data
+from prepare.steps import PrepareConfig, prepare_data
 from tests.conftest import _kaggle_folder
 
 RUN = """

@@ -15,14 +15,14 @@ from pydicom.encaps import encapsulate
 from bench import damaged_dicoms, damages
 from bench.small_dicoms import NAME, DicomFile, build_small_dicoms
 from cxr import tables
-from cxr.canvases import PrepareTask, RowError, RowFile, parse_age, prepare_image
 from cxr.datasets import folder_scan, kaggle
 from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError, UsageError
 from cxr.imaging import bounded_reading, grayscale, refusal
 from cxr.imaging.dicom import ImageError
 from cxr.paths import Paths
-from cxr.prepare import PrepareConfig, prepare_data
+from prepare.letterboxed_arrays import PrepareTask, RowError, RowFile, parse_age, prepare_image
+from prepare.steps import PrepareConfig, prepare_data
 
 SIZE = 32
 KINDS = {file.name: file for file in build_small_dicoms()}

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import folds, tables
+from cxr import tables
 from cxr.datasets import near_duplicates
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
+from prepare import folds
 
 
 def manifest(patients: int, seed: int = 0, positive: float = 0.3, most: int = 4, known: bool = True) -> pd.DataFrame:

@@ -13,7 +13,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr import processes, tables
-from cxr.canvases import ManifestEntry, PrepareTask, RowFile, prepare_image
 from cxr.datasets import kaggle
 from cxr.datasets.image_ids import parse_image_id
 from cxr.datasets.sample_submission import SampleSubmission, write_sample_submission
@@ -22,6 +21,7 @@ from cxr.files import write_atomically
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
 from cxr.progress import ProgressLine, format_duration
+from prepare.letterboxed_arrays import ManifestEntry, PrepareTask, RowFile, prepare_image
 
 LOG_SECONDS = 15
 MAX_EXAMPLES = 5  # in a warning
@@ -153,7 +153,7 @@ def _list_tasks(plan: DatasetPlan, pixels: RowFile, masks: RowFile) -> Iterator[
 
 def _run_tasks(tasks: list[PrepareTask], workers: int | None) -> dict[str, ManifestEntry | str]:
     """What became of each image: its facts, or why it was refused."""
-    task_results = processes.map_unordered(prepare_image, tasks, workers, preload=["cxr.canvases"])
+    task_results = processes.map_unordered(prepare_image, tasks, workers, preload=["prepare.letterboxed_arrays"])
     results = {task.image_id: result for task, result in _show_progress(task_results, len(tasks))}
     crash_reason = "the decoder crashed on it, or ran out of memory"
     return {name: crash_reason if result is processes.DIED else result for name, result in results.items()}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import canvases, processes, tables
+from cxr import processes, tables
 from cxr.config import validate_settings
 from cxr.datasets import kaggle, sample_submission
 from cxr.datasets.prepared import Prepared
@@ -22,7 +22,8 @@ from cxr.errors import DataError, UsageError, run_main
 from cxr.imaging import grayscale, rle
 from cxr.imaging.geometry import Letterbox
 from cxr.paths import ROOT, Paths
-from cxr.prepare import PrepareConfig, main, prepare_data
+from prepare import letterboxed_arrays
+from prepare.steps import PrepareConfig, main, prepare_data
 
 SIZE = 32
 
@@ -40,7 +41,7 @@ def folds_of(folder: Path, recipe: str = "recipe") -> Path:
 
 def command(data: Path, *more: str) -> list[str]:
     options = f"--size {SIZE} --folds 2 --subfolds 2 --workers 2 --run recipe".split()
-    return [sys.executable, "-m", "cxr.prepare", "--data", str(data), *options, *more]
+    return [sys.executable, "-m", "prepare.steps", "--data", str(data), *options, *more]
 
 
 def call(data: Path, *more: str) -> subprocess.CompletedProcess:
@@ -126,7 +127,7 @@ def test_a_tiny_mask_does_not_vanish(place, side):
     mask = np.zeros((1000, 2000), bool)
     mask[place[0] : place[0] + side, place[1] : place[1] + side] = True
     box = Letterbox(1000, 2000, 64)
-    shrunk = canvases.shrink_mask(mask, box)
+    shrunk = letterboxed_arrays.shrink_mask(mask, box)
     (y, x), (dx, dy) = np.argwhere(shrunk)[0], box.content_offset
     assert shrunk.sum() == 1
     assert abs((x - dx) / box.scale - place[1]) <= 1 / box.scale
@@ -138,7 +139,7 @@ def test_a_tiny_mask_does_not_vanish(place, side):
     ("abc", None), (" 061Y ", 61), ("-5", None),
 ])  # fmt: skip
 def test_ages(text, age):
-    assert canvases.parse_age(text) == age
+    assert letterboxed_arrays.parse_age(text) == age
 
 
 @pytest.mark.parametrize("rows", [
@@ -146,13 +147,13 @@ def test_ages(text, age):
     ["0 10", "3 2"],
 ])  # fmt: skip
 def test_union_of_runs_against_masks(rows):
-    found = canvases._merge_runs([rle.parse_runs(row, 12) for row in rows])
+    found = letterboxed_arrays._merge_runs([rle.parse_runs(row, 12) for row in rows])
     expected = rle.decode_union(rows, 3, 4)
     flat = np.zeros(12, bool)
     for start, end in found:
         flat[start:end] = True
     np.testing.assert_array_equal(flat.reshape(4, 3).T, expected)
-    assert not len(found) or canvases._encode_runs(found) == rle.encode_mask(expected)
+    assert not len(found) or letterboxed_arrays._encode_runs(found) == rle.encode_mask(expected)
 
 
 # --- up to date --------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_the_second_run_is_up_to_date_and_imports_nothing_heavy(kaggle_folder):
     data = kaggle_folder()
     run(data)
     code = (
-        f"import sys; sys.argv[1:] = {command(data)[3:]!r}; from cxr.prepare import main; main();"
+        f"import sys; sys.argv[1:] = {command(data)[3:]!r}; from prepare.steps import main; main();"
         "print(*{'numpy', 'pandas', 'cv2', 'pydicom', 'sklearn', 'PIL'} & set(sys.modules))"
     )
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -1,6 +1,6 @@
 """From a data folder in the Kaggle layout to the manifest, memory-mapped pixels and masks, and folds.
 
-python -m cxr.prepare --data DIR --size 512 --folds 5 --subfolds 4 [--run NAME]
+python -m prepare.steps --data DIR --size 512 --folds 5 --subfolds 4 [--run NAME]
 """
 
 import argparse
@@ -20,8 +20,12 @@ from cxr.paths import Paths
 from cxr.source_code import reached_modules
 
 PIXEL_FILES = ("pixels.npy", "masks.npy", "manifest.parquet", "index.parquet", "rejected.csv", "sample.json")
-FOLDS_CODE = ("cxr.prepare",)
-PIXELS_CODE = ("cxr.prepare", (), ("cxr.folds", "cxr.datasets.near_duplicates"))  # but not what folds alone are made by
+FOLDS_CODE = ("prepare.steps",)
+PIXELS_CODE = (
+    "prepare.steps",
+    (),
+    ("prepare.folds", "cxr.datasets.near_duplicates"),
+)  # but not what folds alone are made by
 OUTPUT_FILES = (*PIXEL_FILES, "folds.csv")
 LEFTOVER = re.compile(r"\.(pixels|masks|manifest|index|rejected|run|folds|sample)\.[0-9a-f]{8}\.\w+")
 
@@ -79,25 +83,26 @@ def clear_outputs(folder: Path) -> None:
 
 
 def _prepare_images(layout: kaggle.Layout, folder: Path, size: int, workers: int | None, metrics: dict) -> None:
-    from cxr import intake  # NumPy, pandas and the decoders: not before there is something to do
+    from prepare import build_dataset  # NumPy, pandas and the decoders: not before there is something to do
 
     start = time.perf_counter()
-    plan = intake.plan_dataset(layout)
+    plan = build_dataset.plan_dataset(layout)
     for warning in plan.warnings:
         print(f"prepare: {warning}")
-    counts = intake.write_dataset(plan, folder, size, workers)
+    counts = build_dataset.write_dataset(plan, folder, size, workers)
     metrics.update(counts | {"images_per_second": round(counts["images"] / (time.perf_counter() - start), 1)})
     print("prepare: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in metrics.items()))
 
 
 def _assign_folds(prepared: Path, path: Path, settings: PrepareConfig) -> None:
-    from cxr import folds, intake, tables
+    from cxr import tables
+    from prepare import build_dataset, folds
 
     manifest = tables.read_table(prepared / "manifest.parquet", tables.MANIFEST, "prepare")
     unknown_count = int((manifest["patient"].isna() & manifest["label"].notna()).sum())
     if unknown_count:
         print(f"prepare: patients unknown: grouped by near-duplicates alone ({unknown_count} images)")
-    read_canvases = partial(intake.iterate_canvases, prepared)
+    read_canvases = partial(build_dataset.iterate_canvases, prepared)
     fold_settings = settings.folds, settings.subfolds, settings.seed
     tables.write_table(
         folds.assign_folds(manifest, *fold_settings, read_canvases, val_share=settings.val_share), path, tables.FOLDS
@@ -105,7 +110,7 @@ def _assign_folds(prepared: Path, path: Path, settings: PrepareConfig) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cxr.prepare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m prepare.steps", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder in the Kaggle layout")
     parser.add_argument("--size", type=int, required=True, help="side of the square canvas, in pixels")
     parser.add_argument("--folds", type=int, required=True)
