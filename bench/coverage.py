@@ -22,9 +22,9 @@ import tyro
 from scipy.special import expit, ndtr
 from scipy.stats import binom, poisson
 
-from cxr.panel import calibration, measure, paired, resample
-from cxr.panel.intervals import compute_percentile_interval
 from cxr.processes import map_unordered
+from evaluation import calibration_error, metric_list, paired_differences, resampling
+from evaluation.intervals import compute_percentile_interval
 
 FOLDS = 5
 PREVALENCE = 0.1
@@ -85,12 +85,13 @@ def compute_true_values(probabilities: str) -> dict[str, float]:
     table = sample_cases(np.random.default_rng(0), TRUTH_IMAGES // 2, probabilities)
     patient, single_count = np.zeros(len(table), int), np.ones((1, 1), np.uint8)
     values = {
-        name: float(row[0]) for name, row in measure.resample_metrics(table, patient, single_count, PREVALENCE).items()
+        name: float(row[0])
+        for name, row in metric_list.resample_metrics(table, patient, single_count, PREVALENCE).items()
     }
-    rows = calibration.compute_bin_differences(
+    rows = calibration_error.compute_bin_differences(
         table["label"].to_numpy(), table["prob"].to_numpy(), patient, single_count
     )
-    return values | {measure.CALIBRATION_ERROR: float(np.abs(rows).sum())}
+    return values | {metric_list.CALIBRATION_ERROR: float(np.abs(rows).sum())}
 
 
 def compute_true_differences(probabilities: str) -> dict[str, float]:
@@ -102,25 +103,27 @@ def compute_true_differences(probabilities: str) -> dict[str, float]:
 def compute_paired_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
     """name -> interval of the difference."""
     case_pair = [sample_cases(np.random.default_rng(seed), images // 2, name) for name in (probabilities, "rival")]
-    differences = paired.compare_models(*case_pair, resamples, seed, PREVALENCE)
+    differences = paired_differences.compare_models(*case_pair, resamples, seed, PREVALENCE)
     return {name: [(row["low"], row["high"])] for name, row in differences.items()}
 
 
 def compute_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
     """name -> our interval, and the plain percentiles."""
     table = sample_cases(np.random.default_rng(seed), images // 2, probabilities)
-    patient, _ = resample.number_patients(table)
-    counts = resample.draw_resamples(patient.max() + 1, resamples, seed)
-    patients_by_metric, metric_intervals = measure.count_patients_by_metric(table, patient), {}
-    for name, row in measure.resample_metrics(table, patient, counts, PREVALENCE).items():
-        draws = measure.build_resampled_metric(name, row, patients_by_metric)
-        estimate = measure.estimate_metric(name, draws)
+    patient, _ = resampling.number_patients(table)
+    counts = resampling.draw_resamples(patient.max() + 1, resamples, seed)
+    patients_by_metric, metric_intervals = metric_list.count_patients_by_metric(table, patient), {}
+    for name, row in metric_list.resample_metrics(table, patient, counts, PREVALENCE).items():
+        draws = metric_list.build_resampled_metric(name, row, patients_by_metric)
+        estimate = metric_list.estimate_metric(name, draws)
         metric_intervals[name] = [(estimate["low"], estimate["high"]), compute_percentile_interval(draws)]
-    rows = calibration.compute_bin_differences(table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts)
+    rows = calibration_error.compute_bin_differences(
+        table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts
+    )
     percentile_interval = np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5])
     return metric_intervals | {
-        measure.CALIBRATION_ERROR: [
-            calibration.estimate_unbiased_error(rows, patient.max() + 1)[1:],
+        metric_list.CALIBRATION_ERROR: [
+            calibration_error.estimate_unbiased_error(rows, patient.max() + 1)[1:],
             tuple(percentile_interval),
         ]
     }

@@ -21,7 +21,7 @@ from cxr.training.settings.cropping import View
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox
-from cxr.metrics import dice_of_masks
+from evaluation.metrics import dice_of_masks
 from stage2_segment import config
 from stage2_segment.data import SegmenterData
 from stage3_stack.components import restore_map

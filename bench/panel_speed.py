@@ -11,7 +11,7 @@ import pandas as pd
 import tyro
 
 from bench import coverage
-from cxr.panel import compute_panel
+from evaluation.panel import compute_panel
 
 
 def sample_grouped_cases(images: int) -> pd.DataFrame:

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import tyro
 
-from cxr import metrics
 from cxr.imaging.geometry import Letterbox
+from evaluation import metrics
 from stage3_stack.components import restore_map
 from stage3_stack.config import Config, DenseConfig, GridConfig
 from stage3_stack.decide import choose_postprocessing

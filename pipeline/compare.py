@@ -12,11 +12,12 @@ import pandas as pd
 
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
-from cxr.metrics import format_metric
-from cxr.panel import PARTS, check_cases, paired, resolve_prevalence
-from cxr.panel.resample import number_patients
 from cxr.paths import resolve_user_path
 from cxr.tables import CASES, read_table
+from evaluation import paired_differences
+from evaluation.metrics import format_metric
+from evaluation.panel import PARTS, check_cases, resolve_prevalence
+from evaluation.resampling import number_patients
 
 STEP = "the run's stage 3 (RECIPE=<recipe> DATA=<folder> bash run_all.sh)"
 TRUTH_COLUMNS = ("label", "truth")
@@ -64,7 +65,7 @@ def compare_runs(first_run: Path, second_run: Path, resamples: int, seed: int, p
         "first": first_run.name,
         "second": second_run.name,
         "dataset": first_run.parent.name,
-        "method": paired.METHOD,
+        "method": paired_differences.METHOD,
     }
     comparison |= {"resamples": resamples, "seed": seed}
     for name, split in PARTS.items():
@@ -111,7 +112,7 @@ def compare_split(
         "positives": int((first_cases["label"] > 0.5).sum()),
         "resampled": "by patient" if number_patients(first_cases)[1] else "by image, too narrow",
         "prevalence": stated_prevalence,
-        "metrics": paired.compare_models(first_cases, second_cases, resamples, seed, stated_prevalence),
+        "metrics": paired_differences.compare_models(first_cases, second_cases, resamples, seed, stated_prevalence),
     }
 
 

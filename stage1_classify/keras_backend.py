@@ -12,8 +12,8 @@ import numpy as np
 from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr.errors import UsageError
-from cxr.metrics import roc_auc
 from cxr.processes import count_loaders
+from evaluation.metrics import roc_auc
 from stage1_classify import keras_device, keras_records
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData

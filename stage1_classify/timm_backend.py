@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from cxr.errors import UsageError
-from cxr.metrics import roc_auc
 from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.device import full_precision, move_batch, seed_torch, select_device
 from cxr.torchkit.heads import build_head
@@ -24,6 +23,7 @@ from cxr.torchkit.loading import load_in_order
 from cxr.torchkit.loop import Trainer
 from cxr.torchkit.weights import download_weights as download_weights
 from cxr.torchkit.weights import load_fitting, read_parts, set_norm_statistics
+from evaluation.metrics import roc_auc
 from stage1_classify.config import ClassifierConfig, complete_member, get_start_weights
 from stage1_classify.data import ClassifierData
 

@@ -16,11 +16,11 @@ from cxr.datasets import box_table
 from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import write_atomically
-from cxr.metrics import roc_auc
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
 from cxr.training.settings import start_weights
+from evaluation.metrics import roc_auc
 from stage1_classify import config
 from stage1_classify.check import ensure_start_weights
 from stage1_classify.frameworks import dispatch_by_framework

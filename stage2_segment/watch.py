@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cxr.metrics import dice_of_areas
+from evaluation.metrics import dice_of_areas
 from stage2_segment.data import SegmenterData
 from stage2_segment.infer import predict_maps
 

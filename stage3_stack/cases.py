@@ -12,8 +12,8 @@ from cxr import tables
 from cxr.datasets import kaggle
 from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
-from cxr.panel.groups import CHEST_TUBE
-from cxr.panel.masks import compare_masks
+from evaluation.mask_metrics import compare_masks
+from evaluation.subgroups import CHEST_TUBE
 from stage3_stack import config
 from stage3_stack.combine import find_scoring_heads, member_column
 from stage3_stack.decide import NestedPostprocessing
@@ -87,7 +87,7 @@ def evaluate_test(
 def evaluate_masks(
     images: MappedImages, with_mask: np.ndarray, rules: list[MaskRule], prepared: Prepared, truth_rle: dict[str, str]
 ) -> pd.DataFrame:
-    """`cxr.panel.masks.compare_masks` of each image's final mask under its cut.
+    """`evaluation.mask_metrics.compare_masks` of each image's final mask under its cut.
 
     Where `with_mask` [n] is False it is of an empty one. truth_rle: RLE of the hand-drawn mask by image_id. Two empty
     masks need not be decoded.

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from cxr import metrics
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
-from cxr.panel import ranking
 from cxr.paths import Paths
+from evaluation import metrics, ranking
 from stage3_stack.columns import Columns
 from stage3_stack.config import UnitConfig
 from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold_rows, sigmoid

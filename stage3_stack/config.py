@@ -18,7 +18,7 @@ OUTPUT_NAMES = (
     "heads.npz", "search.npz", "stacked.parquet", "cases.parquet", "scores.parquet", "panel.json", "leaks.json",
 )  # fmt: skip
 """What stage 3 leaves in its folder, beside decision.json."""
-STACK_MODULES = ("cxr.panel", "stage3_stack.columns", "stage3_stack.data", "stage3_stack.stack")
+STACK_MODULES = ("evaluation.panel", "stage3_stack.columns", "stage3_stack.data", "stage3_stack.stack")
 """What the classifiers' stack is made and judged by: the mask stack, which asks it for the groups alone, is not."""
 RENAMED_DECISION_KEYS = {
     "top": "top_score_threshold", "least_area": "min_area", "bottom": "bottom_score_threshold",

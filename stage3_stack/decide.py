@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr import metrics
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
+from evaluation import metrics
 from stage3_stack import operating, optimum, zone
 from stage3_stack.config import STAGE3, Config, GridConfig, refuse_renamed_keys
 from stage3_stack.operating import OperatingPoint

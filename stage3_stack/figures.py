@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from cxr import metrics
-from cxr.panel import PARTS, measure, resample
+from evaluation import metric_list, metrics, resampling
+from evaluation.panel import PARTS
 from stage3_stack.combine import fold_mean_auc, member_column
 from stage3_stack.stack import KINDS
 
@@ -71,13 +71,13 @@ def score_calibration(rows: pd.DataFrame, kind: str) -> dict:
 
     rows: the held-out images, each scored by what was calibrated without it; kind: of calibration.
     """
-    patient, _ = resample.number_patients(rows)
-    resample_counts = resample.draw_resamples(int(patient.max()) + 1, RESAMPLES, SEED)
+    patient, _ = resampling.number_patients(rows)
+    resample_counts = resampling.draw_resamples(int(patient.max()) + 1, RESAMPLES, SEED)
 
     def score_column(column: str) -> dict:
         labels, probs = (rows[name].to_numpy(float) for name in ("label", column))
         scores = {"log_loss": metrics.log_loss(labels, probs), "brier": float(np.mean((probs - labels) ** 2))}
-        error = measure.estimate_calibration_error(rows.assign(prob=probs), patient, resample_counts)
+        error = metric_list.estimate_calibration_error(rows.assign(prob=probs), patient, resample_counts)
         return scores | {"calibration_error": error["value"], "calibration_error_counted": error["counted"]}
 
     return {"kind": kind, "before": score_column("uncalibrated"), "after": score_column("prob")}

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr.metrics import dice_of_areas
 from cxr.progress import ProgressLine
+from evaluation.metrics import dice_of_areas
 from stage3_stack.config import GridConfig
 from stage3_stack.thresholds import (
     LEVELS,

@@ -10,10 +10,10 @@ from cxr.datasets import box_table
 from cxr.errors import UsageError, run_main
 from cxr.files import write_json, write_text
 from cxr.imaging.geometry import box_iou
-from cxr.metrics import THIRDS, format_metric
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from stage3_stack import leakage
+from evaluation import leakage
+from evaluation.metrics import THIRDS, format_metric
 from stage3_stack.config import RENAMED_DECISION_KEYS, STAGE3
 from stage3_stack.data import MAPS
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cxr.metrics import dice_of_areas
+from evaluation.metrics import dice_of_areas
 from stage3_stack.config import GridConfig
 
 LEVELS = 256

@@ -11,10 +11,11 @@ from cxr import recipe
 from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import read_json, write_json
-from cxr.panel import compute_panel
 from cxr.paths import Paths
 from cxr.step import run_step
-from stage3_stack import calibrate, cases, columns, combine, decide, figures, leakage, predict, score, stack
+from evaluation import leakage
+from evaluation.panel import compute_panel
+from stage3_stack import calibrate, cases, columns, combine, decide, figures, predict, score, stack
 from stage3_stack.config import UnitConfig, build_stack_step, read_stack_settings
 from stage3_stack.decide import NestedPostprocessing
 from stage3_stack.masks import MapSet, load_held_out_maps, load_test_maps

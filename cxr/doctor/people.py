@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.doctor.findings import Finding, report_finding
 from cxr.doctor.material import DatasetScan
-from cxr.panel.groups import AGE_GROUPS
+from evaluation.subgroups import AGE_GROUPS
 
 
 def check_patients(dataset: DatasetScan) -> Iterator[Finding]:

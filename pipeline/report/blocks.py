@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from cxr.metrics import format_metric
+from evaluation.metrics import format_metric
 
 DPI = 110  # of what is drawn as pixels
 CSS_PIXELS_PER_INCH = 96  # CSS pixels

@@ -9,7 +9,7 @@ from cxr import runs
 from cxr.datasets import box_files, box_table
 from cxr.errors import UsageError
 from cxr.imaging.geometry import box_iou
-from cxr.metrics import format_metric
+from evaluation.metrics import format_metric
 from pipeline.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.sources import RunFiles

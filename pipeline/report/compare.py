@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.files import read_json, write_text
-from cxr.metrics import format_metric
-from cxr.panel import PARTS
+from evaluation.metrics import format_metric
+from evaluation.panel import PARTS
 from pipeline.compare import compare_runs, read_run_cases, select_common_images
 from pipeline.figure import BLUE, ORANGE
 from pipeline.report import headline, page, ranking

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import dice_of_areas, format_metric
+from evaluation.metrics import dice_of_areas, format_metric
 from pipeline.known import ImageRecord, gather_image_record
 from pipeline.report import cams, thumbnails
 from pipeline.report.blocks import Card, Gallery

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import format_metric, log_loss
-from cxr.panel import calibration, resample
+from evaluation import calibration_error, resampling
+from evaluation.metrics import format_metric, log_loss
 from pipeline.figure import BLUE, GREEN, ORANGE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.published import PUBLISHED_POINTS
@@ -14,7 +14,7 @@ FIGURE_SIZE = (4.6, 4.7)  # inches: readable on a phone's width
 SPLIT_STYLES = {"train": ("held-out", BLUE), "test": ("test", ORANGE)}
 MAX_CURVE_POINTS = 400
 MIN_PER_BIN = 5  # images of a bin that is drawn
-BIN_EDGES = np.linspace(0, 1, calibration.BINS + 1)
+BIN_EDGES = np.linspace(0, 1, calibration_error.BINS + 1)
 
 
 def build_curve_blocks(run: RunFiles) -> list:
@@ -129,8 +129,8 @@ def build_reliability_blocks(run: RunFiles) -> list:
 
 
 def _calibration_errors(cases: pd.DataFrame, prob: np.ndarray) -> list[str]:
-    label, patient = cases["label"].to_numpy(), resample.number_patients(cases)[0]
-    bin_differences = calibration.compute_bin_differences(
+    label, patient = cases["label"].to_numpy(), resampling.number_patients(cases)[0]
+    bin_differences = calibration_error.compute_bin_differences(
         label, prob, patient, np.ones((1, patient.max() + 1), np.uint8)
     )
     return [
@@ -158,8 +158,8 @@ def _draw_reliability(label: np.ndarray, uncalibrated: np.ndarray, calibrated: n
 def _plot_bins(axis, label: np.ndarray, prob: np.ndarray, colour: str, when: str) -> None:
     from scipy.stats import binomtest
 
-    bin_index = np.minimum((prob * calibration.BINS).astype(int), calibration.BINS - 1)
-    rows_by_bin = [np.flatnonzero(bin_index == number) for number in range(calibration.BINS)]
+    bin_index = np.minimum((prob * calibration_error.BINS).astype(int), calibration_error.BINS - 1)
+    rows_by_bin = [np.flatnonzero(bin_index == number) for number in range(calibration_error.BINS)]
     drawn_bins = [rows for rows in rows_by_bin if len(rows) >= MIN_PER_BIN]
     share = np.array([label[rows].mean() for rows in drawn_bins])
     intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in drawn_bins]

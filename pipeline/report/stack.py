@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import format_metric, log_loss
-from cxr.panel import measure, ranking, resample
+from evaluation import metric_list, ranking, resampling
+from evaluation.metrics import format_metric, log_loss
 from pipeline.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format_with_interval
 from pipeline.report.sources import RunFiles
@@ -54,9 +54,9 @@ def _score_columns(run: RunFiles, split: str, names: list[str]) -> dict[str, dic
     """auc (value, low, high) and log_loss of each column."""
     in_split = (run.case_table["split"] == split).to_numpy()
     cases, scores = run.case_table[in_split].reset_index(drop=True), run.score_table[in_split]
-    patient, _ = resample.number_patients(cases)
-    counts = resample.draw_resamples(int(patient.max()) + 1, RESAMPLES, seed=1)
-    patient_counts = measure.count_patients_by_metric(cases, patient)
+    patient, _ = resampling.number_patients(cases)
+    counts = resampling.draw_resamples(int(patient.max()) + 1, RESAMPLES, seed=1)
+    patient_counts = metric_list.count_patients_by_metric(cases, patient)
     return {name: _score_column(cases, scores[name].to_numpy(float), patient, counts, patient_counts) for name in names}
 
 
@@ -65,7 +65,7 @@ def _score_column(
 ) -> dict:
     label, fold, head = (cases[name].to_numpy() for name in ("label", "fold", "head"))
     auc_samples = ranking.compute_mean_fold_auc(label, prob, fold, head, patient, counts)
-    auc = measure.estimate_metric("auc", measure.build_resampled_metric("auc", auc_samples, patient_counts))
+    auc = metric_list.estimate_metric("auc", metric_list.build_resampled_metric("auc", auc_samples, patient_counts))
     return {"auc": auc, "log_loss": log_loss(label, prob)}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cxr.errors import DataError
-from cxr.metrics import format_metric
+from evaluation.metrics import format_metric
 from pipeline.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.sources import RunFiles

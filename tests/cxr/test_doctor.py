@@ -20,8 +20,8 @@ from cxr.doctor.report import format_report, render_page
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.imaging import rle
-from cxr.panel import groups
 from cxr.paths import ROOT
+from evaluation import subgroups
 
 
 def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
@@ -242,7 +242,7 @@ def test_ages_are_those_of_the_panel(years):
     material = SimpleNamespace(usable_scans={"a": look.ImageScan(years=years)}, labels={"a": True})
     (row,) = [row for row in people.measure_prevalence(material) if row["by"] == "age"]
     cases = pd.DataFrame({"view": "", "sex": "", "age": [float(years)], "share": [0.1], "label": [1.0]})
-    assert [row["group"]] == list(groups.group_cases(cases)["age"])
+    assert [row["group"]] == list(subgroups.group_cases(cases)["age"])
 
 
 def test_boxes_of_other_images(kaggle_folder):

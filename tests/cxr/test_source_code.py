@@ -61,7 +61,7 @@ CHANGES = {
     "stage2_segment/infer.py": {"stage 2 *"},
     "stage2_segment/losses.py": {"stage 2 * fold 0"},
     "cxr/torchkit/heads.py": {"stage 1 mnv2_crop *", "stage 2 *"},
-    "cxr/panel/measure.py": {"stage 3"},
+    "evaluation/metric_list.py": {"stage 3"},
     "stage3_stack/decide.py": {"stage 3"},
     "stage3_stack/mask_net.py": {"stage 3 mask stack"},
     "stage0_bbox/overview.py": {"stage 0 fasterrcnn_small"},

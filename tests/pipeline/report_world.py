@@ -7,10 +7,10 @@ from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.files import read_json, write_json
 from cxr.leaks import measure_leakage
-from cxr.panel import compute_panel
 from cxr.paths import Paths
+from evaluation.panel import compute_panel
 from pipeline.report.sources import RunFiles
-from tests.cxr.panel_cases import made
+from tests.evaluation.panel_cases import made
 from tests.stage3_stack.toy_world import World
 
 DECISION = {

@@ -10,9 +10,10 @@ import pytest
 
 from cxr import tables
 from cxr.errors import DataError, UsageError
-from cxr.panel import compute_panel, paired, ratios, resample
+from evaluation import paired_differences, ratios, resampling
+from evaluation.panel import compute_panel
 from pipeline import compare
-from tests.cxr.panel_cases import made
+from tests.evaluation.panel_cases import made
 
 
 def run_of(folder: Path, cases: pd.DataFrame) -> Path:
@@ -80,13 +81,13 @@ def test_p_and_interval_agree(runs):
 def test_two_models_that_know_equally_much_rarely_differ():
     """Of 200 pairs about 10 have p < .05: chance brings 3 to 19 (99.7 % of times)."""
     table, below = made(200), 0
-    patient, _ = resample.number_patients(table)
+    patient, _ = resampling.number_patients(table)
     for seed in range(200):
         random = np.random.default_rng(seed)
-        counts = resample.draw_resamples(100, 200, seed)
+        counts = resampling.draw_resamples(100, 200, seed)
         pair = [table.assign(prob=0.3 * table["label"] + 0.7 * random.random(200)) for _ in range(2)]
         rows = [ratios.compute_ratios(ratios.build_probability_terms(one), patient, counts)["brier"] for one in pair]
-        below += paired.compare_metric("brier", *rows, {"all": 100})["p"] < 0.05
+        below += paired_differences.compare_metric("brier", *rows, {"all": 100})["p"] < 0.05
     assert 3 <= below <= 19
 
 
@@ -121,7 +122,7 @@ def test_runs_of_two_data_sets_without_common_images_or_cases_are_refused(tmp_pa
 def test_a_difference_whose_resamples_show_no_error_has_no_p():
     table = made(20)
     sides = [table.assign(hit=table["lesions"] * value) for value in (0, 1)]
-    row = paired.compare_models(*sides, 100, 1, 0.1)["lesion_sensitivity"]
+    row = paired_differences.compare_models(*sides, 100, 1, 0.1)["lesion_sensitivity"]
     assert row == {"first": 0, "second": 1, "difference": 1, "low": None, "high": None, "p": None}
 
 
@@ -130,7 +131,7 @@ def test_shares_differ_by_one_at_most():
     table = made(60)
     good = table["label"] - (table["image_id"] == table["image_id"][table["label"] > 0].iloc[0])
     for pair in ((1 - table["label"], good), (good, 1 - table["label"])):
-        row = paired.compare_models(*(table.assign(prob=prob) for prob in pair), 200, 1, 0.1)["auc_pooled"]
+        row = paired_differences.compare_models(*(table.assign(prob=prob) for prob in pair), 200, 1, 0.1)["auc_pooled"]
         assert 0.9 < abs(row["difference"]) < 1
         assert max(abs(row["low"]), abs(row["high"])) == 1
 

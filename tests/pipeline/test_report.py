@@ -17,7 +17,7 @@ from pipeline.report import cams, gallery, page, stack, steps, write_report
 from pipeline.report.blocks import Gallery
 from pipeline.report.sources import RunFiles
 from pipeline.report.units import build_page_step
-from tests.cxr.panel_cases import made
+from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
 from tests.stage3_stack.toy_world import World, make_world

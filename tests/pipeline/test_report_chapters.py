@@ -19,7 +19,7 @@ from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write_r
 from pipeline.report.blocks import format_with_interval
 from pipeline.report.sources import RunFiles
 from stage0_bbox.config import read_detector_settings
-from tests.cxr.panel_cases import made
+from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
 from tests.stage3_stack.toy_world import World, make_world

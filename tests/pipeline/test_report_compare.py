@@ -8,11 +8,11 @@ import pytest
 from cxr import tables
 from cxr.errors import UsageError
 from cxr.files import write_json
-from cxr.panel import compute_panel
+from evaluation.panel import compute_panel
 from pipeline import compare as figures
 from pipeline.report import __main__ as command
 from pipeline.report import compare
-from tests.cxr.panel_cases import made
+from tests.evaluation.panel_cases import made
 from tests.pipeline.html_checks import checked
 
 

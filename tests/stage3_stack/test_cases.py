@@ -8,11 +8,12 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import brier_score_loss, log_loss
 
-from cxr import metrics, panel, tables
+from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
-from stage3_stack import cases, leakage, predict, table, train
+from evaluation import leakage, metrics, panel
+from stage3_stack import cases, predict, table, train
 from stage3_stack.config import build_stack_step
 from stage3_stack.data import logit
 from stage3_stack.masks import MappedImages

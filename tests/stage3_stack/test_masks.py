@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from cxr import metrics, tables
+from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
+from evaluation import metrics
 from pipeline.known import ImageRecord, postprocess_mask
 from stage3_stack import cases
 from stage3_stack.maps import read_maps

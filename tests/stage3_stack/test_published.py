@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, tables
+from cxr import tables
 from cxr.config import load_settings
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.recipe import SmallTrial
+from evaluation import metrics
 from stage3_stack import predict, table, train
 from stage3_stack.config import CONFIGS, Config, GridConfig, ZoneConfig, read_stack_settings
 from tests.stage3_stack.toy_world import World, command, make_world, small_config, unit_config

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
+from evaluation import metrics
 from stage3_stack.config import GridConfig
 from stage3_stack.maps import MeanMap
 from stage3_stack.masks import MappedImages, compute_histograms, final_mask

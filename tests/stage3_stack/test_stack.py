@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr.metrics import roc_auc
+from evaluation.metrics import roc_auc
 from stage3_stack.config import DenseConfig
 from stage3_stack.data import FoldRows, logit, sigmoid
 from stage3_stack.heads import HeadInput, dense_logit, fit_dense, fit_reducer, reduce_features

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, panel, runs, tables
+from cxr import runs, tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.imaging import rle
 from cxr.paths import ROOT
+from evaluation import metrics, panel
 from stage3_stack import columns, predict, table, train
 from stage3_stack.combine import (
     CombinedStacks,

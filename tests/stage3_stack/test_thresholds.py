@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxr import metrics
 from cxr.imaging.geometry import Letterbox
+from evaluation import metrics
 from stage3_stack.components import count_components, drop_small_components, kept_component_areas
 from stage3_stack.config import Config, DenseConfig, GridConfig
 from stage3_stack.decide import NestedPostprocessing, choose_postprocessing

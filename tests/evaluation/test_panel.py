@@ -8,9 +8,10 @@ import pytest
 from scipy.stats import bootstrap
 
 from cxr.errors import DataError, UsageError
-from cxr.panel import compute_panel, intervals
-from cxr.panel.groups import group_cases
-from tests.cxr.panel_cases import made
+from evaluation import intervals
+from evaluation.panel import compute_panel
+from evaluation.subgroups import group_cases
+from tests.evaluation.panel_cases import made
 
 
 def leaves(found: dict) -> list[dict]:

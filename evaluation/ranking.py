@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr.panel.resample import split_into_blocks
+from evaluation.resampling import split_into_blocks
 
 SPECIFICITIES = {"sensitivity_at_specificity_93": 0.93, "sensitivity_at_specificity_95": 0.95}
 SENSITIVITIES = {"specificity_at_sensitivity_95": 0.95}
@@ -62,7 +62,7 @@ def compute_mean_fold_auc(
     """Mean over folds of each fold's AUC in every resample [r]; only scores of one head are compared.
 
     fold, head [n]: a fold's AUC is of all its pairs of a positive and a negative that the same head scored
-    (`cxr.metrics.roc_auc_within_groups`). A fold without such a pair is left out; nan where none has one.
+    (`evaluation.metrics.roc_auc_within_groups`). A fold without such a pair is left out; nan where none has one.
     """
     fold_aucs = []
     for fold_number in np.unique(fold):

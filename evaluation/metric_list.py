@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from cxr.panel import calibration, ranking, ratios
-from cxr.panel.intervals import ResampledMetric, compute_amount_interval, compute_share_interval
-from cxr.panel.ranking import SENSITIVITIES, SPECIFICITIES
+from evaluation import calibration_error, ranking, ratios
+from evaluation.intervals import ResampledMetric, compute_amount_interval, compute_share_interval
+from evaluation.ranking import SENSITIVITIES, SPECIFICITIES
 
 RANKING_METRICS = ("auc", "auc_pooled", "average_precision", *SPECIFICITIES, *SENSITIVITIES)
 AMOUNT_METRICS = ("log_loss", "false_parts_per_image")
@@ -76,8 +76,8 @@ def estimate_all_metrics(
 
 def estimate_calibration_error(cases: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
     """value (without bias), low, high; counted: the plain expected calibration error."""
-    bin_differences = calibration.compute_bin_differences(
+    bin_differences = calibration_error.compute_bin_differences(
         cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts
     )
-    value, low, high = calibration.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
+    value, low, high = calibration_error.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
     return {"value": value, "low": low, "high": high, "counted": float(np.abs(bin_differences[:, 0]).sum())}

@@ -7,9 +7,9 @@ import torch
 from monai.metrics import compute_dice, compute_iou, compute_surface_dice
 from scipy import ndimage
 
-from cxr.panel import compute_panel
-from cxr.panel.masks import compare_masks, surface_dice
-from tests.cxr.panel_cases import made
+from evaluation.mask_metrics import compare_masks, surface_dice
+from evaluation.panel import compute_panel
+from tests.evaluation.panel_cases import made
 
 
 def blobs(seed: int, size: int = 96) -> np.ndarray:

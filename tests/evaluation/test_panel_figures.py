@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
-from cxr import metrics
-from cxr.panel import measure, resample
-from tests.cxr.panel_cases import made
+from evaluation import metric_list, metrics, resampling
+from tests.evaluation.panel_cases import made
 
 
 @pytest.fixture(params=[1, 2, 6])
@@ -19,8 +18,8 @@ def cases(request) -> pd.DataFrame:
 
 def values(table: pd.DataFrame, prevalence: float = 0.1) -> dict[str, float]:
     """Each metric of the sample itself."""
-    patient, _ = resample.number_patients(table)
-    found = measure.resample_metrics(table, patient, resample.draw_resamples(patient.max() + 1, 0, 1), prevalence)
+    patient, _ = resampling.number_patients(table)
+    found = metric_list.resample_metrics(table, patient, resampling.draw_resamples(patient.max() + 1, 0, 1), prevalence)
     return {name: row[0] for name, row in found.items()}
 
 
@@ -88,9 +87,9 @@ def test_figures_of_the_masks_are_means_of_each_image():
 
 def test_a_resample_is_what_copies_of_its_rows_give():
     table = made(120)
-    patient, _ = resample.number_patients(table)
-    counts = resample.draw_resamples(patient.max() + 1, 5, 3)
-    found = measure.resample_metrics(table, patient, counts, 0.1)
+    patient, _ = resampling.number_patients(table)
+    counts = resampling.draw_resamples(patient.max() + 1, 5, 3)
+    found = metric_list.resample_metrics(table, patient, counts, 0.1)
     for row in range(1, 6):
         copied = table.loc[np.repeat(table.index, counts[row][patient])].reset_index(drop=True)
         expected = values(copied.assign(image_id=copied.index.astype(str)))
@@ -99,26 +98,26 @@ def test_a_resample_is_what_copies_of_its_rows_give():
 
 def test_blocks_of_resamples_change_nothing(monkeypatch):
     table = made(60)
-    patient, _ = resample.number_patients(table)
-    counts = resample.draw_resamples(patient.max() + 1, 20, 3)
-    whole = measure.resample_metrics(table, patient, counts, 0.1)
-    monkeypatch.setattr(resample, "BLOCK", 200)
-    for name, row in measure.resample_metrics(table, patient, counts, 0.1).items():
+    patient, _ = resampling.number_patients(table)
+    counts = resampling.draw_resamples(patient.max() + 1, 20, 3)
+    whole = metric_list.resample_metrics(table, patient, counts, 0.1)
+    monkeypatch.setattr(resampling, "BLOCK", 200)
+    for name, row in metric_list.resample_metrics(table, patient, counts, 0.1).items():
         np.testing.assert_allclose(row, whole[name], rtol=1e-12)
 
 
 def test_patients_are_drawn_whole_and_as_many_as_there_are():
-    counts = resample.draw_resamples(50, 400, 1)
+    counts = resampling.draw_resamples(50, 400, 1)
     assert (counts[0] == 1).all()
     assert (counts.sum(axis=1) == 50).all()
     assert counts[1:].var() == pytest.approx(1, abs=0.1)  # multinomial: 1 - 1/50
-    assert (resample.draw_resamples(50, 400, 1) == counts).all()
-    assert (resample.draw_resamples(50, 400, 2) != counts).any()
+    assert (resampling.draw_resamples(50, 400, 1) == counts).all()
+    assert (resampling.draw_resamples(50, 400, 2) != counts).any()
 
 
 def test_an_image_of_an_unknown_patient_is_one_of_its_own():
     table = made(4).assign(patient=["a", "a", None, None])
-    patient, known = resample.number_patients(table)
+    patient, known = resampling.number_patients(table)
     assert not known
     assert patient.tolist() == [0, 0, 1, 2]
-    assert resample.number_patients(table.assign(patient=["a", "a", "b", "i2"]))[1]
+    assert resampling.number_patients(table.assign(patient=["a", "a", "b", "i2"]))[1]

@@ -5,8 +5,8 @@ import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from cxr.panel import calibration, measure, resample
-from cxr.panel.intervals import CONFIDENCE_LEVEL, ResampledMetric
+from evaluation import calibration_error, metric_list, resampling
+from evaluation.intervals import CONFIDENCE_LEVEL, ResampledMetric
 
 METHOD = (
     "difference over its standard error, that of the difference in resamples of the patients, the same for both; "
@@ -24,28 +24,28 @@ def compare_models(
     first, second: the same images in the same order (tables.CASES), labels and patients equal.
     p is below .05 just where the interval leaves out 0: both are of `METHOD`.
     """
-    patient, _ = resample.number_patients(first)
-    counts = resample.draw_resamples(int(patient.max()) + 1, resamples, seed)
-    patients_by_metric = measure.count_patients_by_metric(first, patient)
-    both_values = [measure.resample_metrics(cases, patient, counts, prevalence) for cases in (first, second)]
+    patient, _ = resampling.number_patients(first)
+    counts = resampling.draw_resamples(int(patient.max()) + 1, resamples, seed)
+    patients_by_metric = metric_list.count_patients_by_metric(first, patient)
+    both_values = [metric_list.resample_metrics(cases, patient, counts, prevalence) for cases in (first, second)]
     names = [name for name in both_values[0] if name in both_values[1] and name != "floor"]  # one and the same for both
     comparisons = {
         name: compare_metric(name, *(model_values[name] for model_values in both_values), patients_by_metric)
         for name in names
     }
-    return comparisons | {measure.CALIBRATION_ERROR: _compare_calibration(first, second, patient, counts)}
+    return comparisons | {metric_list.CALIBRATION_ERROR: _compare_calibration(first, second, patient, counts)}
 
 
 def compare_metric(name: str, first: np.ndarray, second: np.ndarray, patients_by_metric: dict[str, int]) -> dict:
     """The difference of one metric [1 + resamples] of two models, the sample itself in place 0."""
-    draws = measure.build_resampled_metric(name, second - first, patients_by_metric)
+    draws = metric_list.build_resampled_metric(name, second - first, patients_by_metric)
     values = {
         "first": _none_if_undefined(first[0]),
         "second": _none_if_undefined(second[0]),
         "difference": _none_if_undefined(draws.value),
     }
     return values | (
-        assess_difference(draws, np.inf if name in measure.AMOUNT_METRICS else 1.0)
+        assess_difference(draws, np.inf if name in metric_list.AMOUNT_METRICS else 1.0)
         if draws.has_interval
         else NO_INTERVAL
     )
@@ -74,13 +74,13 @@ def _none_if_undefined(value: float) -> float | None:
 def _compare_calibration(first: pd.DataFrame, second: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
     """Of errors without their bias; resamples of these would have it again, so the two intervals are combined."""
     both_differences = [
-        calibration.compute_bin_differences(
+        calibration_error.compute_bin_differences(
             cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts
         )
         for cases in (first, second)
     ]
     first_estimate, second_estimate = (
-        calibration.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
+        calibration_error.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
         for bin_differences in both_differences
     )
     comparison = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxr import tables
 from cxr.errors import DataError, UsageError
-from cxr.panel import groups, measure, resample
+from evaluation import metric_list, resampling, subgroups
 
 PARTS = {"held_out": "train", "test": "test"}
 
@@ -42,26 +42,26 @@ def check_cases(cases: pd.DataFrame) -> pd.DataFrame:
     }.items():
         if is_wrong.any():
             raise DataError(f"cases: {table['image_id'][is_wrong].iloc[0]}: its {problem}; rerun stage 3")
-    return table.assign(chest_tube=cases[groups.CHEST_TUBE]) if groups.CHEST_TUBE in cases else table
+    return table.assign(chest_tube=cases[subgroups.CHEST_TUBE]) if subgroups.CHEST_TUBE in cases else table
 
 
 def measure_part(cases: pd.DataFrame, resamples: int, seed: int, prevalence: float | None) -> dict:
     """images, positives, patients (None: unknown), resampled, prevalence; all: every metric; by: column -> group."""
-    patient, are_patients_known = resample.number_patients(cases)
-    counts = resample.draw_resamples(int(patient.max()) + 1, resamples, seed)
+    patient, are_patients_known = resampling.number_patients(cases)
+    counts = resampling.draw_resamples(int(patient.max()) + 1, resamples, seed)
     stated_prevalence = resolve_prevalence(cases, prevalence)
     by_column = {
         column: {
             name: _measure_group(cases, rows, column, patient, counts, stated_prevalence)
             for name, rows in subsets.items()
         }
-        for column, subsets in groups.group_cases(cases).items()
+        for column, subsets in subgroups.group_cases(cases).items()
     }
     return _count_cases(cases) | {
         "patients": int(patient.max()) + 1 if are_patients_known else None,
         "resampled": "by patient" if are_patients_known else "by image, too narrow",
         "prevalence": stated_prevalence,
-        "all": measure.estimate_all_metrics(cases, patient, counts, stated_prevalence),
+        "all": metric_list.estimate_all_metrics(cases, patient, counts, stated_prevalence),
         "by": by_column,
     }
 
@@ -74,9 +74,9 @@ def resolve_prevalence(cases: pd.DataFrame, stated_prevalence: float | None) -> 
 
 
 def _measure_group(cases: pd.DataFrame, rows, column: str, patient, counts, prevalence: float) -> dict:
-    metrics = measure.estimate_all_metrics(cases[rows], patient[rows], counts, prevalence)
+    metrics = metric_list.estimate_all_metrics(cases[rows], patient[rows], counts, prevalence)
     if column == "size":
-        metrics = {name: metrics[name] for name in groups.SIZE_METRICS if name in metrics}
+        metrics = {name: metrics[name] for name in subgroups.SIZE_METRICS if name in metrics}
     return _count_cases(cases[rows]) | metrics
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from cxr import metrics
+from evaluation import metrics
 
 DRAW = np.random.default_rng(0)
 

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.optimize import bisect
 from scipy.special import ndtri, stdtrit
 
-from cxr.panel.intervals import CONFIDENCE_LEVEL, MAX_UNDEFINED_SHARE
-from cxr.panel.ratios import sum_over_resamples
+from evaluation.intervals import CONFIDENCE_LEVEL, MAX_UNDEFINED_SHARE
+from evaluation.ratios import sum_over_resamples
 
 BINS = 10  # of equal width (Naeini et al., AAAI 2015); 15 cover as well, 93.9 to 96.1 % at n = 300
 BOTH_TAILS = 1 - CONFIDENCE_LEVEL

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import dice_of_areas
-from cxr.panel.resample import split_into_blocks
+from evaluation.metrics import dice_of_areas
+from evaluation.resampling import split_into_blocks
 
-MIN_PROB = 1e-7  # as cxr.metrics.log_loss clips
+MIN_PROB = 1e-7  # as evaluation.metrics.log_loss clips
 
 Terms = dict[str, tuple[np.ndarray, np.ndarray]]
 """name -> the sums' terms of each image: above and below the line, [n] each."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cxr.metrics import THIRDS, size_thirds
+from evaluation.metrics import THIRDS, size_thirds
 
 AGE_GROUPS = {"under 18": (0, 18), "18 to 39": (18, 40), "40 to 64": (40, 65), "65 and over": (65, np.inf)}
 CHEST_TUBE = "chest_tube"
@@ -20,7 +20,7 @@ SIZE_METRICS = (
 def group_cases(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Column -> group -> its images, bool [n]; images whose value is unknown are in none, empty groups left out.
 
-    A size is a third of the positives, with all negatives: `cxr.metrics.size_thirds` of the share that is lesion.
+    A size is a third of the positives, with all negatives: `evaluation.metrics.size_thirds` of the share that is lesion.
     """
     groups_by_column = {"view": _group_by_value(cases["view"]), "sex": _group_by_value(cases["sex"])}
     age = cases["age"].to_numpy(float)
