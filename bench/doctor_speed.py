@@ -21,10 +21,10 @@ from pydicom.encaps import encapsulate
 
 from bench.prepare_speed import Usage
 from cxr.datasets import kaggle
-from cxr.doctor.examine import examine_dataset
-from cxr.doctor.report import summarise_findings
 from cxr.imaging import grayscale
 from cxr.processes import map_unordered
+from datatools.doctor.examine import examine_dataset
+from datatools.doctor.report import summarise_findings
 from phantom.config import default_config
 from phantom.make import make_phantoms
 

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cxr.datasets import near_duplicates
 from cxr.datasets.prepared import Prepared
-from cxr.leaks import measure_leakage
+from datatools.audit_folds import measure_leakage
 
 TRAITS = ("patient", "duplicate")
 
 
 def audit_leakage(prepared: Prepared, trained_folds: list[int]) -> dict:
-    """`cxr.leaks.measure_leakage` of the images that are scored.
+    """`datatools.audit_folds.measure_leakage` of the images that are scored.
 
     They are held out in a trained fold, with all other folds as training.
     """

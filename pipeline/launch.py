@@ -130,7 +130,7 @@ def prepare_data(recipe: Recipe, paths: Paths) -> None:
         jobs.run_module("prepare", ("prepare.steps", "--data", str(paths.data_folder), *options))
     except jobs.ProcessFailure as failure:
         if failure.code == DataError.exit_code:
-            command = jobs.format_shell_command(("cxr.doctor", str(paths.data_folder)))
+            command = jobs.format_shell_command(("datatools.doctor", str(paths.data_folder)))
             print(f"the doctor lists all that is wrong with the data at once:\n  {command}", file=sys.stderr)
         raise
 
@@ -149,8 +149,10 @@ def run_doctor(recipe: Recipe, paths: Paths) -> None:
         print(f"doctor: up to date; {doctor_record['summary']}")
         return
     outputs = [paths.artifacts_folder / name for name in ("doctor.json", "doctor.html")]
-    with runs.record_run(folder, identity, outputs=outputs, command=("cxr.doctor",)):
-        jobs.run_module("doctor", ("cxr.doctor", str(paths.data_folder), "--brief"), accepted_codes=CONTINUE_EXIT_CODES)
+    with runs.record_run(folder, identity, outputs=outputs, command=("datatools.doctor",)):
+        jobs.run_module(
+            "doctor", ("datatools.doctor", str(paths.data_folder), "--brief"), accepted_codes=CONTINUE_EXIT_CODES
+        )
 
 
 def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
@@ -166,7 +168,7 @@ def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
         "prepared": prepared_inputs,
         "tables": runs.digest_inputs(sorted(table_paths), paths.artifacts_folder / "doctor"),
     }
-    return runs.Identity({}, inputs, reached_modules("cxr.doctor"))
+    return runs.Identity({}, inputs, reached_modules("datatools.doctor"))
 
 
 def _read_doctor_record(paths: Paths) -> dict | None:

@@ -35,7 +35,7 @@ def main() -> None:
         if member.input == "tfrecord" and not config.find_record_files(paths):
             raise UsageError(
                 f"{config.CONFIGS / name}.yaml: input: tfrecord needs records in {paths.artifacts_folder / 'export'}; "
-                "they are made, once the data is prepared, by: python -m cxr.export --to tfrecord"
+                "they are made, once the data is prepared, by: python -m datatools.export --to tfrecord"
             )
 
 

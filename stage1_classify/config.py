@@ -62,7 +62,7 @@ class ClassifierConfig(StrictModel):
     tta_passes: NonNegativeInt = 0
     """Inference is the mean over so many passes, each augmented as in training; 0: one plain pass."""
     input: Literal["arrays", "tfrecord"] = "arrays"
-    """keras: tfrecord trains from the records of `python -m cxr.export --to tfrecord` through tf.data."""
+    """keras: tfrecord trains from the records of `python -m datatools.export --to tfrecord` through tf.data."""
     training: Training
 
     @model_validator(mode="after")
@@ -195,5 +195,5 @@ def _list_input_files(recipe: Recipe, paths: Paths, member: ClassifierConfig) ->
 
 
 def find_record_files(paths: Paths) -> list[Path]:
-    """The TFRecords of the training images, as `python -m cxr.export --to tfrecord` writes them."""
+    """The TFRecords of the training images, as `python -m datatools.export --to tfrecord` writes them."""
     return sorted(paths.artifacts_folder.glob("export/tfrecord/train-*.tfrec"))

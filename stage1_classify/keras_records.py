@@ -1,4 +1,4 @@
-"""Training batches from the records of `python -m cxr.export --to tfrecord`, through tf.data, on every device.
+"""Training batches from the records of `python -m datatools.export --to tfrecord`, through tf.data, on every device.
 
 The epoch's images and the number of its batches are those of ClassifierData; order and augmentation are tf.data's own,
 keyed by (seed, epoch), so that a resumed training sees the same.

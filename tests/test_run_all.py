@@ -90,6 +90,6 @@ def test_bad_data_and_wrong_usage_end_with_their_codes(place):
     (place / "empty" / "train-rle.csv").write_text("ImageId,EncodedPixels\n")
     empty = run_all(place, place / "empty")[0]
     assert empty.returncode == 3
-    assert "cxr.doctor" in empty.stderr  # that lists all that is wrong, not the first alone
+    assert "datatools.doctor" in empty.stderr  # that lists all that is wrong, not the first alone
     assert run_all(place, place / "nowhere")[0].returncode == 2
     assert run_all(place, place / "empty", "smoek")[0].returncode == 2

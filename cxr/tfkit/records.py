@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cxr.errors import DataError, UsageError
 
-EXPORT_COMMAND = "python -m cxr.export --to tfrecord"
+EXPORT_COMMAND = "python -m datatools.export --to tfrecord"
 FEATURES = {
     "img_id": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),

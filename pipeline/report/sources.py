@@ -72,9 +72,11 @@ class RunFiles:
         """What the doctor says; UsageError where he has not seen this data, but another folder of its name, say."""
         record = read_json(self.paths.artifacts_folder / "doctor.json")
         if record is None:
-            raise UsageError("the doctor has not seen this data yet: python -m cxr.doctor")
+            raise UsageError("the doctor has not seen this data yet: python -m datatools.doctor")
         if Path(str(record.get("data"))).resolve() != self.paths.data_folder.resolve():
-            raise UsageError("doctor.json is of another data folder; for the run's: python -m cxr.doctor <its folder>")
+            raise UsageError(
+                "doctor.json is of another data folder; for the run's: python -m datatools.doctor <its folder>"
+            )
         return record
 
     @cached_property

@@ -142,7 +142,9 @@ def test_the_doctor_looks_once_at_data_that_were_prepared(doctors, capsys):
     paths, called = doctors
     launch.run_doctor(smoke(), paths)
     launch.run_doctor(smoke(), paths)
-    assert called == [(("cxr.doctor", str(paths.data_folder), "--brief"), (0, 4))]  # its warnings do not stop a run
+    assert called == [
+        (("datatools.doctor", str(paths.data_folder), "--brief"), (0, 4))
+    ]  # its warnings do not stop a run
     assert capsys.readouterr().out == "doctor: up to date; 1 note: fit to run\n"
 
 

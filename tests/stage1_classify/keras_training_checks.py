@@ -282,7 +282,7 @@ def records_broken_off_end_as_unbroken() -> None:
     whole, parts, both = folder(), folder(), folder()
     machine, keras_device.choose_strategy = keras_device.choose_strategy, keras_device.default_strategy
     shutil.rmtree(data_of(one).prepared.folder.parent / "export", ignore_errors=True)
-    refused("python -m cxr.export --to tfrecord", fit, one)
+    refused("python -m datatools.export --to tfrecord", fit, one)
     write_records(data_of(one))
     fit(one, whole)
     broken(one, parts, 2)

@@ -16,11 +16,11 @@ from bench import damaged_dicoms, damages
 from bench.small_dicoms import NAME, DicomFile, build_small_dicoms
 from cxr import tables
 from cxr.datasets import folder_scan, kaggle
-from cxr.doctor.examine import examine_dataset
 from cxr.errors import DataError, UsageError
 from cxr.imaging import bounded_reading, grayscale, refusal
 from cxr.imaging.dicom import ImageError
 from cxr.paths import Paths
+from datatools.doctor.examine import examine_dataset
 from prepare.letterboxed_arrays import PrepareTask, RowError, RowFile, parse_age, prepare_image
 from prepare.steps import PrepareConfig, prepare_data
 

@@ -1,1 +1,0 @@
-"""The prepared data in the layouts that published systems and other libraries read: python -m cxr.export."""

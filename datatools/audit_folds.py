@@ -1,0 +1,321 @@
+"""How many held-out images share their patient, or their looks, with the training images; of any fold file.
+
+python -m datatools.audit_folds FOLDS.csv --patients patients.csv [--images DATA|PREPARED] [--labels CSV] [--json FILE]
+
+FOLDS.csv: ours or a stranger's; the columns of image, fold (or train/valid split) and label are found by their names.
+Where each image stands in every fold, as train in some and valid in one, each fold is audited by its own split.
+--images: a data folder in the Kaggle layout, or a prepared one: near-duplicates are looked for in it, and labels and
+patients taken from it where no file of them is given. Exit code 4: there is a leak.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxr import tables
+from cxr.datasets import kaggle, user_tables
+from cxr.datasets.image_ids import parse_image_id
+from cxr.errors import DataError, UsageError, run_main
+from cxr.files import write_json
+from cxr.paths import resolve_user_path
+
+TRAIN = "train"
+IMAGE_COLUMNS = ("imageid", "imgid", "filename", "fname", "dicomid", "imagename", "imgname", "image", "img", "filepath",
+         "imagepath", "path", "file", "name", "key", "id")  # fmt: skip
+FOLD_COLUMNS = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold")
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "part", "isvalid", "isval", "isvalidation")
+LABEL_COLUMNS = ("label", "labels", "target", "existlabels", "haspneumothorax", "pneumothorax", "hasmask", "class",
+         "encodedpixels", "rle", "maskarea")  # fmt: skip
+PART_NAMES = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
+NEGATIVE_VALUES = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
+PICTURE_SIDE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (datatools.doctor.look)
+
+
+class ImageTraits(NamedTuple):
+    """What is known of the images, by image_id; None: nothing."""
+
+    patients: dict[str, str] | None = None
+    duplicates: dict[str, int] | None = None
+    labels: dict[str, float] | None = None
+
+
+def measure_leakage(
+    folds: pd.DataFrame,
+    patients: Mapping[str, str] | None,
+    duplicates: Mapping[str, int] | None,
+    labels: Mapping[str, float] | None,
+) -> dict:
+    """Of each held-out part, the images whose patient, or a near-duplicate, is in training too.
+
+    folds: image_id and fold of each image; a fold called 'train' is the training of all others, else all other folds
+    are; where there is a column division, those of the same one. patients, duplicates: the patient, and the number of
+    the group of near-duplicates, by image_id; labels: above 0 where positive. None: unknown, and so are then the
+    figures. An image that is itself on both sides counts.
+
+    Returns images, patients_known, folds and all: of each part images, positive, and for `patient` and `duplicate`
+    {images, share, positive, positive_share}; and leak: whether any of them is above 0.
+    """
+    table = folds[["image_id", "fold"]].assign(division=folds.get("division", "")).astype(str)
+    table = table.drop_duplicates(ignore_index=True)
+    table["positive"] = [bool((labels or {}).get(name, 0) > 0) for name in table["image_id"]]
+    traits = {"patient": patients, "duplicate": duplicates}
+    for trait, values in traits.items():
+        table[trait] = [str((values or {}).get(name, f"of {name} alone")) for name in table["image_id"]]
+        table[f"{trait}_seen"] = _mark_in_training(table, trait)
+    held_out = table[table["fold"] != TRAIN]
+    known_traits = {trait for trait, values in traits.items() if values is not None}
+    parts = sorted(held_out["fold"].unique(), key=lambda part: (len(part), part))
+    fold_counts = [
+        {"fold": part} | _count_part(held_out[held_out["fold"] == part], known_traits, labels) for part in parts
+    ]
+    return {
+        "images": table["image_id"].nunique(),
+        "patients_known": sum(name in (patients or {}) for name in table["image_id"].unique()),
+        "folds": fold_counts, "all": _count_part(held_out, known_traits, labels),
+        "leak": bool(held_out[["patient_seen", "duplicate_seen"]].to_numpy().any()),
+    }  # fmt: skip
+
+
+def _mark_in_training(table: pd.DataFrame, trait: str) -> np.ndarray:
+    """Whether another fold that is trained on holds the same value, bool [n]."""
+    in_training = np.zeros(len(table), bool)
+    for rows in table.groupby("division").indices.values():
+        in_training[rows] = _mark_within_division(table.iloc[rows], trait)
+    return in_training
+
+
+def _mark_within_division(table: pd.DataFrame, trait: str) -> np.ndarray:
+    has_train = (table["fold"] == TRAIN).any()
+    training_rows = table[table["fold"] == TRAIN] if has_train else table
+    folds = training_rows.groupby(trait)["fold"].agg(set)
+    return np.array([bool(folds.get(value, set()) - {fold})
+                     for value, fold in zip(table[trait], table["fold"], strict=True)])  # fmt: skip
+
+
+def _count_part(part: pd.DataFrame, known_traits: set[str], labels: Mapping | None) -> dict:
+    positive = part[part["positive"]]
+    counts = {"images": len(part), "positive": len(positive) if labels is not None else None}
+    return counts | {trait: _count_leaked(part, positive, f"{trait}_seen", labels) if trait in known_traits else None
+                     for trait in ("patient", "duplicate")}  # fmt: skip
+
+
+def _count_leaked(part: pd.DataFrame, positive: pd.DataFrame, column: str, labels: Mapping | None) -> dict:
+    counts = {"images": int(part[column].sum()), "share": round(float(part[column].mean()), 4)}
+    has_share = labels is not None and len(positive) > 0
+    return counts | {"positive": int(positive[column].sum()) if labels is not None else None,
+                      "positive_share": round(float(positive[column].mean()), 4) if has_share else None}  # fmt: skip
+
+
+def format_leakage(result: dict) -> str:
+    """The figures as a table for a terminal or a report, a line for each fold."""
+    lines = [f"{'held-out':10s} {'images':>7s} {'positive':>9s}   {'patient in training':26s} near-duplicate there"]
+    for row in [*result["folds"], {"fold": "all"} | result["all"]]:
+        positive = "unknown" if row["positive"] is None else f"{row['positive']:,}"
+        shares = [_format_shares(row[trait]) for trait in ("patient", "duplicate")]
+        lines.append(f"{row['fold']:10s} {row['images']:7,} {positive:>9s}   {shares[0]:26s} {shares[1]}")
+    patients_known, images = result["patients_known"], result["images"]
+    if patients_known < images:
+        lines.append(
+            "patients unknown"
+            if not patients_known
+            else f"patients known of {patients_known:,} of {images:,} images only"
+        )
+    return "\n".join(lines)
+
+
+def _format_shares(shares: dict | None) -> str:
+    if shares is None:
+        return "unknown"
+    of_positive = shares["positive_share"]
+    return f"{shares['share']:.1%}" + ("" if of_positive is None else f", of positive {of_positive:.1%}")
+
+
+def read_fold_file(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
+    """image_id and fold of a fold file of any make, and the labels, None where it holds none.
+
+    Where each fold has a split of its own, too, the fold is the division, and its name that of what it holds out.
+    Raises UsageError where there is no such file or nothing is held out, DataError where no column of image or fold is,
+    and where images stand in several folds without a split.
+    """
+    table = _read_csv(path)
+    image, fold, split, label = (
+        _find_column(table, known_names) for known_names in (IMAGE_COLUMNS, FOLD_COLUMNS, SPLIT_COLUMNS, LABEL_COLUMNS)
+    )
+    if image is None or (fold is None and split is None):
+        missing_role, known_names = (
+            ("image", IMAGE_COLUMNS) if image is None else ("fold", (*FOLD_COLUMNS, *SPLIT_COLUMNS))
+        )
+        raise DataError(
+            f"{path}: no column of the {missing_role} among {', '.join(table)}; known names: {', '.join(known_names)}"
+        )
+    ids = table[image].map(parse_image_id)
+    folds = _assign_parts(path, ids, table, fold, split)
+    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE_VALUES)).groupby(ids).any()
+    return folds, None if labels is None else labels.astype(float).to_dict()
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A table of texts; of two columns of one name the first."""
+    if not path.is_file():
+        raise UsageError(f"there is no fold file {path}")
+    rows = user_tables.read_lines(path)
+    _, header = next(rows, (1, []))
+    if not header:
+        raise DataError(f"{path} is no CSV: it is empty")
+    cells = [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
+    table = pd.DataFrame(cells, columns=[name.strip() for name in header], dtype=str)
+    return table.loc[:, ~table.columns.duplicated()]
+
+
+def _assign_parts(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
+    """What `read_fold_file` returns of the columns found."""
+    column = fold or split
+    parts = pd.DataFrame({"image_id": ids, "fold": _normalise_parts(table[column])})
+    used_rows = parts[parts["fold"] != ""].drop_duplicates(ignore_index=True)
+    repeated_ids = used_rows.loc[used_rows["image_id"].duplicated(), "image_id"]
+    if fold and split and (len(repeated_ids) or used_rows["fold"].nunique() < 2):
+        return _apply_split(path, parts.assign(part=_normalise_parts(table[split])), split)
+    if used_rows["fold"].nunique() < 2:
+        raise UsageError(f"{path}: column {column} holds one part only: nothing is held out")
+    if len(repeated_ids) and TRAIN not in set(used_rows["fold"]):
+        raise DataError(
+            f"{path}: image {repeated_ids.iloc[0]} is in several folds of column {column}, and nothing says in which "
+            "of them it trains: add a column split (train, valid), or give a file for each fold with that column alone"
+        )
+    return used_rows
+
+
+def _apply_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Each fold by its own split: rows of image_id, fold and part -> image_id, fold, division."""
+    rows = rows[(rows["fold"] != "") & (rows["part"] != "")]
+    if rows.empty:
+        raise UsageError(f"{path}: columns fold and {split} name no part: nothing is held out")
+    for fold, parts in rows.groupby("fold")["part"]:
+        if TRAIN not in set(parts) or parts.nunique() < 2:
+            part_names = ", ".join(sorted(set(parts)))
+            raise DataError(f"{path}, fold {fold}: column {split} says {part_names} only, not what trains and what not")
+    held_out_parts = rows.loc[rows["part"] != TRAIN, "part"].nunique()
+    names = rows["fold"] if held_out_parts == 1 else rows["fold"] + " " + rows["part"]
+    columns = {
+        "image_id": rows["image_id"],
+        "fold": names.where(rows["part"] != TRAIN, TRAIN),
+        "division": rows["fold"],
+    }
+    return pd.DataFrame(columns).drop_duplicates(ignore_index=True)
+
+
+def _find_column(table: pd.DataFrame, names: Iterable[str]) -> str | None:
+    column_by_plain_name = {re.sub(r"[\W_]", "", column.lower()): column for column in reversed(table.columns)}
+    return next((column_by_plain_name[name] for name in names if name in column_by_plain_name), None)
+
+
+def _normalise_parts(values: pd.Series) -> pd.Series:
+    """Names of folds: 'train', the part's name, or '' for what is in none."""
+    names = values.str.strip().str.lower().str.removesuffix(".0")
+    if values.name.lower().replace("_", "").startswith("is"):
+        return names.map(lambda name: TRAIN if name in NEGATIVE_VALUES else "valid")
+    return names.replace(PART_NAMES)
+
+
+def read_traits(images: Path, names: list[str]) -> ImageTraits:
+    """Patients, near-duplicates and labels of the images named, from a data folder or a prepared one."""
+    return (
+        _read_prepared_traits(images, names)
+        if (images / "index.parquet").is_file()
+        else _read_data_traits(images, names)
+    )
+
+
+def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
+    from cxr.datasets import near_duplicates
+    from prepare import build_dataset
+
+    manifest = tables.read_table(folder / "manifest.parquet", tables.MANIFEST, "prepare").set_index("image_id")
+    present_names = [name for name in names if name in manifest.index]
+    groups = near_duplicates.group_canvases(build_dataset.iterate_canvases(folder, present_names))
+    patients = manifest["patient"].dropna().to_dict()
+    return ImageTraits(
+        patients or None, dict(zip(present_names, groups.tolist(), strict=True)), manifest["label"].dropna().to_dict()
+    )
+
+
+def _read_data_traits(data: Path, names: list[str]) -> ImageTraits:
+    from cxr import processes
+    from cxr.datasets import near_duplicates
+
+    layout = kaggle.find_layout(data)
+    files = layout.files_by_id
+    tasks = [(name, data / files[name].path) for name in names if name in files]
+    finished = processes.map_unordered(_read_picture, tasks)
+    pictures = {task[0]: picture for task, picture in finished if isinstance(picture, tuple)}
+    groups = near_duplicates.link_pictures(list(pictures.values())).tolist()
+    labels = read_mask_labels(layout) if layout.rows_csv else None
+    return ImageTraits(layout.read_patients() or None, dict(zip(pictures, groups, strict=True)), labels)
+
+
+def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What a near-duplicate of an image is told by, None where it cannot be read."""
+    from cxr.datasets import near_duplicates
+    from cxr.imaging import dicom, grayscale
+    from cxr.imaging.geometry import Letterbox
+
+    try:
+        gray, header = grayscale.read_radiograph(task[1], min_longer_side=PICTURE_SIDE)
+    except dicom.ImageError:
+        return None
+    canvas = Letterbox(int(header.Rows), int(header.Columns), PICTURE_SIDE).image_to_canvas(gray)
+    return near_duplicates.compute_signature(canvas), near_duplicates.make_thumbnail(canvas)
+
+
+def read_mask_labels(layout: kaggle.Layout) -> dict[str, float]:
+    """1 where a mask row of an image is not empty, else 0, by image_id."""
+    return {
+        name: float(any(row.code not in NEGATIVE_VALUES for row in rows))
+        for name, rows in layout.read_mask_rows().items()
+    }
+
+
+def gather_traits(folds: Iterable[str], images: Path | None, patients: Path | None, labels: Path | None) -> ImageTraits:
+    """What is known of the images named in a fold file; files that are given go before what `images` holds."""
+    names = sorted(set(folds))
+    traits = read_traits(images, names) if images else ImageTraits()
+    if patients:
+        traits = traits._replace(patients=kaggle.Layout(patients.parent, (), None, None, patients).read_patients())
+    if labels:
+        traits = traits._replace(labels=read_mask_labels(kaggle.Layout(labels.parent, (), labels, None, None)))
+    for noun, values in zip(("patient", "picture", "label"), traits, strict=True):
+        if values is not None and not values.keys() & set(names):
+            raise DataError(f"none of the {len(names)} images of the fold file, as {names[0]!r}, has a {noun} there")
+    return traits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m datatools.audit_folds",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folds", help="the fold file")
+    for name, help_text in (("patients", "CSV: ImageId,patient"), ("images", "a data folder, or a prepared one"),
+                       ("labels", "CSV: ImageId,EncodedPixels"), ("json", "where to write the figures")):  # fmt: skip
+        parser.add_argument(f"--{name}", type=resolve_user_path, help=help_text)
+    arguments = parser.parse_args()
+    folds, labels = read_fold_file(resolve_user_path(arguments.folds))
+    for path in filter(None, (arguments.patients, arguments.labels, arguments.images)):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist")
+    traits = gather_traits(folds["image_id"], arguments.images, arguments.patients, arguments.labels)
+    result = measure_leakage(folds, traits.patients, traits.duplicates, traits.labels or labels)
+    if arguments.json:
+        write_json(arguments.json, result)
+    print(format_leakage(result))
+    raise SystemExit(4 if result["leak"] else 0)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""The prepared data in the layouts that published systems and other libraries read: python -m datatools.export."""
