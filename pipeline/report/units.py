@@ -12,7 +12,7 @@ from pipeline.report.sources import locate_report
 from pipeline.stages import STAGE_PACKAGES
 
 PICTURE_NAMES = ("class_balance.png", "overlays.png", "curves.png")
-CAM_BACKENDS = ("stage1_classify.cam.timm_maps", "stage1_classify.cam.keras_maps")
+CAM_BACKENDS = ("stage1_classify.timm_members.grad_cam", "stage1_classify.keras_members.grad_cam")
 
 
 class RunTitleConfig(StrictModel):

@@ -21,8 +21,9 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import Paths
-from stage1_classify import config, keras_backend, keras_device
+from stage1_classify import config
 from stage1_classify.data import ClassifierData
+from stage1_classify.keras_members import backend, device
 
 # Before TensorFlow starts: two devices, for MirroredStrategy.
 CPU = tf.config.list_physical_devices("CPU")[0]
@@ -56,7 +57,7 @@ def folder() -> Path:
 def fit(one: config.ClassifierConfig, to: Path | None = None, watched: int = 4) -> dict:
     data = data_of(one)
     ids = data.prepared.folds["image_id"].tolist()[12 : 12 + watched]
-    return keras_backend.fit(data, ids, to or folder(), "id", "a test", 0)
+    return backend.fit(data, ids, to or folder(), "id", "a test", 0)
 
 
 def stored(where: Path) -> list[np.ndarray]:
@@ -74,7 +75,7 @@ def images(count: int = 2, side: int = 64) -> np.ndarray:
 
 def main(checks: dict) -> None:
     """Run the checks that the command line names; write {check: null, or its traceback} to its first word, as JSON."""
-    keras_device.configure_tensorflow()
+    device.configure_tensorflow()
     results = {}
     for name in sys.argv[2:]:
         began = time.monotonic()

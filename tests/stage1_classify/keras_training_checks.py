@@ -18,10 +18,12 @@ from cxr.training.settings.settings import Training
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.tfkit import records
-from stage1_classify import config, keras_device, keras_loading, keras_models, keras_records, keras_steps
+from stage1_classify import config
 from stage1_classify.data import ClassifierData
-from stage1_classify.keras_loop import Trainer
-from stage1_classify.keras_optimizers import RAdam, set_rate
+from stage1_classify.keras_members import device, loading, network, train_step
+from stage1_classify.keras_members.loop import Trainer
+from stage1_classify.keras_members.optimizers import RAdam, set_rate
+from stage1_classify.keras_members.records import RecordLoader
 from tests.stage1_classify.keras_cases import data_of, fit, folder, images, member, refused, stored
 
 
@@ -29,9 +31,9 @@ def frozen_backbone_stays() -> None:
     head = {"kind": "tap", "stride": 4, "width": 4, "dropout": (0, 0, 0)}
     for settings, still in (({"freeze_backbone": True}, True), ({"training": {"head_first": 1}}, False)):
         one = member(backbone="EfficientNetB0", head=head, **settings)
-        data, model = data_of(one, 8), keras_models.build_network(one)
-        trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id")
-        backbone, top = keras_models.split_network(model)
+        data, model = data_of(one, 8), network.build_network(one)
+        trainer = Trainer(model, data, loading.TrainingLoader(data, 0), folder(), "id")
+        backbone, top = network.split_network(model)
         before, head_before = backbone.get_weights(), top.get_weights()
         trainer._train_epoch()
         assert all(np.array_equal(*pair) for pair in zip(before, backbone.get_weights(), strict=True))
@@ -44,7 +46,7 @@ def frozen_backbone_stays() -> None:
 
 def one_batch_is_overfitted() -> None:
     one = member(head={"kind": "tap", "stride": 2, "width": 16, "dropout": (0, 0, 0), "pool": "max"})
-    steps = keras_steps.TrainingOps(keras_models.build_network(one), one, False, keras_device.default_strategy())
+    steps = train_step.TrainingOps(network.build_network(one), one, False, device.default_strategy())
     batch = {"image": images(4, 32), "label": np.array([0, 1, 0, 1], np.float32)}
     for _ in range(40):
         loss, gradients = steps.compute_gradients(batch, 4, True)
@@ -93,14 +95,14 @@ def broken_training_ends_as_an_unbroken_one() -> None:
 
 
 def few_steps_and_many_compute_the_same() -> None:
-    few = keras_steps.MIN_GRAPH_STEPS
+    few = train_step.MIN_GRAPH_STEPS
     found = []
-    for keras_steps.MIN_GRAPH_STEPS in (0, 1000):
-        sys.modules["stage1_classify.keras_loop"].MIN_GRAPH_STEPS = keras_steps.MIN_GRAPH_STEPS
+    for train_step.MIN_GRAPH_STEPS in (0, 1000):
+        sys.modules["stage1_classify.keras_members.loop"].MIN_GRAPH_STEPS = train_step.MIN_GRAPH_STEPS
         to = folder()
         fit(member(), to)
         found.append(stored(to))
-    keras_steps.MIN_GRAPH_STEPS = sys.modules["stage1_classify.keras_loop"].MIN_GRAPH_STEPS = few
+    train_step.MIN_GRAPH_STEPS = sys.modules["stage1_classify.keras_members.loop"].MIN_GRAPH_STEPS = few
     assert all(np.allclose(*pair, atol=1e-4) for pair in zip(*found, strict=True))
 
 
@@ -108,10 +110,10 @@ def checkpoint_of_another_or_damaged_is_not_taken_up() -> None:
     to, one = folder(), member(training={"checkpoint_minutes": 0})
     broken(one, to, 2)
     data = data_of(one)
-    other = Trainer(keras_models.build_network(one), data, keras_loading.TrainingLoader(data, 0), to, "other")
+    other = Trainer(network.build_network(one), data, loading.TrainingLoader(data, 0), to, "other")
     other._resume_training()
     assert other.state.step == 0
-    other.identity, loop = "id", sys.modules["stage1_classify.keras_loop"]
+    other.identity, loop = "id", sys.modules["stage1_classify.keras_members.loop"]
     version, loop.VERSION = loop.VERSION, "another"
     other._resume_training()
     loop.VERSION = version
@@ -124,13 +126,13 @@ def checkpoint_of_another_or_damaged_is_not_taken_up() -> None:
 def scored(scores: list[float], **settings) -> tuple[Trainer, list[list[np.ndarray]], dict]:
     """A training whose watched scores are given; the trainer, the weights that were watched, its metrics."""
     one, shown, given = member(training={"epochs": len(scores)} | settings), [], iter(scores)
-    data, model = data_of(one, 8), keras_models.build_network(one)
+    data, model = data_of(one, 8), network.build_network(one)
 
     def watch() -> dict[str, float]:
         shown.append(model.get_weights())
         return {"score": next(given)}
 
-    trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id", watch)
+    trainer = Trainer(model, data, loading.TrainingLoader(data, 0), folder(), "id", watch)
     return trainer, shown, trainer.fit()
 
 
@@ -138,7 +140,7 @@ def too_little_memory_is_said_with_what_to_set() -> None:
     one = member(training={"batch": 6, "accumulate": 2})
     data = data_of(one)
     trainer = Trainer(
-        keras_models.build_network(one), data, keras_loading.TrainingLoader(data, 0), folder(), "id", label="a member"
+        network.build_network(one), data, loading.TrainingLoader(data, 0), folder(), "id", label="a member"
     )
 
     def fails(*_):
@@ -160,9 +162,9 @@ def best_weights_or_their_mean_are_kept() -> None:
 
 def average_of_the_weights_is_watched_and_kept() -> None:
     one = member(training={"epochs": 1, "ema": 0.5, "keep": "last"})
-    data, model = data_of(one, 8), keras_models.build_network(one)
+    data, model = data_of(one, 8), network.build_network(one)
     after = []
-    trainer = Trainer(model, data, keras_loading.TrainingLoader(data, 0), folder(), "id")
+    trainer = Trainer(model, data, loading.TrainingLoader(data, 0), folder(), "id")
     blend = trainer.ops.update_average
     trainer.ops.update_average = lambda number: (after.append(model.get_weights()), blend(number))
     trainer.fit()
@@ -182,7 +184,7 @@ def early_stop_and_plateau_go_by_the_score() -> None:
 def rates_follow_their_schedules() -> None:
     def rate(epoch: int, done: float, **settings) -> float:
         training = Training(epochs=10, batch=4, lr=0.1, **settings)
-        optimizer = keras_steps.build_optimizer(training)
+        optimizer = train_step.build_optimizer(training)
         set_rate(optimizer, training, SchedulePosition(epoch, done))
         return float(optimizer.learning_rate)
 
@@ -216,9 +218,9 @@ def gradients_are_clipped_and_decayed() -> None:
     weight, gradient = keras.Variable([2.0, 0.0]), tf.constant([3.0, 4.0])
 
     def shaped(**settings) -> np.ndarray:
-        return keras_steps.clip_and_decay_gradients(
-            [gradient], [weight], Training(epochs=1, batch=1, lr=1, **settings)
-        )[0].numpy()
+        return train_step.clip_and_decay_gradients([gradient], [weight], Training(epochs=1, batch=1, lr=1, **settings))[
+            0
+        ].numpy()
 
     assert np.allclose(shaped(clip=1), [0.6, 0.8])
     assert np.allclose(shaped(clip_value=3.5), [3, 3.5])
@@ -227,17 +229,17 @@ def gradients_are_clipped_and_decayed() -> None:
 
 
 def non_finite_loss_ends_the_run() -> None:
-    losses = keras_steps.compute_losses
-    keras_steps.compute_losses = lambda *arguments: losses(*arguments) * float("nan")
+    losses = train_step.compute_losses
+    train_step.compute_losses = lambda *arguments: losses(*arguments) * float("nan")
     try:
         refused("lower training.lr", fit, member())
     finally:
-        keras_steps.compute_losses = losses
+        train_step.compute_losses = losses
 
 
 def loader_processes_make_the_same_batches() -> None:
     data = data_of(member())
-    alone, pool = keras_loading.TrainingLoader(data, 0), keras_loading.TrainingLoader(data, 1)
+    alone, pool = loading.TrainingLoader(data, 0), loading.TrainingLoader(data, 1)
     pairs = list(zip(alone.load_epoch(1, first_batch=1), pool.load_epoch(1, first_batch=1), strict=True))
     pool.close()
     assert len(pairs) == 2
@@ -262,16 +264,16 @@ def records_train_on_two_devices_as_on_one() -> None:
     data = data_of(one)
     write_records(data)
     losses, gradients, weights = [], [], None
-    for devices in (keras_device.choose_strategy(), keras_device.default_strategy()):
+    for devices in (device.choose_strategy(), device.default_strategy()):
         with devices.scope():
-            model = keras_models.build_network(one)
+            model = network.build_network(one)
         model.set_weights(weights or model.get_weights())
         weights = model.get_weights()
-        batch = next(keras_records.RecordLoader(data, devices).load_epoch(0))
-        loss, found = keras_steps.TrainingOps(model, one, True, devices).compute_gradients(batch, 4, True)
+        batch = next(RecordLoader(data, devices).load_epoch(0))
+        loss, found = train_step.TrainingOps(model, one, True, devices).compute_gradients(batch, 4, True)
         losses.append(loss)
         gradients.append([each.numpy() for each in found])
-    assert keras_device.choose_strategy().num_replicas_in_sync == 2
+    assert device.choose_strategy().num_replicas_in_sync == 2
     assert np.isclose(*losses)
     assert all(np.allclose(*pair, atol=1e-5) for pair in zip(*gradients, strict=True))
     assert all(each.any() for each in gradients[0][-2:])
@@ -280,14 +282,14 @@ def records_train_on_two_devices_as_on_one() -> None:
 def records_broken_off_end_as_unbroken() -> None:
     one = member(input="tfrecord", training={"checkpoint_minutes": 0, "ema": 0.9})
     whole, parts, both = folder(), folder(), folder()
-    machine, keras_device.choose_strategy = keras_device.choose_strategy, keras_device.default_strategy
+    machine, device.choose_strategy = device.choose_strategy, device.default_strategy
     shutil.rmtree(data_of(one).prepared.folder.parent / "export", ignore_errors=True)
     refused("python -m datatools.export --to tfrecord", fit, one)
     write_records(data_of(one))
     fit(one, whole)
     broken(one, parts, 2)
     fit(one, parts)
-    keras_device.choose_strategy = machine
+    device.choose_strategy = machine
     assert all(np.array_equal(*pair) for pair in zip(stored(whole), stored(parts), strict=True))
     assert fit(one, both)["epochs"] == 2
     assert all(np.isfinite(each).all() for each in stored(both))
@@ -296,9 +298,9 @@ def records_broken_off_end_as_unbroken() -> None:
 def records_that_lack_images_are_refused() -> None:
     data = data_of(member(input="tfrecord"))
     write_records(data)
-    found = keras_records.RecordLoader(data, keras_device.default_strategy())
+    found = RecordLoader(data, device.default_strategy())
     found.paths.pop().unlink()
-    found = keras_records.RecordLoader(data, keras_device.default_strategy())
+    found = RecordLoader(data, device.default_strategy())
     refused("lacks images of this training", list, found.load_epoch(0))
     found.paths[0].write_bytes(found.paths[0].read_bytes()[:-5])
     with pytest.raises(DataError, match="a record cannot be read"):
@@ -310,7 +312,7 @@ def records_hold_the_epochs_images() -> None:
     one = member(input="tfrecord", augment=augment, view={"size": 64, "crop": "full"}, sampling={"drop_negatives": 0.5})
     data = data_of(one, 16)
     write_records(data)
-    found = list(keras_records.RecordLoader(data, keras_device.default_strategy()).load_epoch(3))
+    found = list(RecordLoader(data, device.default_strategy()).load_epoch(3))
     wanted = {image_id for ids in data.batches(3) for image_id in ids}
     mirrored = {data.prepared.read_image(image_id)[:, ::-1].tobytes() for image_id in wanted}
     assert {image.numpy().tobytes() for batch in found for image in batch["image"]} == mirrored

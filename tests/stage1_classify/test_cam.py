@@ -14,10 +14,10 @@ from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
-from stage1_classify import config, timm_backend
-from stage1_classify.cam import __main__ as command
-from stage1_classify.cam import timm_maps
+from stage1_classify import cam as command
+from stage1_classify import config
 from stage1_classify.data import ClassifierData
+from stage1_classify.timm_members import backend, grad_cam
 
 RECIPE = Recipe(
     name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=["smoke"], stage2=[],
@@ -37,11 +37,11 @@ def trained(prepared_paths, monkeypatch) -> Paths:
     return prepared_paths
 
 
-def classifier(seed: int = 0, **head) -> timm_backend.Classifier:
+def classifier(seed: int = 0, **head) -> backend.Classifier:
     """At random, but for a dense layer that likes most channels."""
     torch.manual_seed(seed)
     changes = {"head": HeadConfig(**head)} if head else {}
-    model = timm_backend.Classifier(config.read_member("smoke").model_copy(update=changes)).eval()
+    model = backend.Classifier(config.read_member("smoke").model_copy(update=changes)).eval()
     weight = model.head.dense[1].weight
     weight.data = torch.linspace(-1, 2, weight.shape[1])[None]
     return model
@@ -62,7 +62,7 @@ def test_of_a_pooled_head_it_is_the_map_weighted_by_the_dense_layer():
         tap, dense = model.backbone.forward_features(gray), model.head.dense[1].weight[0]
         expected = (tap * dense[:, None, None]).sum(1).clamp(min=0) / (tap.shape[2] * tap.shape[3])
     assert expected.amax() > 0
-    torch.testing.assert_close(timm_maps.grad_cam(model, IMAGES), expected)
+    torch.testing.assert_close(grad_cam.grad_cam(model, IMAGES), expected)
 
 
 @pytest.mark.parametrize("head", [{"kind": "tap", "stride": 16, "width": 8}, {"kind": "flat", "width": 8}])
@@ -78,7 +78,7 @@ def test_of_other_heads_the_weights_are_the_mean_gradients(head):
         weights = torch.stack(steps, 1) / 2e-6 / (tap.shape[2] * tap.shape[3])
         expected = (weights[:, :, None, None] * tap).sum(1).clamp(min=0)
     assert expected.amax() > 0
-    found = timm_maps.grad_cam(model.float(), IMAGES)
+    found = grad_cam.grad_cam(model.float(), IMAGES)
     torch.testing.assert_close(found.double(), expected, rtol=2e-2, atol=1e-3 * float(expected.max()))
 
 
@@ -96,10 +96,10 @@ def test_each_image_by_the_model_that_did_not_see_it(trained, monkeypatch, tmp_p
     for image_id in ids:
         model = classifier()
         weights = trained.fold_folder(1, "smoke", folds[image_id]) / "weights.safetensors"
-        model.load_state_dict(timm_maps.load_weights(weights))
+        model.load_state_dict(grad_cam.load_weights(weights))
         prepared, box = Prepared(trained.prepared_folder, trained.folds_csv), Box(4, 8, 60, 56)
         data = ClassifierData(prepared, {image_id: box}, config.read_member("smoke"), [], 1)
-        raw = timm_maps.grad_cam(model, torch.from_numpy(data.load_inference_image(image_id)["image"][None]))[0].numpy()
+        raw = grad_cam.grad_cam(model, torch.from_numpy(data.load_inference_image(image_id)["image"][None]))[0].numpy()
         np.testing.assert_allclose(found[image_id], command.paste_on_canvas(data, image_id, raw), atol=1)
 
 
@@ -144,8 +144,8 @@ KERAS = """
 import numpy as np
 from cxr.training.settings import HeadConfig
 from stage1_classify import config
-from stage1_classify.cam.keras_maps import grad_cam
-from stage1_classify.keras_models import build_network, split_network
+from stage1_classify.keras_members.grad_cam import grad_cam
+from stage1_classify.keras_members.network import build_network, split_network
 view = config.read_member("smoke").view
 how = {"framework": "keras", "backbone": "EfficientNetB0", "head": HeadConfig(kind="pooled", dropout=(0, 0, 0))}
 how["weights"] = "random"

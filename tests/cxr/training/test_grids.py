@@ -15,7 +15,7 @@ from cxr.training.settings.cropping import View, draw_training_region, keyed_rng
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox, paste_crop, resize_image, snap_to_pixels
 from stage1_classify import config as classify
-from stage1_classify.cam.__main__ import paste_on_canvas
+from stage1_classify.cam import paste_on_canvas
 from stage1_classify.data import ClassifierData
 from stage2_segment import config as segment
 from stage2_segment.data import SegmenterData

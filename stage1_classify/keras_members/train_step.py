@@ -12,8 +12,8 @@ import tensorflow as tf
 from cxr.training.settings.settings import Training
 
 from stage1_classify.config import ClassifierConfig
-from stage1_classify.keras_models import iterate_layers, split_network
-from stage1_classify.keras_optimizers import build_optimizer, decay_in_gradient
+from stage1_classify.keras_members.network import iterate_layers, split_network
+from stage1_classify.keras_members.optimizers import build_optimizer, decay_in_gradient
 
 MIN_GRAPH_STEPS = 20  # steps of a training, or batches of an inference, below which a graph does not pay
 

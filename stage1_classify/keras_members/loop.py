@@ -22,10 +22,10 @@ from cxr.training.settings.training_state import (
 from cxr.errors import UsageError
 from cxr.files import write_atomically
 from cxr.progress import ProgressLine
-from stage1_classify.keras_checkpoint import TopCheckpoints, load_state, save_state
-from stage1_classify.keras_device import default_strategy
-from stage1_classify.keras_optimizers import Plateau, set_rate
-from stage1_classify.keras_steps import MIN_GRAPH_STEPS, TrainingOps
+from stage1_classify.keras_members.checkpoint import TopCheckpoints, load_state, save_state
+from stage1_classify.keras_members.device import default_strategy
+from stage1_classify.keras_members.optimizers import Plateau, set_rate
+from stage1_classify.keras_members.train_step import MIN_GRAPH_STEPS, TrainingOps
 
 Validate = Callable[[], dict[str, float]]
 VERSION = f"{tf.__version__} with Keras {keras.__version__}"

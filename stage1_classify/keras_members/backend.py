@@ -14,16 +14,16 @@ from cxr.training.settings.training_state import explain_out_of_memory
 from cxr.errors import UsageError
 from cxr.processes import count_loaders
 from evaluation.metrics import roc_auc
-from stage1_classify import keras_device, keras_records
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData
-from stage1_classify.keras_device import configure_tensorflow, set_precision
-from stage1_classify.keras_loading import TrainingLoader, stack_channels_last
-from stage1_classify.keras_loop import Trainer, count_steps
-from stage1_classify.keras_models import build_network
-from stage1_classify.keras_steps import MIN_GRAPH_STEPS, build_batch_predictor
-from stage1_classify.keras_weights import build_classifier
-from stage1_classify.keras_weights import download_weights as download_weights
+from stage1_classify.keras_members import device, records
+from stage1_classify.keras_members.device import configure_tensorflow, set_precision
+from stage1_classify.keras_members.loading import TrainingLoader, stack_channels_last
+from stage1_classify.keras_members.loop import Trainer, count_steps
+from stage1_classify.keras_members.network import build_network
+from stage1_classify.keras_members.start_weights import build_classifier
+from stage1_classify.keras_members.start_weights import download_weights as download_weights
+from stage1_classify.keras_members.train_step import MIN_GRAPH_STEPS, build_batch_predictor
 
 _fitted_models: dict[Path, keras.Model] = {}  # the network just trained: to build and read one again takes seconds
 PredictBatch = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -91,16 +91,16 @@ def _find_keras_limit(member: ClassifierConfig) -> str | None:
     training = member.training
     if training.schedule == "onecycle" and training.optimizer == "sgd":
         return "training.optimizer: Keras's sgd keeps its momentum, which onecycle moves; take another optimizer"
-    return keras_records.find_record_problem(member) if member.input == "tfrecord" else None
+    return records.find_record_problem(member) if member.input == "tfrecord" else None
 
 
 def _open_loader(data: ClassifierData):
     """The devices to train on, and what brings them batches."""
     if data.member.input == "tfrecord":
-        strategy = keras_device.choose_strategy()
-        return strategy, keras_records.RecordLoader(data, strategy)
+        strategy = device.choose_strategy()
+        return strategy, records.RecordLoader(data, strategy)
     is_short = count_steps(data) < MIN_GRAPH_STEPS  # a process takes seconds to start
-    return keras_device.default_strategy(), TrainingLoader(
+    return device.default_strategy(), TrainingLoader(
         data, 0 if is_short else count_loaders(data.member.training.workers)
     )
 

@@ -11,7 +11,7 @@ from cxr.training.settings.start_weights import StartWeights, describe_start, re
 from cxr.errors import UsageError
 from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
-from stage1_classify.keras_models import build_network, create_backbone, iterate_layers, split_network
+from stage1_classify.keras_members.network import build_network, create_backbone, iterate_layers, split_network
 
 Tensors = dict[str, list[np.ndarray]]
 

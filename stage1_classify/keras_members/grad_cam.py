@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from cxr.errors import UsageError
 from stage1_classify.data import ClassifierData
-from stage1_classify.keras_device import configure_tensorflow
-from stage1_classify.keras_loading import stack_channels_last
-from stage1_classify.keras_models import build_network, split_network
-from stage1_classify.keras_steps import full_precision
+from stage1_classify.keras_members.device import configure_tensorflow
+from stage1_classify.keras_members.loading import stack_channels_last
+from stage1_classify.keras_members.network import build_network, split_network
+from stage1_classify.keras_members.train_step import full_precision
 
 WEIGHTS = "weights.keras"
 BATCH = 8

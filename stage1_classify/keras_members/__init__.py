@@ -1,0 +1,1 @@
+"""Classifiers on a Keras backbone, in TensorFlow."""

@@ -1,0 +1,1 @@
+"""Classifiers on a timm backbone, in PyTorch."""
