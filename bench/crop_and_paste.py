@@ -24,7 +24,7 @@ from cxr.imaging.geometry import Box, Letterbox
 from evaluation.metrics import dice_of_masks
 from stage2_segment import config
 from stage2_segment.data import SegmenterData
-from stage3_stack.components import restore_map
+from stage3_stack.postprocessing.components import restore_map
 
 WIDTHS = (6, 8, 10, 14, 20, 30, 45, 60)
 

@@ -96,7 +96,7 @@ def score_system(system: str, seed: int, home: Path, data: Path, arguments: argp
     copy_boxes(home, data, recipe.model_copy(update={"name": path.stem}).build_paths(data))
     for module in dict.fromkeys(step.command[0] for stage in STAGES for step in list_stage_steps(stage, recipe, data)):
         run_module(module)
-    run_module("stage3_stack.table")
+    run_module("stage3_stack.results.table")
     test_figures = (
         read_json(recipe.model_copy(update={"name": path.stem}).build_paths(data).run_folder / "results.json") or {}
     )["test"]

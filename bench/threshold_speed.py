@@ -17,11 +17,11 @@ import tyro
 
 from cxr.imaging.geometry import Letterbox
 from evaluation import metrics
-from stage3_stack.components import restore_map
 from stage3_stack.config import Config, DenseConfig, GridConfig
-from stage3_stack.decide import choose_postprocessing
-from stage3_stack.search import build_axes, search_thresholds, select_best_params
-from stage3_stack.thresholds import LevelHistograms, PostprocessingParams, histogram_above_levels
+from stage3_stack.postprocessing.components import restore_map
+from stage3_stack.postprocessing.nested_choice import choose_postprocessing
+from stage3_stack.postprocessing.search import build_axes, search_thresholds, select_best_params
+from stage3_stack.postprocessing.thresholds import LevelHistograms, PostprocessingParams, histogram_above_levels
 
 SIDE = 1024
 EXACT_GRID = GridConfig(

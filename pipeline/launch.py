@@ -185,7 +185,7 @@ def _read_doctor_record(paths: Paths) -> dict | None:
 
 def print_results_table(_recipe: Recipe, _paths: Paths) -> None:
     """The closing table, from what stage 3 measured."""
-    jobs.run_module("table", ("stage3_stack.table",))
+    jobs.run_module("table", ("stage3_stack.results.table",))
 
 
 def _raise_interrupt(number: int, _frame: object) -> None:

@@ -18,7 +18,12 @@ OUTPUT_NAMES = (
     "heads.npz", "search.npz", "stacked.parquet", "cases.parquet", "scores.parquet", "panel.json", "leaks.json",
 )  # fmt: skip
 """What stage 3 leaves in its folder, beside decision.json."""
-STACK_MODULES = ("evaluation.panel", "stage3_stack.columns", "stage3_stack.data", "stage3_stack.stack")
+STACK_MODULES = (
+    "evaluation.panel",
+    "stage3_stack.stacking.tabular_features",
+    "stage3_stack.stacking.fold_rows",
+    "stage3_stack.stacking.cross_fitting",
+)
 """What the classifiers' stack is made and judged by: the mask stack, which asks it for the groups alone, is not."""
 RENAMED_DECISION_KEYS = {
     "top": "top_score_threshold", "least_area": "min_area", "bottom": "bottom_score_threshold",
@@ -290,7 +295,7 @@ def build_mask_step(recipe: Recipe, paths: Paths, settings: Config) -> Step:
     nets = recipe.folds_to_train if len(recipe.folds_to_train) > 1 else range(recipe.subfolds)
     files = [f"net{net}/{name}" for net in nets for name in ("weights.safetensors", "history.csv")]
     return Step(
-        name="stage 3 mask stack", room=ROOM, command=("stage3_stack.mask_train",), folder=stacked_map_folder(paths),
+        name="stage 3 mask stack", room=ROOM, command=("stage3_stack.mask_stacker.train",), folder=stacked_map_folder(paths),
         settings=unit, inputs=(*_stage2_files(recipe, paths), *pixel_files, *table_files), needs_gpu=True,
         work_seconds=MASK_COST * len(nets) * settings.mask_stacker.steps * settings.mask_stacker.batch
         * (side / 256) ** 2,

@@ -10,12 +10,19 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
 from cxr.paths import Paths
-from stage3_stack import calibrate, columns, decide, score, submit
 from stage3_stack.config import STAGE3, UnitConfig, build_stack_step, read_stack_settings
-from stage3_stack.data import STAGE1, read_fold_rows
-from stage3_stack.masks import MapSet, encode_final_masks, load_test_maps
-from stage3_stack.stack import FoldStack, Head, heads_from_arrays, heads_to_arrays, predict_new_images
-from stage3_stack.thresholds import PostprocessingParams, has_mask, list_component_rules, passes_thresholds
+from stage3_stack.postprocessing import nested_choice, submission
+from stage3_stack.postprocessing.final_masks import MapSet, encode_final_masks, load_test_maps
+from stage3_stack.postprocessing.thresholds import (
+    PostprocessingParams,
+    has_mask,
+    list_component_rules,
+    passes_thresholds,
+)
+from stage3_stack.results import scores
+from stage3_stack.stacking import calibration, tabular_features
+from stage3_stack.stacking.cross_fitting import FoldStack, Head, heads_from_arrays, heads_to_arrays, predict_new_images
+from stage3_stack.stacking.fold_rows import STAGE1, read_fold_rows
 
 
 def main() -> None:
@@ -32,9 +39,9 @@ def main() -> None:
 def predict(paths: Paths, unit: UnitConfig) -> None:
     """Write stacked.parquet and submission.csv anew; raises UsageError where what they are made from is not there."""
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
-    params = decide.read_test_params(paths.stage3_folder / "decision.json")
+    params = nested_choice.read_test_params(paths.stage3_folder / "decision.json")
     mean_set, final_set = _load_test_map_sets(paths, prepared, unit, params)
-    extra_columns = columns.gather_columns(
+    extra_columns = tabular_features.gather_columns(
         paths, prepared, unit.settings.lightgbm.columns, [mean_set] if mean_set else []
     )
     new_rows = predict_new_rows(paths, prepared, unit, extra_columns)
@@ -57,7 +64,7 @@ def _load_test_map_sets(
 
 
 def predict_new_rows(
-    paths: Paths, prepared: Prepared, unit: UnitConfig, extra_columns: columns.Columns
+    paths: Paths, prepared: Prepared, unit: UnitConfig, extra_columns: tabular_features.Columns
 ) -> pd.DataFrame:
     """split and prob, by image_id, of the images without a label: mean over folds of the saved heads'."""
     kind, heads = read_heads(paths.stage3_folder)
@@ -92,7 +99,7 @@ def read_heads(folder: Path) -> tuple[str, dict[int, dict[int, Head]]]:
     Raises UsageError where a file is missing, or a head's calibration.
     """
     path, decision_path = folder / "heads.npz", folder / "decision.json"
-    calibrations = calibrate.read_calibrations(decision_path)
+    calibrations = calibration.read_calibrations(decision_path)
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {STAGE3}")
     with np.load(path, allow_pickle=False) as stored:
@@ -134,16 +141,16 @@ def write_test_submission(
         print("stage 3: the recipe has no segmenters, so there are no masks to submit")
         return
     with_mask = has_mask(params, map_set.histograms, test_rows["prob"].to_numpy())
-    sample = submit.read_sample(paths.prepared_folder, map_set.images.ids)
+    sample = submission.read_sample(paths.prepared_folder, map_set.images.ids)
     rle_codes = encode_final_masks(map_set.images, with_mask, params, prepared)
-    unread_ids = submit.write_submission(
-        paths.submission_csv, sample, rle_codes, score.image_sizes(prepared, map_set.images.ids)
+    unread_ids = submission.write_submission(
+        paths.submission_csv, sample, rle_codes, scores.image_sizes(prepared, map_set.images.ids)
     )
     _report_submission(paths.submission_csv, sample, rle_codes, unread_ids)
 
 
 def _report_submission(
-    path: Path, sample: submit.SampleSubmission, rle_codes: dict[str, str], unread_ids: list[str]
+    path: Path, sample: submission.SampleSubmission, rle_codes: dict[str, str], unread_ids: list[str]
 ) -> None:
     submitted_ids = [image_id for image_id in sample.ids if image_id in rle_codes]
     filled_count = sum(rle_codes[image_id] != "-1" for image_id in submitted_ids)

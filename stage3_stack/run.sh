@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . pipeline/environment.sh
-python -m stage3_stack.mask_train "$@"  # nothing to do where masks: mean
+python -m stage3_stack.mask_stacker.train "$@"  # nothing to do where masks: mean
 python -m stage3_stack.train "$@"
-python -m stage3_stack.table
+python -m stage3_stack.results.table

@@ -15,11 +15,14 @@ from cxr.paths import Paths
 from cxr.step import run_step
 from evaluation import leakage
 from evaluation.panel import compute_panel
-from stage3_stack import calibrate, cases, columns, combine, decide, figures, predict, score, stack
+from stage3_stack import predict
 from stage3_stack.config import UnitConfig, build_stack_step, read_stack_settings
-from stage3_stack.decide import NestedPostprocessing
-from stage3_stack.masks import MapSet, load_held_out_maps, load_test_maps
-from stage3_stack.thresholds import list_component_rules
+from stage3_stack.postprocessing import nested_choice
+from stage3_stack.postprocessing.final_masks import MapSet, load_held_out_maps, load_test_maps
+from stage3_stack.postprocessing.nested_choice import NestedPostprocessing
+from stage3_stack.postprocessing.thresholds import list_component_rules
+from stage3_stack.results import cases, figures, scores
+from stage3_stack.stacking import calibration, cross_fitting, out_of_fold, tabular_features
 
 
 def main() -> None:
@@ -37,14 +40,16 @@ def run_stage3(paths: Paths, unit: UnitConfig) -> dict:
     prepared, tubes = Prepared(paths.prepared_folder, paths.folds_csv), cases.read_chest_tubes(paths.data_folder)
     mean_sets = _load_map_sets(paths, prepared, unit, "mean")
     final_sets = mean_sets if unit.settings.masks == "mean" else _load_map_sets(paths, prepared, unit, "stacker")
-    extra_columns = columns.gather_columns(paths, prepared, unit.settings.lightgbm.columns, list(mean_sets or ()))
-    combined = combine.train_fold_stacks(paths, prepared, unit, extra_columns)
-    used_stacker, *tables = combine.apply_used_stacker(unit.settings.stacker, combined)
+    extra_columns = tabular_features.gather_columns(
+        paths, prepared, unit.settings.lightgbm.columns, list(mean_sets or ())
+    )
+    combined = out_of_fold.train_fold_stacks(paths, prepared, unit, extra_columns)
+    used_stacker, *tables = out_of_fold.apply_used_stacker(unit.settings.stacker, combined)
     held_out_rows, new_rows = (cases.add_chest_tubes(table, tubes) for table in tables)
     held_out_rows, postprocessing = _choose_postprocessing(held_out_rows, final_sets and final_sets[0], unit)
     predict.write_heads(paths.stage3_folder / "heads.npz", combined.stacks, used_stacker)
-    calibration_record = calibrate.calibration_record(
-        unit.settings.calibration, stack.collect_calibrations(combined.stacks, used_stacker)
+    calibration_record = calibration.calibration_record(
+        unit.settings.calibration, cross_fitting.collect_calibrations(combined.stacks, used_stacker)
     )
     _write_predictions(paths, prepared, held_out_rows, new_rows, final_sets, postprocessing, calibration_record)
     return {
@@ -61,7 +66,7 @@ def _write_predictions(
 ) -> None:  # fmt: skip
     held_out_set, test_set = final_sets or (None, None)
     histograms, prob = held_out_set and held_out_set.histograms, held_out_rows["prob"].to_numpy()
-    decide.write_decision(
+    nested_choice.write_decision(
         paths.stage3_folder / "decision.json",
         postprocessing,
         histograms,
@@ -77,7 +82,7 @@ def _write_predictions(
 
 def _evaluate_cases(
     held_out_rows: pd.DataFrame,
-    labelled_test: score.LabelledTest | None,
+    labelled_test: scores.LabelledTest | None,
     prepared: Prepared,
     map_set: MapSet | None,
     postprocessing: NestedPostprocessing,
@@ -101,12 +106,12 @@ def _score_images(
 ) -> dict:  # fmt: skip
     """The figures of held-out and test images; writes what they are of."""
     held_out_set, test_set = final_sets or (None, None)
-    labelled_test = score.select_labelled_test(predict.select_test_rows(prepared, new_rows), test_set, paths, prepared)
+    labelled_test = scores.select_labelled_test(predict.select_test_rows(prepared, new_rows), test_set, paths, prepared)
     rows, test_rows = _evaluate_cases(held_out_rows, labelled_test, prepared, held_out_set, postprocessing)
     return {
         "patients_known": bool(rows["patient"].notna().all()),
-        "held_out": score.score_held_out(rows, unit, held_out_set, postprocessing, _nesting_group(held_out_rows)),
-        "test": labelled_test and score.score_test(test_rows, unit, prepared, labelled_test, postprocessing),
+        "held_out": scores.score_held_out(rows, unit, held_out_set, postprocessing, _nesting_group(held_out_rows)),
+        "test": labelled_test and scores.score_test(test_rows, unit, prepared, labelled_test, postprocessing),
         "calibration": figures.score_calibration(rows, unit.settings.calibration),
         **_write_evidence(paths, prepared, pd.concat([rows, test_rows]), unit),
     }
@@ -114,7 +119,7 @@ def _score_images(
 
 def _write_evidence(paths: Paths, prepared: Prepared, rows: pd.DataFrame, unit: UnitConfig) -> dict:
     """Write cases.parquet, scores.parquet, panel.json and leaks.json; what the table prints of them."""
-    cases.write_cases(paths.stage3_folder, rows, combine.list_members(unit))
+    cases.write_cases(paths.stage3_folder, rows, out_of_fold.list_members(unit))
     print(f"stage 3: metrics of {len(rows):,} images with their intervals")
     full_panel, leakage_audit = (
         compute_panel(rows, prevalence=unit.settings.prevalence),
@@ -139,18 +144,18 @@ def _choose_postprocessing(
     held_out_rows: pd.DataFrame, map_set: MapSet | None, unit: UnitConfig
 ) -> tuple[pd.DataFrame, NestedPostprocessing]:
     """The decisions by these maps, and the held-out images with what they make of them."""
-    nested_by, group = combine.nesting_groups(held_out_rows)
+    nested_by, group = out_of_fold.nesting_groups(held_out_rows)
     histograms, prob = map_set and map_set.histograms, held_out_rows["prob"].to_numpy()
-    postprocessing = decide.choose_postprocessing(
+    postprocessing = nested_choice.choose_postprocessing(
         nested_by, group, histograms, prob, unit.settings, held_out_rows["label"].to_numpy()
     )
     return held_out_rows.assign(
-        positive=decide.predict_positives(postprocessing, group, histograms, prob)
+        positive=nested_choice.predict_positives(postprocessing, group, histograms, prob)
     ), postprocessing
 
 
 def _nesting_group(held_out_rows: pd.DataFrame) -> np.ndarray:
-    return combine.nesting_groups(held_out_rows)[1]
+    return out_of_fold.nesting_groups(held_out_rows)[1]
 
 
 def _score_plain_mean(
@@ -161,16 +166,16 @@ def _score_plain_mean(
     if mean_sets is None or unit.settings.masks == "mean":
         return None
     held_out_rows, postprocessing = _choose_postprocessing(held_out_rows, mean_sets[0], unit)
-    labelled_test = score.select_labelled_test(
+    labelled_test = scores.select_labelled_test(
         predict.select_test_rows(prepared, new_rows), mean_sets[1], paths, prepared
     )
-    return score.score_plain_mean(
+    return scores.score_plain_mean(
         *_evaluate_cases(held_out_rows, labelled_test, prepared, mean_sets[0], postprocessing)
     )
 
 
 def _describe_stack(
-    unit: UnitConfig, used_stacker: str, extra_columns: columns.Columns, postprocessing: NestedPostprocessing
+    unit: UnitConfig, used_stacker: str, extra_columns: tabular_features.Columns, postprocessing: NestedPostprocessing
 ) -> dict:
     column_names = [name for name in unit.settings.lightgbm.columns if name == "pca" or name in extra_columns]
     return {

@@ -12,8 +12,9 @@ from cxr.recipe import read_recipe
 from cxr.runs import read_metrics
 from pipeline.stages import list_steps
 from stage2_segment import train as segment
-from stage3_stack import mask_train, table
 from stage3_stack import train as stack
+from stage3_stack.mask_stacker import train
+from stage3_stack.results import table
 from tests.recipes.conftest import take_boxes
 
 SYSTEMS = ("dw_hwang", "reyvaz", "nguyen", "prasadsawant", "erinqhu", "sneddy", "amirassov")
@@ -34,7 +35,7 @@ def test_a_published_system_runs_whole(run, monkeypatch, capsys):
     recipe, paths = run
     if recipe.stage1:  # in a process of its own, as there are Keras members
         subprocess.run([sys.executable, "-m", "stage1_classify.train"], cwd=ROOT, check=True)
-    for command in (segment.main, mask_train.main, stack.main, table.main):
+    for command in (segment.main, train.main, stack.main, table.main):
         monkeypatch.setattr(sys, "argv", ["trial"])
         command()
     for stage in ("stage1", "stage2", "stage3"):

@@ -17,7 +17,7 @@ from stage1_classify import config
 from stage1_classify import train as step
 from stage1_classify.check import check_member
 from stage1_classify.keras_members import backend, network, start_weights, train_step
-from stage3_stack.data import read_fold_rows
+from stage3_stack.stacking.fold_rows import read_fold_rows
 from tests.stage1_classify.keras_cases import data_of, fit, folder, images, member, paths, refused, stored
 
 RECIPE = Recipe(

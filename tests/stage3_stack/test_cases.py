@@ -13,10 +13,11 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.imaging import rle
 from evaluation import leakage, metrics, panel
-from stage3_stack import cases, predict, table, train
+from stage3_stack import predict, train
 from stage3_stack.config import build_stack_step
-from stage3_stack.data import logit
-from stage3_stack.masks import MappedImages
+from stage3_stack.postprocessing.final_masks import MappedImages
+from stage3_stack.results import cases, table
+from stage3_stack.stacking.fold_rows import logit
 from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
 
 PLUS = np.ones((3, 3))

@@ -13,8 +13,9 @@ from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.recipe import SmallTrial
 from evaluation import metrics
-from stage3_stack import predict, table, train
+from stage3_stack import predict, train
 from stage3_stack.config import CONFIGS, Config, GridConfig, ZoneConfig, read_stack_settings
+from stage3_stack.results import table
 from tests.stage3_stack.toy_world import World, command, make_world, small_config, unit_config
 
 

@@ -9,9 +9,9 @@ import yaml
 from cxr.config import load_settings
 from cxr.errors import UsageError
 from pipeline import known
-from stage3_stack import decide
 from stage3_stack.config import CONFIGS, RENAMED_DECISION_KEYS, Config, GridConfig, LightgbmConfig
-from stage3_stack.thresholds import PLAIN_PARAMS, PostprocessingParams
+from stage3_stack.postprocessing import nested_choice
+from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, PostprocessingParams
 from tests.stage3_stack.toy_world import World
 
 OLD_PARAMS = {"top": 0.5, "least_area": 0, "bottom": 0.5, "gate": 0.3, "label_gate": 0, "least_component": 0}
@@ -51,7 +51,7 @@ def test_an_old_decision_is_refused_by_its_new_names(tmp_path, params):
     path = tmp_path / "decision.json"
     path.write_text(json.dumps({"test": params}))
     with pytest.raises(UsageError) as caught:
-        decide.read_test_params(path)
+        nested_choice.read_test_params(path)
     assert str(caught.value).startswith(f"{path} is of an earlier version: ")
     for key in params.keys() & RENAMED_DECISION_KEYS.keys():
         assert f"'{key}' is now called '{RENAMED_DECISION_KEYS[key]}'" in str(caught.value)

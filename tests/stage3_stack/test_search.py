@@ -11,9 +11,9 @@ from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
 from evaluation import metrics
 from stage3_stack.config import GridConfig
-from stage3_stack.maps import MeanMap
-from stage3_stack.masks import MappedImages, compute_histograms, final_mask
-from stage3_stack.search import (
+from stage3_stack.postprocessing.final_masks import MappedImages, compute_histograms, final_mask
+from stage3_stack.postprocessing.mean_maps import MeanMap
+from stage3_stack.postprocessing.search import (
     TIE_MARGIN,
     build_axes,
     default_params,
@@ -22,7 +22,7 @@ from stage3_stack.search import (
     search_thresholds,
     select_best_params,
 )
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
     MaskRule,
@@ -240,7 +240,7 @@ def test_a_grid_of_one_decision_is_that_decision_and_of_more_the_plain_one():
 
 
 def test_a_search_of_more_than_seconds_tells_how_far_it_is(monkeypatch, capsys):
-    monkeypatch.setattr("stage3_stack.search.QUIET_SECONDS", -1)
+    monkeypatch.setattr("stage3_stack.postprocessing.search.QUIET_SECONDS", -1)
     counts, prob = random_counts(10, 0, [])
     grid = EXACT.model_copy(update={"probability_thresholds": [0.0, 0.5]})
     search_thresholds(counts, prob, build_axes(grid, prob), " of fold 3")

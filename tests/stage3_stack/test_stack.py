@@ -7,9 +7,7 @@ import pytest
 
 from evaluation.metrics import roc_auc
 from stage3_stack.config import DenseConfig
-from stage3_stack.data import FoldRows, logit, sigmoid
-from stage3_stack.heads import HeadInput, dense_logit, fit_dense, fit_reducer, reduce_features
-from stage3_stack.stack import (
+from stage3_stack.stacking.cross_fitting import (
     KINDS,
     collect_calibrations,
     fit_fold_stack,
@@ -17,6 +15,8 @@ from stage3_stack.stack import (
     heads_to_arrays,
     predict_new_images,
 )
+from stage3_stack.stacking.dense_head import HeadInput, dense_logit, fit_dense, fit_reducer, reduce_features
+from stage3_stack.stacking.fold_rows import FoldRows, logit, sigmoid
 from tests.stage3_stack.toy_world import small_config
 
 HELD, NEW, SUBFOLDS = 48, 10, 3

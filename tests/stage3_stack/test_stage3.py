@@ -15,8 +15,12 @@ from cxr.errors import DataError, UsageError
 from cxr.imaging import rle
 from cxr.paths import ROOT
 from evaluation import metrics, panel
-from stage3_stack import columns, predict, table, train
-from stage3_stack.combine import (
+from stage3_stack import predict, train
+from stage3_stack.results import table
+from stage3_stack.stacking import tabular_features
+from stage3_stack.stacking.cross_fitting import KINDS
+from stage3_stack.stacking.fold_rows import read_fold_rows
+from stage3_stack.stacking.out_of_fold import (
     CombinedStacks,
     apply_used_stacker,
     member_column,
@@ -24,8 +28,6 @@ from stage3_stack.combine import (
     train_fold_stacks,
     uncalibrated_column,
 )
-from stage3_stack.data import read_fold_rows
-from stage3_stack.stack import KINDS
 from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
 
 
@@ -37,8 +39,8 @@ def stacked(world: World) -> pd.DataFrame:
     return tables.read_table(world.paths.stage3_folder / "stacked.parquet", tables.STACKED, "").set_index("image_id")
 
 
-def beside(world: World, prepared: Prepared) -> columns.Columns:
-    return columns.gather_columns(world.paths, prepared, ["pca", "header"], [])
+def beside(world: World, prepared: Prepared) -> tabular_features.Columns:
+    return tabular_features.gather_columns(world.paths, prepared, ["pca", "header"], [])
 
 
 def test_every_image_gets_a_probability_and_the_test_a_mask(made: World):

@@ -9,11 +9,11 @@ from scipy import ndimage
 
 from cxr.imaging.geometry import Letterbox
 from evaluation import metrics
-from stage3_stack.components import count_components, drop_small_components, kept_component_areas
 from stage3_stack.config import Config, DenseConfig, GridConfig
-from stage3_stack.decide import NestedPostprocessing, choose_postprocessing
-from stage3_stack.search import build_axes, search_thresholds, select_best_params
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing.components import count_components, drop_small_components, kept_component_areas
+from stage3_stack.postprocessing.nested_choice import NestedPostprocessing, choose_postprocessing
+from stage3_stack.postprocessing.search import build_axes, search_thresholds, select_best_params
+from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
     MaskRule,

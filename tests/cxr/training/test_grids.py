@@ -19,7 +19,7 @@ from stage1_classify.cam import paste_on_canvas
 from stage1_classify.data import ClassifierData
 from stage2_segment import config as segment
 from stage2_segment.data import SegmenterData
-from stage3_stack.components import restore_map
+from stage3_stack.postprocessing.components import restore_map
 
 SHAPES = [(1000, 813, 512), (813, 1001, 330), (1531, 1999, 1024), (61, 100, 50), (300, 299, 256)]
 

@@ -11,11 +11,11 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from evaluation import metrics, ranking
-from stage3_stack.columns import Columns
 from stage3_stack.config import UnitConfig
-from stage3_stack.data import MAPS, STAGE1, FoldRows, read_fold_rows, sigmoid
-from stage3_stack.masks import fold_of_images
-from stage3_stack.stack import KINDS, FoldStack, fit_fold_stack
+from stage3_stack.postprocessing.final_masks import fold_of_images
+from stage3_stack.stacking.cross_fitting import KINDS, FoldStack, fit_fold_stack
+from stage3_stack.stacking.fold_rows import MAPS, STAGE1, FoldRows, read_fold_rows, sigmoid
+from stage3_stack.stacking.tabular_features import Columns
 
 
 @dataclass

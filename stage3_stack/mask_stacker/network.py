@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cxr.torchkit.device import full_precision, move_batch
 from cxr.torchkit.loading import load_in_order
 from stage3_stack.config import MaskStackerConfig
-from stage3_stack.mask_data import MaskData
+from stage3_stack.mask_stacker.data import MaskData
 
 DICE = DiceLoss("binary", smooth=1.0)  # over the whole batch, so that empty masks count little in it
 

@@ -15,7 +15,7 @@ from cxr.recipe import Recipe
 from evaluation import leakage
 from evaluation.metrics import THIRDS, format_metric
 from stage3_stack.config import RENAMED_DECISION_KEYS, STAGE3
-from stage3_stack.data import MAPS
+from stage3_stack.stacking.fold_rows import MAPS
 
 STACKER_NAMES = {
     "mean": "mean of the members' logits", "logistic": "logistic stack of the logits",

@@ -7,14 +7,15 @@ import pandas as pd
 
 from cxr.datasets.prepared import Prepared
 from cxr.paths import Paths
-from stage3_stack import cases, figures, zone
-from stage3_stack.combine import list_members
 from stage3_stack.config import UnitConfig, test_truth_path
-from stage3_stack.decide import NestedPostprocessing
-from stage3_stack.masks import MapSet
-from stage3_stack.submit import read_truth
-from stage3_stack.thresholds import PLAIN_PARAMS, LevelHistograms, score_to_level
-from stage3_stack.zone import Zone
+from stage3_stack.postprocessing import inconclusive_zone
+from stage3_stack.postprocessing.final_masks import MapSet
+from stage3_stack.postprocessing.inconclusive_zone import Zone
+from stage3_stack.postprocessing.nested_choice import NestedPostprocessing
+from stage3_stack.postprocessing.submission import read_truth
+from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, LevelHistograms, score_to_level
+from stage3_stack.results import cases, figures
+from stage3_stack.stacking.out_of_fold import list_members
 
 
 def score_held_out(
@@ -38,7 +39,7 @@ def _score_probabilities(rows: pd.DataFrame, unit: UnitConfig, zones: list[Zone]
 
 def _score_zone(rows: pd.DataFrame, zones: list[Zone]) -> dict:
     lows, highs = np.array(zones).reshape(-1, 2).T
-    return zone.score_zones(rows["label"].to_numpy(), rows["prob"].to_numpy(), lows, highs)
+    return inconclusive_zone.score_zones(rows["label"].to_numpy(), rows["prob"].to_numpy(), lows, highs)
 
 
 def _plain_mask_areas(histograms: LevelHistograms) -> pd.DataFrame:

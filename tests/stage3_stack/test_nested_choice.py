@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cxr.errors import UsageError
-from stage3_stack import decide
 from stage3_stack.config import Config, GridConfig
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing import nested_choice
+from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
     PostprocessingParams,
@@ -44,12 +44,14 @@ def world(seed: int = 0) -> tuple[LevelHistograms, np.ndarray, np.ndarray]:
 
 def chosen(
     tmp_path: Path, grid: GridConfig = LISTS, counts: bool = True, **settings
-) -> tuple[decide.NestedPostprocessing, dict]:
+) -> tuple[nested_choice.NestedPostprocessing, dict]:
     """The decisions, and what is written of them."""
     seen, prob, labels = world()
     config = Config(dense={"steps": 1}, grid=grid, **settings)
-    found = decide.choose_postprocessing("fold", GROUP, seen if counts else None, prob, config, labels)
-    decide.write_decision(tmp_path / "decision.json", found, seen if counts else None, prob, GROUP, {"kind": "platt"})
+    found = nested_choice.choose_postprocessing("fold", GROUP, seen if counts else None, prob, config, labels)
+    nested_choice.write_decision(
+        tmp_path / "decision.json", found, seen if counts else None, prob, GROUP, {"kind": "platt"}
+    )
     return found, json.loads((tmp_path / "decision.json").read_text())
 
 
@@ -65,7 +67,7 @@ def every(grid: GridConfig = LISTS) -> dict[PostprocessingParams, float]:
 
 
 def test_the_flat_part_is_that_of_all_decisions_near_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("stage3_stack.optimum.NEAR_OPTIMAL_MARGIN", 0.02)
+    monkeypatch.setattr("stage3_stack.postprocessing.search_report.NEAR_OPTIMAL_MARGIN", 0.02)
     _, record = chosen(tmp_path)
     scores = every()
     near = [one for one, score in scores.items() if score >= max(scores.values()) - 0.02]
@@ -161,7 +163,7 @@ def test_an_operating_point_that_cannot_be_had_is_told(tmp_path, capsys):
     seen, prob, _ = world()
     config = Config(dense={"steps": 1}, grid=LISTS.model_copy(update={"probability_thresholds": [0.0]}),
                     operating_point={"sensitivity": 0.9})  # fmt: skip
-    found = decide.choose_postprocessing("fold", GROUP, seen, prob, config, np.zeros(COUNT))
+    found = nested_choice.choose_postprocessing("fold", GROUP, seen, prob, config, np.zeros(COUNT))
     assert "stage 3 operating point of fold 2: no image with a pneumothorax" in capsys.readouterr().out
     assert found.operating_point_record["problems"]["test"].startswith("no image with a pneumothorax")
     assert {one.probability_threshold for one in found.group_params.values()} == {0.5}
@@ -197,7 +199,7 @@ def test_what_is_fixed_was_not_asked_for(tmp_path):
 def test_an_edited_decision_that_means_nothing_is_refused(key, value, words, tmp_path):
     path = tmp_path / "decision.json"
     path.write_text(json.dumps({"test": PLAIN_PARAMS._asdict()}))
-    assert decide.read_test_params(path) == PLAIN_PARAMS
+    assert nested_choice.read_test_params(path) == PLAIN_PARAMS
     path.write_text(json.dumps({"test": PLAIN_PARAMS._asdict() | {key: value}}))
     with pytest.raises(UsageError, match=words):
-        decide.read_test_params(path)
+        nested_choice.read_test_params(path)

@@ -9,7 +9,7 @@ import numpy as np
 from cxr.errors import UsageError
 from cxr.files import read_json
 from stage3_stack.config import STAGE3
-from stage3_stack.data import sigmoid
+from stage3_stack.stacking.fold_rows import sigmoid
 
 MIN_SLOPE = 0.05  # a calibration never turns the order of images round
 SLOPE_PULL = 1.0  # pull of the slope towards 1, in log-likelihood; felt with a handful of rows only

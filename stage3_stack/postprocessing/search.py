@@ -20,7 +20,7 @@ import numpy as np
 from cxr.progress import ProgressLine
 from evaluation.metrics import dice_of_areas
 from stage3_stack.config import GridConfig
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing.thresholds import (
     LEVELS,
     PLAIN_PARAMS,
     LevelHistograms,

@@ -1,6 +1,6 @@
 """The mask stack: nets over the segmenters' maps, each trained without the fold that it scores, and their maps.
 
-python -m stage3_stack.mask_train [--mask-stacker.steps 500 ...]
+python -m stage3_stack.mask_stacker.train [--mask-stacker.steps 500 ...]
 """
 
 import sys
@@ -16,18 +16,18 @@ from cxr.errors import UsageError, run_main
 from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
 from cxr.step import Step, run_step
-from stage3_stack import combine
 from stage3_stack.config import build_mask_step, read_stack_settings
-from stage3_stack.maps import read_maps
-from stage3_stack.mask_data import MaskData
-from stage3_stack.masks import fold_of_images, open_held_out_maps
+from stage3_stack.mask_stacker.data import MaskData
+from stage3_stack.postprocessing.final_masks import fold_of_images, open_held_out_maps
+from stage3_stack.postprocessing.mean_maps import read_maps
+from stage3_stack.stacking import out_of_fold
 
 
 def main() -> None:
     """Command: the mask stack of the chosen recipe, where it asks for one; --key value overrides a setting."""
     chosen_recipe, paths = recipe.load_recipe_and_paths()
     stage_settings = settings.override_settings(
-        read_stack_settings(chosen_recipe), sys.argv[1:], "python -m stage3_stack.mask_train"
+        read_stack_settings(chosen_recipe), sys.argv[1:], "python -m stage3_stack.mask_stacker.train"
     )
     if stage_settings.masks == "stacker":
         step = build_mask_step(chosen_recipe, paths, stage_settings)
@@ -38,7 +38,7 @@ def train_mask_stack(paths: Paths, step: Step, identity: str) -> dict:
     """Train the nets, from their checkpoints where there are any, and write maps.npy and index.parquet."""
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     held_out_rows = prepared.folds.loc[fold_of_images(prepared, step.settings.trained).index]
-    nested_by, group = combine.nesting_groups(held_out_rows)
+    nested_by, group = out_of_fold.nesting_groups(held_out_rows)
     if len(np.unique(group)) < 2:
         raise UsageError(
             f"the mask stack needs images in two {nested_by}s at least, as no net may score what it has seen"
@@ -74,7 +74,7 @@ def _fit_net(data: MaskData, step: Step, identity: str, key: int, label: str) ->
     """The net that scores a group of images, which it does not train on."""
     from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit
-    from stage3_stack.mask_net import MaskNet, bce_dice_loss
+    from stage3_stack.mask_stacker.network import MaskNet, bce_dice_loss
 
     seed_torch(data.seed, key)
     net = MaskNet(len(step.settings.segmenters), data.stacker)
@@ -88,7 +88,7 @@ def _predict_maps(
 ) -> Iterator[tuple[list[str], Iterator]]:
     """Images, and the maps of each: held-out ones by the net that did not see them, test ones by the mean of all."""
     from cxr.torchkit.device import select_device
-    from stage3_stack.mask_net import predict_stacked_maps
+    from stage3_stack.mask_stacker.network import predict_stacked_maps
 
     for key, net in nets.items():
         group_ids = group.index[group == key].tolist()

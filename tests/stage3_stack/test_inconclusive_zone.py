@@ -8,7 +8,13 @@ import pytest
 from cxr.config import validate_settings
 from cxr.errors import UsageError
 from stage3_stack.config import ZoneConfig
-from stage3_stack.zone import ALL_INCONCLUSIVE, Zone, find_nested_zones, find_zone, score_zones
+from stage3_stack.postprocessing.inconclusive_zone import (
+    ALL_INCONCLUSIVE,
+    Zone,
+    find_nested_zones,
+    find_zone,
+    score_zones,
+)
 
 EXACT = ZoneConfig(accuracy=0.9)
 

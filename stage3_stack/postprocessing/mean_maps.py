@@ -13,7 +13,7 @@ from cxr.paths import Paths
 from stage3_stack.config import map_folder, stacked_map_folder
 
 STAGE2 = "stage 2 (cd stage2_segment && bash run.sh)"
-MASK_STACK = "the mask stack (python -m stage3_stack.mask_train)"
+MASK_STACK = "the mask stack (python -m stage3_stack.mask_stacker.train)"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from pipeline.stages import feeds_into
 from stage3_stack import config as stage3
-from stage3_stack import mask_train, predict, table, train
+from stage3_stack import predict, train
 from stage3_stack.config import MaskStackerConfig, build_mask_step
-from stage3_stack.maps import read_maps, read_stacked_maps
-from stage3_stack.mask_data import MaskData
-from stage3_stack.mask_net import MaskNet, predict_stacked_maps
+from stage3_stack.mask_stacker import train as mask_train
+from stage3_stack.mask_stacker.data import MaskData
+from stage3_stack.mask_stacker.network import MaskNet, predict_stacked_maps
+from stage3_stack.postprocessing.mean_maps import read_maps, read_stacked_maps
+from stage3_stack.results import table
 from tests.stage3_stack.toy_world import QUICK, SIZE, World, command, make_world, small_config
 
 STACKER = MaskStackerConfig(width=8, layers=2, steps=60, batch=4, lr=3e-3)
@@ -141,7 +143,7 @@ def test_a_killed_stack_goes_on_and_ends_as_an_unbroken_one(tiny, monkeypatch):
 def test_an_untrained_net_gives_the_mean_map():
     import torch
 
-    from stage3_stack.mask_net import MaskNet
+    from stage3_stack.mask_stacker.network import MaskNet
 
     maps_ = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     found = torch.sigmoid(MaskNet(3, STACKER)(maps_, maps_[:, :1])) * 255

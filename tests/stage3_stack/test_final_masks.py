@@ -12,10 +12,16 @@ from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from evaluation import metrics
 from pipeline.known import ImageRecord, postprocess_mask
-from stage3_stack import cases
-from stage3_stack.maps import read_maps
-from stage3_stack.masks import MappedImages, compute_histograms, encode_final_masks, final_mask, resize_mask
-from stage3_stack.thresholds import PLAIN_PARAMS, MaskRule
+from stage3_stack.postprocessing.final_masks import (
+    MappedImages,
+    compute_histograms,
+    encode_final_masks,
+    final_mask,
+    resize_mask,
+)
+from stage3_stack.postprocessing.mean_maps import read_maps
+from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, MaskRule
+from stage3_stack.results import cases
 from tests.stage3_stack.toy_world import SIZE, World
 
 

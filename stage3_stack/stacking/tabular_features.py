@@ -8,8 +8,8 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from stage3_stack.config import Column
-from stage3_stack.masks import MapSet
-from stage3_stack.thresholds import LevelHistograms, score_to_level
+from stage3_stack.postprocessing.final_masks import MapSet
+from stage3_stack.postprocessing.thresholds import LevelHistograms, score_to_level
 
 CODES = {"sex": ("F", "M"), "view": ("AP", "PA")}
 AREA_SCORES = (0.3, 0.5, 0.7)

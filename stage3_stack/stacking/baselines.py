@@ -3,7 +3,7 @@
 import numpy as np
 
 from stage3_stack.config import LightgbmConfig
-from stage3_stack.heads import HeadInput, State
+from stage3_stack.stacking.dense_head import HeadInput, State
 
 
 def mean_logit(_state: State, head_input: HeadInput) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxr.files import write_atomically
-from stage3_stack.search import (
+from stage3_stack.postprocessing.search import (
     ROUNDING,
     SearchResult,
     area_above_level,
@@ -19,7 +19,7 @@ from stage3_stack.search import (
     gain_surface,
     passes_both_thresholds,
 )
-from stage3_stack.thresholds import PostprocessingParams, score_to_level
+from stage3_stack.postprocessing.thresholds import PostprocessingParams, score_to_level
 
 NEAR_OPTIMAL_MARGIN = 0.001  # of mean Dice
 MAX_AREAS_IN_FILE = 512  # least areas in the search's file

@@ -11,8 +11,8 @@ from cxr.training.settings.settings import Training
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
 from stage3_stack.config import MaskStackerConfig
-from stage3_stack.maps import MeanMap
-from stage3_stack.masks import resize_mask
+from stage3_stack.postprocessing.final_masks import resize_mask
+from stage3_stack.postprocessing.mean_maps import MeanMap
 
 
 @dataclass(frozen=True)

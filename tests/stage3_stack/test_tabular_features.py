@@ -6,12 +6,12 @@ import pytest
 
 from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
-from stage3_stack import columns
-from stage3_stack.baselines import fit_lightgbm, lightgbm_logit
-from stage3_stack.components import count_components
 from stage3_stack.config import LightgbmConfig
-from stage3_stack.heads import HeadInput
-from stage3_stack.thresholds import LevelHistograms, histogram_above_levels
+from stage3_stack.postprocessing.components import count_components
+from stage3_stack.postprocessing.thresholds import LevelHistograms, histogram_above_levels
+from stage3_stack.stacking import tabular_features
+from stage3_stack.stacking.baselines import fit_lightgbm, lightgbm_logit
+from stage3_stack.stacking.dense_head import HeadInput
 from tests.stage3_stack.toy_world import World, unit_config
 
 
@@ -24,7 +24,7 @@ def test_statistics_are_those_of_the_pixels():
     counts = LevelHistograms(
         above, above * 0, np.zeros(3), np.array([0.2, np.nan, 1]), part_numbers, {}, np.full(3, 1600)
     )
-    found = columns.mask_statistics(["a", "b", "c"], counts)
+    found = tabular_features.mask_statistics(["a", "b", "c"], counts)
     for name, pixels in zip("abc", maps / 255, strict=True):
         assert found.at[name, "highest"] == pytest.approx(pixels.max())
         assert found.at[name, "top"] == pytest.approx(np.sort(pixels.ravel())[-16:].mean())
@@ -38,7 +38,7 @@ def test_boxes_are_shares_of_their_own_frame_joined_by_image():
     manifest = pd.DataFrame({"height": [100, 50, 80], "width": [200, 100, 80]}, index=["a", "b", "c"])
     names = ["xmin", "xmax", "ymin", "ymax", "source"]
     table = pd.DataFrame([[10, 60, 5, 30, "fallback"], [50, 150, 20, 70, "model"]], columns=names)
-    found = columns.box_geometry(table.assign(Filename=["b.png", "a.jpg"]), manifest)
+    found = tabular_features.box_geometry(table.assign(Filename=["b.png", "a.jpg"]), manifest)
     assert found.loc["a"].tolist() == pytest.approx([0.25, 0.2, 0.5, 0.5, 0.25, 0])
     assert found.loc["b"].tolist() == pytest.approx([0.1, 0.1, 0.5, 0.5, 0.25, 1])
     assert found.loc["c"].isna().all()
@@ -46,9 +46,9 @@ def test_boxes_are_shares_of_their_own_frame_joined_by_image():
 
 def test_a_group_without_its_file_is_left_out_and_nothing_at_all_is_refused(made: World):
     prepared = Prepared(made.paths.prepared_folder, made.paths.folds_csv)
-    assert set(columns.gather_columns(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
+    assert set(tabular_features.gather_columns(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
     with pytest.raises(UsageError, match=r"lightgbm\.columns: of box, masks nothing is there"):
-        columns.gather_columns(made.paths, prepared, ["box", "masks"], [])
+        tabular_features.gather_columns(made.paths, prepared, ["box", "masks"], [])
 
 
 @pytest.mark.parametrize(("asked", "sees"), [(["pca", "box"], True), (["pca", "header"], False)])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cxr.errors import UsageError
-from stage3_stack import calibrate
-from stage3_stack.calibrate import MIN_SLOPE, Calibration, fit_calibration
-from stage3_stack.data import sigmoid
+from stage3_stack.stacking import calibration
+from stage3_stack.stacking.calibration import MIN_SLOPE, Calibration, fit_calibration
+from stage3_stack.stacking.fold_rows import sigmoid
 
 KINDS = ("platt", "temperature", "isotonic")
 
@@ -21,13 +21,13 @@ def drawn(count: int, slope: float, offset: float = 0.0) -> tuple[np.ndarray, np
 
 
 def test_platt_finds_the_slope_and_the_offset():
-    slope, intercept = calibrate.fit_platt(*drawn(20000, 0.5, -0.5))
+    slope, intercept = calibration.fit_platt(*drawn(20000, 0.5, -0.5))
     assert (slope, intercept) == (pytest.approx(0.5, abs=0.03), pytest.approx(-0.5, abs=0.05))
 
 
 def test_temperature_is_the_slope_with_which_the_loss_is_least():
     labels, logits = drawn(5000, 0.5, 0.3)
-    found = calibrate.fit_temperature(labels, logits)
+    found = calibration.fit_temperature(labels, logits)
     assert found.shape == (1,)
     tried = np.arange(0.2, 1, 0.005)
     losses = [-np.log(sigmoid(np.where(labels == 1, 1, -1) * slope * logits)).mean() for slope in tried]
@@ -70,8 +70,8 @@ def test_a_calibration_keeps_the_order_and_stays_off_0_and_1(kind, shape):
 
 def test_a_slope_is_never_turned_round():
     labels = np.repeat([0.0, 1.0], 20)
-    assert calibrate.fit_temperature(labels, -labels * 10).tolist() == [MIN_SLOPE]
-    assert calibrate.fit_platt(labels, -labels * 10)[0] == MIN_SLOPE
+    assert calibration.fit_temperature(labels, -labels * 10).tolist() == [MIN_SLOPE]
+    assert calibration.fit_platt(labels, -labels * 10)[0] == MIN_SLOPE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,8 +79,8 @@ def test_decision_json_gives_back_the_same_probabilities(kind, tmp_path):
     labels, logits = drawn(200, 0.7)
     scalings = {"0/1": fit_calibration(kind, labels, logits), "2/0": fit_calibration(kind, labels[:1], logits[:1])}
     path = tmp_path / "decision.json"
-    path.write_text(json.dumps({"calibration": calibrate.calibration_record(kind, scalings)}))
-    for key, scaling in calibrate.read_calibrations(path).items():
+    path.write_text(json.dumps({"calibration": calibration.calibration_record(kind, scalings)}))
+    for key, scaling in calibration.read_calibrations(path).items():
         np.testing.assert_array_equal(scaling.apply_to_logits(logits), scalings[key].apply_to_logits(logits))
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_calibration_is_refused(record, words, tmp_path):
     if record is not None:
         path.write_text(json.dumps(record))
     with pytest.raises(UsageError, match=rf"decision.json.*{words}"):
-        calibrate.read_calibrations(path)
+        calibration.read_calibrations(path)
 
 
 def test_a_scaling_of_one_knot_is_flat():

@@ -7,7 +7,7 @@ from cxr.datasets import kaggle, sample_submission
 from cxr.datasets.sample_submission import SampleSubmission
 from cxr.errors import DataError, UsageError
 from cxr.imaging import rle
-from stage3_stack import submit
+from stage3_stack.postprocessing import submission
 
 SIZES = {"b": (4, 5), "a": (3, 3)}
 
@@ -22,7 +22,9 @@ def submitted(folder, text: str) -> str:
     """What becomes of a sample of these words, as prepare keeps it and stage 3 takes it up."""
     (folder / "sample_submission.csv").write_text(text)
     sample_submission.write_sample_submission(kaggle.find_layout(folder).read_sample(), folder / "sample.json")
-    submit.write_submission(folder / "out" / "submission.csv", submit.read_sample(folder, ["a", "b"]), codes(), SIZES)
+    submission.write_submission(
+        folder / "out" / "submission.csv", submission.read_sample(folder, ["a", "b"]), codes(), SIZES
+    )
     return (folder / "out" / "submission.csv").read_text()
 
 
@@ -52,20 +54,20 @@ def test_what_cannot_be_submitted_is_refused_by_prepare(tmp_path, text, words):
 
 
 def test_images_without_a_mask_are_told(tmp_path):
-    assert submit.write_submission(tmp_path / "s.csv", SampleSubmission(["b", "gone"]), codes(), SIZES) == ["gone"]
+    assert submission.write_submission(tmp_path / "s.csv", SampleSubmission(["b", "gone"]), codes(), SIZES) == ["gone"]
 
 
 def test_without_a_sample_all_test_images_are_there(tmp_path):
     with pytest.raises(UsageError, match=r"sample\.json is missing or damaged; it is made by: prepare"):
-        submit.read_sample(tmp_path, ["b", "a"])
+        submission.read_sample(tmp_path, ["b", "a"])
     sample_submission.write_sample_submission(None, tmp_path / "sample.json")
-    submit.write_submission(tmp_path / "s.csv", submit.read_sample(tmp_path, ["b", "a"]), codes(), SIZES)
+    submission.write_submission(tmp_path / "s.csv", submission.read_sample(tmp_path, ["b", "a"]), codes(), SIZES)
     assert (tmp_path / "s.csv").read_text() == "ImageId,EncodedPixels\na,-1\nb,18 2\n"
 
 
 def test_a_code_that_does_not_fit_its_image_is_refused_and_nothing_is_left(tmp_path):
     with pytest.raises(DataError, match="the mask of a runs to pixel 12, but the image has 9"):
-        submit.write_submission(tmp_path / "s.csv", SampleSubmission(["a"]), {"a": "10 2"}, SIZES)
+        submission.write_submission(tmp_path / "s.csv", SampleSubmission(["a"]), {"a": "10 2"}, SIZES)
     assert not list(tmp_path.iterdir())
 
 
@@ -73,15 +75,15 @@ def test_a_code_that_does_not_fit_its_image_is_refused_and_nothing_is_left(tmp_p
 def test_a_file_that_is_not_the_samples_is_found_out(tmp_path, text):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match="are not the sample's"):
-        submit.check_submission(tmp_path / "s.csv", SampleSubmission(["a"]), codes(), SIZES)
+        submission.check_submission(tmp_path / "s.csv", SampleSubmission(["a"]), codes(), SIZES)
 
 
 def test_a_lost_run_is_found_out(tmp_path):
     (tmp_path / "s.csv").write_text("ImageId,EncodedPixels\nb,-1\n")
     with pytest.raises(DataError, match="the mask of b was not written as it is"):
-        submit.check_submission(tmp_path / "s.csv", SampleSubmission(["b"]), codes(), SIZES)
+        submission.check_submission(tmp_path / "s.csv", SampleSubmission(["b"]), codes(), SIZES)
 
 
 def test_several_rows_of_truth_are_one_mask(tmp_path):
     (tmp_path / "truth.csv").write_text("ImageId, EncodedPixels\nb, 0 3\nb, 1 4\na, -1\nother, -1\n")
-    assert submit.read_truth(tmp_path / "truth.csv", SIZES) == {"a": "-1", "b": "0 5"}
+    assert submission.read_truth(tmp_path / "truth.csv", SIZES) == {"a": "-1", "b": "0 5"}

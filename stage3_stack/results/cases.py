@@ -15,11 +15,11 @@ from cxr.imaging import rle
 from evaluation.mask_metrics import compare_masks
 from evaluation.subgroups import CHEST_TUBE
 from stage3_stack import config
-from stage3_stack.combine import find_scoring_heads, member_column
-from stage3_stack.decide import NestedPostprocessing
-from stage3_stack.masks import MappedImages, MapSet, final_mask
-from stage3_stack.stack import KINDS
-from stage3_stack.thresholds import MaskRule, has_mask, passes_thresholds
+from stage3_stack.postprocessing.final_masks import MappedImages, MapSet, final_mask
+from stage3_stack.postprocessing.nested_choice import NestedPostprocessing
+from stage3_stack.postprocessing.thresholds import MaskRule, has_mask, passes_thresholds
+from stage3_stack.stacking.cross_fitting import KINDS
+from stage3_stack.stacking.out_of_fold import find_scoring_heads, member_column
 
 EMPTY_CASE = {"truth": 0, "found": 0, "overlap": 0, "lesions": 0, "hit": 0, "extra": 0, "nsd": 1.0}
 """Of an image without a lesion that got no mask."""

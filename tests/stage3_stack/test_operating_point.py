@@ -6,7 +6,7 @@ import pytest
 from cxr.config import validate_settings
 from cxr.errors import UsageError
 from stage3_stack.config import Config, GridConfig, OperatingPointConfig
-from stage3_stack.operating import compute_rates, pick_operating_point
+from stage3_stack.postprocessing.operating_point import compute_rates, pick_operating_point
 
 LABELS = np.array([0, 0, 0, 1, 0, 1, 1, 1.0])
 PROBS = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.8, 0.9])

@@ -8,10 +8,11 @@ import numpy as np
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from evaluation import metrics
-from stage3_stack import operating, optimum, zone
 from stage3_stack.config import STAGE3, Config, GridConfig, refuse_renamed_keys
-from stage3_stack.operating import OperatingPoint
-from stage3_stack.search import (
+from stage3_stack.postprocessing import inconclusive_zone, operating_point, search_report
+from stage3_stack.postprocessing.inconclusive_zone import Zone
+from stage3_stack.postprocessing.operating_point import OperatingPoint
+from stage3_stack.postprocessing.search import (
     TIE_MARGIN,
     SearchResult,
     build_axes,
@@ -19,14 +20,13 @@ from stage3_stack.search import (
     search_thresholds,
     select_best_params,
 )
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
     PostprocessingParams,
     dice_per_image,
     passes_thresholds,
 )
-from stage3_stack.zone import Zone
 
 NOTE = (
     "A mask is drawn where the stacked probability is >= probability_threshold, the segmenters' label heads' mean "
@@ -89,7 +89,7 @@ def choose_postprocessing(
         grid,
         operating_points["test"],
         "the test",
-        max(TIE_MARGIN, optimum.NEAR_OPTIMAL_MARGIN * len(prob)),
+        max(TIE_MARGIN, search_report.NEAR_OPTIMAL_MARGIN * len(prob)),
     )
     group_params = {}
     for key, rows in rows_outside.items():
@@ -100,8 +100,8 @@ def choose_postprocessing(
     group_and_test_zones = (None, None)
     if settings.zone:
         group_and_test_zones = (
-            zone.find_nested_zones(labels, prob, group, settings.zone),
-            zone.find_zone(labels, prob, settings.zone),
+            inconclusive_zone.find_nested_zones(labels, prob, group, settings.zone),
+            inconclusive_zone.find_zone(labels, prob, settings.zone),
         )
     postprocessing = NestedPostprocessing(
         nested_by,
@@ -121,7 +121,7 @@ def choose_postprocessing(
 
 def _pick_operating_point(labels: np.ndarray, prob: np.ndarray, settings: Config) -> OperatingPoint | None:
     return (
-        operating.pick_operating_point(labels, prob, settings.operating_point)
+        operating_point.pick_operating_point(labels, prob, settings.operating_point)
         if settings.operating_point.is_chosen_by_labels
         else None
     )
@@ -173,8 +173,8 @@ def _operating_point_record(
         print(f"stage 3 operating point of {group_name}: {problem}")
     return {
         "target": target,
-        **operating.compute_rates(labels, passes_thresholds(postprocessing.test_params, histograms, prob), beta),
-        "held_out": operating.compute_rates(labels, predict_positives(postprocessing, group, histograms, prob), beta),
+        **operating_point.compute_rates(labels, passes_thresholds(postprocessing.test_params, histograms, prob), beta),
+        "held_out": operating_point.compute_rates(labels, predict_positives(postprocessing, group, histograms, prob), beta),
     } | ({"problems": problems} if problems else {})  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def params_without_maps(grid: GridConfig) -> PostprocessingParams:
     """Without masks there is no Dice to choose by: the grid's only gate or, of several, a calibrated .5."""
     has_single_threshold = isinstance(grid.probability_thresholds, list) and len(grid.probability_thresholds) == 1
     return PostprocessingParams(
-        0.5, 0, 0.5, grid.probability_thresholds[0] if has_single_threshold else operating.DEFAULT_THRESHOLD
+        0.5, 0, 0.5, grid.probability_thresholds[0] if has_single_threshold else operating_point.DEFAULT_THRESHOLD
     )
 
 
@@ -253,8 +253,8 @@ def _search_summary(postprocessing: NestedPostprocessing, dice: DiceScores) -> d
     """How far the groups' decisions lie apart, how flat the optimum is, and what choosing gained over PLAIN_PARAMS."""
     return {
         "by": postprocessing.nested_by,
-        "fold_spread": optimum.fold_spread(postprocessing.group_params.values()),
-        "near_optimal_range": optimum.near_optimal_range(postprocessing.search),
+        "fold_spread": search_report.fold_spread(postprocessing.group_params.values()),
+        "near_optimal_range": search_report.near_optimal_range(postprocessing.search),
         "gain_over_plain": dice["nested"] - dice["plain"],
         **{name: dice[name] for name in ("nested", "plain", "all_empty")},
     }
@@ -263,7 +263,7 @@ def _search_summary(postprocessing: NestedPostprocessing, dice: DiceScores) -> d
 def _write_or_remove_search_file(path: Path, postprocessing: NestedPostprocessing) -> None:
     """Write search.npz, or take away an earlier run's where there was nothing to search."""
     if postprocessing.search is not None and postprocessing.has_alternatives:
-        optimum.write_search_file(path, postprocessing.search, postprocessing.test_params)
+        search_report.write_search_file(path, postprocessing.search, postprocessing.test_params)
     else:
         path.unlink(missing_ok=True)
 

@@ -12,10 +12,15 @@ from cxr.datasets.prepared import Prepared
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
-from stage3_stack.components import count_components, drop_small_components, kept_component_areas, restore_map
 from stage3_stack.config import UnitConfig
-from stage3_stack.maps import MeanMap, read_maps, read_stacked_maps
-from stage3_stack.thresholds import (
+from stage3_stack.postprocessing.components import (
+    count_components,
+    drop_small_components,
+    kept_component_areas,
+    restore_map,
+)
+from stage3_stack.postprocessing.mean_maps import MeanMap, read_maps, read_stacked_maps
+from stage3_stack.postprocessing.thresholds import (
     LEVELS,
     LevelHistograms,
     MaskRule,

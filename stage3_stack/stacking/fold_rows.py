@@ -10,7 +10,7 @@ from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.paths import Paths
-from stage3_stack.columns import Columns
+from stage3_stack.stacking.tabular_features import Columns
 
 MAPS = "maps"
 """The one member of a recipe without classifiers: what the segmenters' maps say."""

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from cxr.imaging.geometry import Letterbox
-from stage3_stack.thresholds import MaskRule, scale_areas, score_to_level
+from stage3_stack.postprocessing.thresholds import MaskRule, scale_areas, score_to_level
 
 
 def label_components(prob_map: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:

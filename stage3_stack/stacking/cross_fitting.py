@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stage3_stack import baselines, calibrate
-from stage3_stack.calibrate import Calibration
 from stage3_stack.config import Config
-from stage3_stack.data import FoldRows, sigmoid
-from stage3_stack.heads import HeadInput, State, dense_logit, fit_dense, fit_reducer, reduce_features
+from stage3_stack.stacking import baselines, calibration
+from stage3_stack.stacking.calibration import Calibration
+from stage3_stack.stacking.dense_head import HeadInput, State, dense_logit, fit_dense, fit_reducer, reduce_features
+from stage3_stack.stacking.fold_rows import FoldRows, sigmoid
 
 KINDS = ("dense", "mean", "logistic", "lightgbm")
 _LOGIT_FUNCTIONS = {
@@ -109,7 +109,7 @@ def _calibrate_head(
             row_mask = rows.subfold == (set(pair) - {left_out}).pop()
             logits.append(head.predict_logits(kind, rows, row_mask))
             labels.append(rows.labels[row_mask])
-    return calibrate.fit_calibration(settings.calibration, np.concatenate(labels), np.concatenate(logits))
+    return calibration.fit_calibration(settings.calibration, np.concatenate(labels), np.concatenate(logits))
 
 
 def _predict_rows(rows: FoldRows, heads: dict[int, Head], kind: str) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""A small network that makes one map of all segmenters' maps."""

@@ -1,0 +1,1 @@
+"""From maps and probabilities to final masks: thresholds, their search, the submission."""

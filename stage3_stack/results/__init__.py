@@ -1,0 +1,1 @@
+"""Scores of the final masks and probabilities, and the closing table."""

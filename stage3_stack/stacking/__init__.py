@@ -1,0 +1,1 @@
+"""Stackers on the members' out-of-fold features, cross-fitted and calibrated."""
