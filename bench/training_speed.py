@@ -15,7 +15,7 @@ from cxr.torchkit.device import autocast, full_precision, move_batch, select_dev
 from stage1_classify import config as classify
 from stage1_classify.timm_members import backend
 from stage2_segment import config as segment
-from stage2_segment import models
+from stage2_segment import networks
 from stage2_segment.losses import SegmenterLoss
 
 
@@ -49,7 +49,7 @@ def build_networks() -> dict:
     )
     for name in ("unet_mnv2_crop", "unetpp_mnv2_full"):
         member = segment.read_member(name).model_copy(update={"weights": "random"})
-        network_and_loss[name] = (models.build_segmenter(member), SegmenterLoss(member))
+        network_and_loss[name] = (networks.build_segmenter(member), SegmenterLoss(member))
     return network_and_loss
 
 

@@ -19,7 +19,7 @@ from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.source_code import reached_modules
 from phantom.config import SMOKE, default_config
-from pipeline import closing, jobs, plan, starts
+from pipeline import closing_message, jobs, plan, start_weights
 from pipeline.choose import locate_phantoms
 from pipeline.devices import list_gpus
 from pipeline.stages import STAGE_PACKAGES, list_steps
@@ -39,7 +39,7 @@ DOCTOR_KEYS = (
 def main() -> None:
     step_functions = {
         "phantom": make_phantoms, "prepare": prepare_data, "doctor": run_doctor, "plan": make_plan,
-        "table": print_results_table, "report": closing.finish_run,
+        "table": print_results_table, "report": closing_message.finish_run,
     }  # fmt: skip
     if len(sys.argv) != 2 or sys.argv[1] not in (*step_functions, *STAGE_PACKAGES):
         raise UsageError(f"usage: python -m pipeline.launch {'|'.join([*step_functions, *STAGE_PACKAGES])}")
@@ -102,7 +102,7 @@ def _measure_file_sizes(folder: Path) -> dict[str, int]:
 def make_plan(recipe: Recipe, paths: Paths) -> None:
     """Have the start weights, say what is to be done, and ask the stages whether their members can be made at all."""
     require_label_head(recipe)
-    starts.resolve_start_weights(recipe, paths)
+    start_weights.resolve_start_weights(recipe, paths)
     for stage in plan.print_plan(recipe, paths):
         if stage in STAGES_WITH_CHECK and not recipe.small:  # a trial builds them all within a minute
             jobs.run_module(f"check of {stage}", (f"{STAGE_PACKAGES[stage]}.check",))

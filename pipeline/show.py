@@ -17,7 +17,7 @@ from cxr.files import write_atomically
 from cxr.imaging.geometry import resize_image, snap_to_pixels
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
-from pipeline.known import ImageRecord, gather_image_record
+from pipeline.pictures.image_record import ImageRecord, gather_image_record
 from pipeline.stages import list_outputs
 
 TRUTH_COLOUR, MASK_COLOUR, BOX_COLOUR = "#35d07f", "#ff4f5e", "#ffc233"

@@ -27,7 +27,7 @@ def main() -> None:
 def check_detector(recipe: Recipe, detector: config.DetectorConfig) -> None:
     """UsageError that names the detector's file and what would fit, where it cannot be made as its settings say."""
     ensure_start_weights(recipe, detector)
-    from stage0_bbox.model import build_detector
+    from stage0_bbox.network import build_detector
 
     try:
         build_detector(detector)
@@ -40,7 +40,7 @@ def ensure_start_weights(recipe: Recipe, detector: config.DetectorConfig) -> Non
     start = config.get_start_weights(detector)
     if not start_weights.list_missing_weights(start.input_files):  # then no framework is needed
         return
-    from stage0_bbox.model import download_coco_weights
+    from stage0_bbox.network import download_coco_weights
 
     try:
         start_weights.fetch_weights(start, download_coco_weights)

@@ -13,7 +13,7 @@ from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths, home_folder
 from cxr.recipe import Recipe
 from cxr.step import Step
-from stage0_bbox import edits
+from stage0_bbox import box_edits
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
@@ -104,7 +104,7 @@ class BoxStepConfig(StrictModel):
     detector: DetectorConfig
     seed: int
     folds: int
-    edits: str
+    box_edits: str
     """Digest of the boxes that the user edited."""
 
 
@@ -118,9 +118,11 @@ class BoxStep(Step):
 
     @property
     def is_up_to_date(self) -> bool:
-        has_picture = edits.is_complete_jpeg(self.editable_boxes_csv.with_suffix(".jpg"))
+        has_picture = box_edits.is_complete_jpeg(self.editable_boxes_csv.with_suffix(".jpg"))
         return (
-            super().is_up_to_date and has_picture and edits.is_table_complete(self.editable_boxes_csv, self.boxes_csv)
+            super().is_up_to_date
+            and has_picture
+            and box_edits.is_table_complete(self.editable_boxes_csv, self.boxes_csv)
         )
 
 
@@ -136,8 +138,8 @@ def units(recipe: Recipe, paths: Paths) -> list[Step]:
 
 def build_box_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> BoxStep:
     """Training of the cross-validation's models, and the boxes of every image."""
-    edits.restore_cut_table(paths.editable_boxes_csv)
-    edits_digest = edits.digest_edits(paths.editable_boxes_csv)
+    box_edits.restore_cut_table(paths.editable_boxes_csv)
+    edits_digest = box_edits.digest_edits(paths.editable_boxes_csv)
     fit_steps = [build_fit_step(recipe, paths, detector, fold) for fold in range(detector.cross_validation)]
     return BoxStep(
         name=f"stage 0 {recipe.stage0}",

@@ -19,7 +19,7 @@ def write_detections(weights: list[Path], data: BoxData, fold_by_image: dict[str
     """Write DETECTIONS of all prepared images: a boxed training image by the model that did not see its patient,
     every other by all models, their boxes averaged by score."""
     from cxr.torchkit.device import select_device
-    from stage0_bbox.model import Detector
+    from stage0_bbox.network import Detector
 
     all_ids, detections_by_image = data.prepared.manifest.index.tolist(), {}
     for fold, path in enumerate(weights):

@@ -8,8 +8,8 @@ import numpy as np
 from cxr.datasets.prepared import Prepared
 from cxr.files import write_atomically
 from cxr.imaging.geometry import Box, box_iou, resize_image
-from stage0_bbox.choose import FALLBACK, ChestBox
-from stage0_bbox.edits import EDITED, BoxRow
+from stage0_bbox.box_edits import EDITED, BoxRow
+from stage0_bbox.choose_boxes import FALLBACK, ChestBox
 
 TILE_SIDE, COLUMNS, ODD_COUNT, WORST_COUNT = 240, 6, 24, 12
 GREEN, RED, ORANGE, BLUE = (80, 220, 80), (60, 60, 255), (0, 165, 255), (255, 200, 60)

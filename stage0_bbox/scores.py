@@ -7,7 +7,7 @@ import numpy as np
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, box_iou
 from evaluation.metrics import format_metric
-from stage0_bbox.choose import FALLBACK, ChestBox, ChestBoxChooser
+from stage0_bbox.choose_boxes import FALLBACK, ChestBox, ChestBoxChooser
 
 GOOD_IOU = 0.75
 

@@ -13,7 +13,7 @@ from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
 from cxr.training.settings import start_weights
-from stage0_bbox import check, config, edits
+from stage0_bbox import box_edits, check, config
 
 
 class Stage:
@@ -97,7 +97,7 @@ def fit_detector(stage: Stage, step: Step, fold: int, identity: str) -> dict:
     """Train one model, from its checkpoint where it was interrupted; its weights end in the step's folder."""
     from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit as fit_network
-    from stage0_bbox.model import build_detector, recalibrate_detector, sum_losses
+    from stage0_bbox.network import build_detector, recalibrate_detector, sum_losses
 
     seed_torch(stage.recipe.seed, fold)
     data = stage.build_box_data(fold)
@@ -126,19 +126,19 @@ def detect_boxes(stage: Stage, step: Step) -> None:
 
 def write_boxes(stage: Stage, step: Step, metrics: dict) -> None:
     """The boxes for the later stages, their picture and their metrics, from the stored detections."""
-    from stage0_bbox import choose, detect, overview, scores
+    from stage0_bbox import choose_boxes, detect, overview, scores
 
     path = stage.paths.editable_boxes_csv
-    chooser = choose.ChestBoxChooser(stage.prepared, stage.detector, stage.labels.boxes, stage.fold_by_image)
+    chooser = choose_boxes.ChestBoxChooser(stage.prepared, stage.detector, stage.labels.boxes, stage.fold_by_image)
     chest_boxes = chooser.choose_boxes(detect.read_detections(stage.detect_step.folder / "detections.csv"))
-    with edits.lock_table(path):
-        edit_rows = edits.find_edits(path)
+    with box_edits.lock_table(path):
+        edit_rows = box_edits.find_edits(path)
         table = chooser.build_table(chest_boxes, edit_rows, path)
-        choose.write_box_tables(table, path, stage.paths.boxes_csv)
-    for key in choose.find_dropped_edits(edit_rows, table):
+        choose_boxes.write_box_tables(table, path, stage.paths.boxes_csv)
+    for key in choose_boxes.find_dropped_edits(edit_rows, table):
         print(f"stage 0: the edited box of {key} is left out: the data does not hold this image")
     metrics |= scores.measure_boxes(chooser, chest_boxes, stage.labels.hand_boxes)
-    metrics |= {"edited": int((table["source"] == edits.EDITED).sum()), "margin": stage.detector.margin}
+    metrics |= {"edited": int((table["source"] == box_edits.EDITED).sum()), "margin": stage.detector.margin}
     overview.write_overview(stage.prepared, chest_boxes, stage.labels.hand_boxes, edit_rows, path.with_suffix(".jpg"))
     print(f"{step.name}: {path}\n{scores.format_metrics(metrics)}", flush=True)
 

@@ -78,7 +78,7 @@ def ensure_start_weights(name: str, member: SegmenterConfig) -> None:
     if not list_missing_weights(start_weights.input_files):  # then no framework is needed
         return
     from cxr.torchkit.weights import download_weights
-    from stage2_segment.models import require_encoder
+    from stage2_segment.networks import require_encoder
 
     try:
         require_encoder(member)
@@ -113,7 +113,7 @@ def find_build_problem(member: SegmenterConfig) -> str | None:
 def _try_forward_pass(member: SegmenterConfig, device: str) -> str | None:
     import torch
 
-    from stage2_segment.models import Segmenter
+    from stage2_segment.networks import Segmenter
 
     try:
         with torch.device(device), torch.no_grad():
@@ -155,7 +155,7 @@ def _check_weights(member: SegmenterConfig) -> None:
     """UsageError where the start weights are not there, or are another network's."""
     import torch
 
-    from stage2_segment.models import Segmenter, load_start_weights, require_encoder
+    from stage2_segment.networks import Segmenter, load_start_weights, require_encoder
 
     if config.get_start_weights(member).is_random:
         return

@@ -48,7 +48,7 @@ def predict(step: Step, name: str, recipe: Recipe, paths: Paths) -> None:
     """Average the folds' models image by image."""
     from cxr.torchkit.checkpoint import load_weights
     from cxr.torchkit.device import select_device
-    from stage2_segment.models import Segmenter
+    from stage2_segment.networks import Segmenter
 
     member = step.settings.member
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
@@ -75,7 +75,7 @@ def open_data(prepared: Prepared, paths: Paths, member: config.SegmenterConfig, 
 
 def write_maps(folder: Path, models: list, data, image_ids: list[str], device) -> None:
     """Write maps.npy and its index, one image at a time, so that memory does not grow with the data."""
-    from stage2_segment.infer import predict_maps
+    from stage2_segment.inference import predict_maps
 
     size, probs = data.member.view.inference_size, []
     with write_atomically(folder / "maps.npy") as temporary:

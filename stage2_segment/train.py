@@ -64,7 +64,7 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit
     from stage2_segment.losses import SegmenterLoss
-    from stage2_segment.watch import build_validation
+    from stage2_segment.validation import build_validation
 
     member, fold = step.settings.member, step.settings.fold
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
@@ -101,7 +101,7 @@ def _record_start(member: config.SegmenterConfig, start_from: Path | None) -> di
 def _build_model(member: config.SegmenterConfig, data, start_from: Path | None):
     from cxr.torchkit.loading import load_in_order
     from cxr.torchkit.weights import set_norm_statistics
-    from stage2_segment.models import build_segmenter
+    from stage2_segment.networks import build_segmenter
 
     model = build_segmenter(member, start_from)
     if member.recalibrate or model.needs_norm_statistics:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cxr.paths import Paths
 from cxr.recipe import Recipe
+from pipeline.report.report_steps import build_page_step
 from pipeline.report.sources import locate_report
-from pipeline.report.units import build_page_step
 
 
 def write_report(recipe: Recipe, paths: Paths) -> Path:

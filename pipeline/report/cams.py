@@ -6,8 +6,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pipeline import jobs
+from pipeline.report.report_steps import build_cam_step
 from pipeline.report.sources import RunFiles
-from pipeline.report.units import build_cam_step
 
 CamMaps = dict[str, np.ndarray]
 

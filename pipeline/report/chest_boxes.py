@@ -10,7 +10,7 @@ from cxr.datasets import box_files, box_table
 from cxr.errors import UsageError
 from cxr.imaging.geometry import box_iou
 from evaluation.metrics import format_metric
-from pipeline.figure import BLUE, RED, create_figure
+from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.sources import RunFiles
 from stage0_bbox.config import find_label_files, read_detector_settings

@@ -9,7 +9,7 @@ from cxr.files import read_json, write_text
 from evaluation.metrics import format_metric
 from evaluation.panel import PARTS
 from pipeline.compare import compare_runs, read_run_cases, select_common_images
-from pipeline.figure import BLUE, ORANGE
+from pipeline.pictures.figure import BLUE, ORANGE
 from pipeline.report import headline, page, ranking
 from pipeline.report.blocks import Chapter, Picture, PictureRow, Table, format_with_interval
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.metrics import dice_of_areas, format_metric
-from pipeline.known import ImageRecord, gather_image_record
+from pipeline.pictures.image_record import ImageRecord, gather_image_record
 from pipeline.report import cams, thumbnails
 from pipeline.report.blocks import Card, Gallery
 from pipeline.report.sources import RunFiles

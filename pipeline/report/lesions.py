@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.metrics import dice_of_areas
-from pipeline.figure import BLUE, ORANGE, create_figure
+from pipeline.pictures.figure import BLUE, ORANGE, create_figure
 from pipeline.report.blocks import Picture, PictureRow, embed_svg
 from pipeline.report.sources import RunFiles
 

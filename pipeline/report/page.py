@@ -14,13 +14,13 @@ from cxr.recipe import Recipe
 from pipeline.choose import locate_phantoms
 from pipeline.report import (
     chest_boxes,
+    dataset,
     gallery,
     headline,
     lesions,
-    material,
+    provenance,
     ranking,
-    stack,
-    steps,
+    stackers,
     thresholds,
     training,
 )
@@ -31,15 +31,15 @@ CHAPTERS: tuple[tuple[str, str, Callable[[RunFiles], list]], ...] = (
     ("headline", "How good it is", headline.build_blocks),
     ("curves", "ROC and precision", ranking.build_curve_blocks),
     ("reliability", "Can the probability be believed?", ranking.build_reliability_blocks),
-    ("stack", "What the stack adds to its members", stack.build_blocks),
+    ("stack", "What the stack adds to its members", stackers.build_blocks),
     ("lesions", "Dice by size of the pneumothorax", lesions.build_blocks),
     ("thresholds", "The decision, and how it was found", thresholds.build_blocks),
     ("gallery", "Pictures", gallery.build_blocks),
     ("boxes", "The chest boxes", chest_boxes.build_blocks),
     ("training", "The trainings", training.build_blocks),
-    ("folds", "Folds and leaks", material.build_fold_blocks),
-    ("doctor", "The data", material.build_doctor_blocks),
-    ("steps", "How it was made", steps.build_blocks),
+    ("folds", "Folds and leaks", dataset.build_fold_blocks),
+    ("doctor", "The data", dataset.build_doctor_blocks),
+    ("steps", "How it was made", provenance.build_blocks),
 )
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 
 from evaluation import calibration_error, resampling
 from evaluation.metrics import format_metric, log_loss
-from pipeline.figure import BLUE, GREEN, ORANGE, RED, create_figure
+from pipeline.pictures.figure import BLUE, GREEN, ORANGE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
-from pipeline.report.published import PUBLISHED_POINTS
+from pipeline.report.published_scores import PUBLISHED_POINTS
 from pipeline.report.sources import RunFiles
 
 FIGURE_SIZE = (4.6, 4.7)  # inches: readable on a phone's width

@@ -4,7 +4,7 @@ import numpy as np
 
 from cxr.errors import DataError
 from evaluation.metrics import format_metric
-from pipeline.figure import BLUE, RED, create_figure
+from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.sources import RunFiles
 from stage3_stack.config import refuse_renamed_keys

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from cxr.imaging.geometry import resize_image
-from pipeline.figure import ORANGE, SKY, YELLOW
-from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map
+from pipeline.pictures.figure import ORANGE, SKY, YELLOW
+from pipeline.pictures.image_record import MASK_STACK, ImageRecord, compute_final_prob_map
 from pipeline.report.blocks import Picture, embed_jpeg
 
 THUMBNAIL_SIDE = 256

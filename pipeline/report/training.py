@@ -1,6 +1,6 @@
 """The trainings, epoch by epoch."""
 
-from pipeline.curves import draw_curves
+from pipeline.pictures.curves import draw_curves
 from pipeline.report.blocks import embed_svg
 from pipeline.report.sources import RunFiles
 

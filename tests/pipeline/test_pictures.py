@@ -11,7 +11,7 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.paths import ROOT
-from pipeline import curves, overlays, pictures
+from pipeline.pictures import __main__, curves, overlays
 
 DECISION = {
     "top_score_threshold": 0.5, "min_area": 1, "bottom_score_threshold": 0.5, "probability_threshold": 0.5,
@@ -65,7 +65,7 @@ def titles(figure) -> list[str]:
 
 
 def test_the_bars_of_the_folds_are_the_counts_of_the_tables(recipe, prepared_paths, manifest):
-    figure = pictures.draw_class_balance(recipe, prepared_paths)
+    figure = __main__.draw_class_balance(recipe, prepared_paths)
     pie, bars = figure.axes
     assert [text.get_text() for text in pie.texts] == ["pneumothorax\n8", "none\n8", "50.0%", "50.0%"]
     widths = np.array([bar.get_width() for bar in bars.patches]).reshape(2, 2)  # [with, without; fold]
@@ -151,13 +151,13 @@ def test_files_are_replaced_and_what_there_is_nothing_of_is_removed(recipe, prep
     for name in NAMES:
         (folder / name).write_text("old")
     train(prepared_paths, 1, "a", 0)
-    assert [path.name for path in pictures.draw_pictures(recipe, prepared_paths)] == NAMES
+    assert [path.name for path in __main__.draw_pictures(recipe, prepared_paths)] == NAMES
     assert all(min(Image.open(folder / name).size) > 200 for name in NAMES)
     (prepared_paths.fold_folder(1, "a", 0) / "history.csv").unlink()
-    assert [path.name for path in pictures.draw_pictures(recipe, prepared_paths)] == NAMES[:2]
+    assert [path.name for path in __main__.draw_pictures(recipe, prepared_paths)] == NAMES[:2]
     assert sorted(path.name for path in folder.iterdir()) == NAMES[:2]
 
 
 def test_before_the_data_is_prepared_it_names_the_step(recipe, tmp_path):
     with pytest.raises(UsageError, match="made by: prepare"):
-        pictures.draw_pictures(recipe, recipe.build_paths(tmp_path))
+        __main__.draw_pictures(recipe, recipe.build_paths(tmp_path))

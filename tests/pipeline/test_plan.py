@@ -10,7 +10,7 @@ from cxr import recipe as recipes
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
-from pipeline import choose, closing, devices, launch, plan
+from pipeline import choose, closing_message, devices, launch, plan
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def house(toy, monkeypatch):
     """Four stages of toy units."""
     units = {f"stage{number}": [toy(f"s{number}", disk=3_000_000)] for number in range(4)}
     monkeypatch.setattr(plan, "list_steps_by_stage", lambda recipe, paths: units)
-    monkeypatch.setattr(closing, "list_steps_by_stage", lambda recipe, paths: units)
+    monkeypatch.setattr(closing_message, "list_steps_by_stage", lambda recipe, paths: units)
     monkeypatch.setattr(devices, "list_gpus", dict)
     return units
 
@@ -65,19 +65,19 @@ def test_a_recipe_for_a_gpu_names_the_smaller_one_on_a_cpu(monkeypatch):
 
 
 def test_the_last_words(house, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(closing.jobs, "run_module", lambda *_: None)
+    monkeypatch.setattr(closing_message.jobs, "run_module", lambda *_: None)
     monkeypatch.delenv("RUN_BEGAN", raising=False)
     done(house["stage1"][0])
     paths = smoke().build_paths(choose.locate_phantoms())
     paths.submission_csv.parent.mkdir(parents=True)
     paths.submission_csv.touch()
-    closing.finish_run(smoke(), paths)
+    closing_message.finish_run(smoke(), paths)
     said = capsys.readouterr().out
     assert str(paths.submission_csv) in said
     assert "stage1 1:01" in said
     assert "run on phantoms" in said
     assert said.rstrip().splitlines()[-1].startswith("Research use only")
-    closing.finish_run(smoke(), smoke().build_paths(tmp_path / "real"))
+    closing_message.finish_run(smoke(), smoke().build_paths(tmp_path / "real"))
     assert "phantoms" not in capsys.readouterr().out
 
 

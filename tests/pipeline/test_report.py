@@ -12,11 +12,11 @@ from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.imaging.geometry import Letterbox
 from cxr.paths import ROOT
-from pipeline.known import ImageRecord
-from pipeline.report import cams, gallery, page, stack, steps, write_report
+from pipeline.pictures.image_record import ImageRecord
+from pipeline.report import cams, gallery, page, provenance, stackers, write_report
 from pipeline.report.blocks import Gallery
+from pipeline.report.report_steps import build_page_step
 from pipeline.report.sources import RunFiles
-from pipeline.report.units import build_page_step
 from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
@@ -36,9 +36,9 @@ def world(home, monkeypatch) -> World:
     corner = np.zeros((8, 8), np.uint8)
     corner[:4, :4] = 255
     monkeypatch.setattr(cams, "load_cams", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
-    monkeypatch.setattr(stack, "RESAMPLES", 100)
+    monkeypatch.setattr(stackers, "RESAMPLES", 100)
     monkeypatch.setattr(
-        steps, "list_step_folders", lambda recipe, paths: [paths.fold_folder(1, "a", 0), paths.stage3_folder]
+        provenance, "list_step_folders", lambda recipe, paths: [paths.fold_folder(1, "a", 0), paths.stage3_folder]
     )
     return found
 
@@ -171,7 +171,7 @@ def test_a_calibration_that_nobody_noted_is_unknown(run, empty):
 def test_the_doctor_of_another_folder_of_this_name_is_not_shown(run, seen):
     write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | seen)
     assert said(run, "doctor").startswith("Left out: doctor.json is of another data folder")
-    assert not [row for row in steps.build_blocks(run)[0].rows if row[0] == "doctor"]
+    assert not [row for row in provenance.build_blocks(run)[0].rows if row[0] == "doctor"]
 
 
 def test_data_that_is_not_prepared_is_refused(world):

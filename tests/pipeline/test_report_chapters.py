@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from cxr import tables
 from cxr.errors import DataError
 from cxr.recipe import SmallTrial
-from pipeline.figure import create_figure
+from pipeline.pictures.figure import create_figure
 from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write_report
 from pipeline.report.blocks import format_with_interval
 from pipeline.report.sources import RunFiles

@@ -5,7 +5,7 @@ import pytest
 from cxr.files import write_json
 from cxr.paths import ROOT
 from cxr.recipe import Recipe, read_recipe
-from pipeline.report import headline, steps, thresholds
+from pipeline.report import headline, provenance, thresholds
 from pipeline.report.blocks import FoldedBlock
 from pipeline.report.sources import RunFiles
 from tests.pipeline import report_world
@@ -43,7 +43,7 @@ def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
         write_json(folder / "run.json", RECORD)
     write_json(paths.artifacts_folder / "doctor.json", {"data": str(paths.data_folder), "seconds": 61})
     write_json(paths.stage3_folder / "run.json", RECORD | {"commit": "0123456789", "adopted": [{"date": "2030-01-02"}]})
-    table, *_ = steps.build_blocks(run)
+    table, *_ = provenance.build_blocks(run)
     assert table.rows[-1][-1] == "012345678 (adopted)"
     assert [row[0] for row in table.rows] == [
         "prepare", "folds", "doctor", "stage0/fold0", "stage0/detections", "stage0", f"stage1/{member}/fold{fold}",
@@ -56,7 +56,7 @@ def test_every_step_that_was_made_has_its_settings_once(run):
     for fold in run.recipe.folds_to_train:
         write_json(run.paths.fold_folder(1, run.recipe.stage1[0], fold) / "run.json", RECORD)
     write_json(run.paths.folds_csv.parent / "run.json", RECORD)
-    titles = [block.title for block in steps.build_blocks(run) if isinstance(block, FoldedBlock)]
+    titles = [block.title for block in provenance.build_blocks(run) if isinstance(block, FoldedBlock)]
     first = f"stage1/{run.recipe.stage1[0]}/fold{run.recipe.folds_to_train[0]}"
     assert titles == [f"recipe {run.recipe.name}", "settings of folds", f"settings of {first}"]
 

@@ -13,7 +13,8 @@ from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.imaging import rle
 from cxr.paths import ROOT, Paths
-from pipeline import known, show
+from pipeline import show
+from pipeline.pictures import image_record
 
 SIZE = 64
 IDS = ["1.2.10", "1.2.11", "1.2.12", "ID_000000001"]
@@ -81,7 +82,7 @@ def fill(recipe, paths) -> None:
 
 @pytest.mark.parametrize("image_id", IDS)
 def test_with_prepared_data_alone_the_rest_is_noted(recipe, paths, tmp_path, image_id):
-    found = known.gather_image_record(image_id, recipe, paths)
+    found = image_record.gather_image_record(image_id, recipe, paths)
     assert "box (stage 0)" in found.missing_outputs
     assert "final mask (stage 3)" in found.missing_outputs
     show.draw_image_record(image_id, recipe, paths, tmp_path / "out.png")
@@ -90,7 +91,7 @@ def test_with_prepared_data_alone_the_rest_is_noted(recipe, paths, tmp_path, ima
 
 def test_a_held_out_image_with_everything(recipe, paths, tmp_path):
     fill(recipe, paths)
-    found = known.gather_image_record(IDS[0], recipe, paths)
+    found = image_record.gather_image_record(IDS[0], recipe, paths)
     assert (found.fold, found.stacked_prob, found.probability_threshold) == (0, 0.9, 0.5)
     assert tuple(found.box) == (4, 6, 60, 58)
     assert list(found.prob_maps) == recipe.stage2
@@ -101,36 +102,36 @@ def test_a_held_out_image_with_everything(recipe, paths, tmp_path):
 
 def test_the_gate_empties_the_mask(recipe, paths):
     fill(recipe, paths)
-    found = known.gather_image_record(IDS[0], recipe, paths)
+    found = image_record.gather_image_record(IDS[0], recipe, paths)
     decision = {
         "top_score_threshold": 0.5, "min_area": 100, "bottom_score_threshold": 0.4, "probability_threshold": 0.5,
         "label_head_threshold": 0.7, "min_component_area": 0, "reference_size": 32,
     }  # fmt: skip
-    assert not known.postprocess_mask(found, decision).any()  # 64 pixels of 32 x 32 are fewer than 100
+    assert not image_record.postprocess_mask(found, decision).any()  # 64 pixels of 32 x 32 are fewer than 100
     decision["min_area"] = 60
-    assert known.postprocess_mask(found, decision).any()
+    assert image_record.postprocess_mask(found, decision).any()
     found.label_head_probs = [0.6]
-    assert not known.postprocess_mask(found, decision).any()  # the label head says no
+    assert not image_record.postprocess_mask(found, decision).any()  # the label head says no
     found.label_head_probs = [0.8]
-    assert not known.postprocess_mask(found, decision | {"min_component_area": 65}).any()
+    assert not image_record.postprocess_mask(found, decision | {"min_component_area": 65}).any()
     found.stacked_prob = 0.4
-    assert not known.postprocess_mask(found, decision).any()
+    assert not image_record.postprocess_mask(found, decision).any()
 
 
 def test_the_mask_stacks_map_decides_where_there_is_one(recipe, paths, monkeypatch):
     fill(recipe, paths)
-    monkeypatch.setattr(known, "read_stack_settings", lambda _: SimpleNamespace(masks="stacker"))
+    monkeypatch.setattr(image_record, "read_stack_settings", lambda _: SimpleNamespace(masks="stacker"))
     index = pd.DataFrame({"image_id": [IDS[0]], "row": 0, "prob": np.nan})
     tables.write_table(index, paths.stage3_folder / "maps" / "index.parquet", tables.MAP_INDEX)
     np.save(paths.stage3_folder / "maps" / "maps.npy", np.zeros((1, 32, 32), np.uint8))
-    found = known.gather_image_record(IDS[0], recipe, paths)
-    assert list(found.prob_maps) == [*recipe.stage2, known.MASK_STACK]
+    found = image_record.gather_image_record(IDS[0], recipe, paths)
+    assert list(found.prob_maps) == [*recipe.stage2, image_record.MASK_STACK]
     assert not found.final_mask.any()
 
 
 def test_a_test_image_shows_what_was_submitted_and_the_phantoms_truth(recipe, paths):
     fill(recipe, paths)
-    found = known.gather_image_record(IDS[3], recipe, paths)
+    found = image_record.gather_image_record(IDS[3], recipe, paths)
     assert found.truth_mask.sum() == 256
     assert not found.final_mask.any()
     assert found.probability_threshold == 0.5

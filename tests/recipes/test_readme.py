@@ -12,7 +12,7 @@ from cxr.paths import ROOT
 from stage1_classify import config as classify
 from stage1_classify.timm_members import backend
 from stage2_segment import config as segment
-from stage2_segment import models
+from stage2_segment import networks
 
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \|", re.MULTILINE)
 MEMBER = re.compile(r"`(\w+)` ([\d,]+)")
@@ -52,7 +52,7 @@ def test_the_numbers_are_the_networks(stated):
 
 def torchs(names) -> dict[str, int]:
     own = [name for name in names if (classify.CONFIGS / f"{name}.yaml").is_file()]
-    counted = {name: models.count_parameters(segment.read_member(name)) for name in names if name not in own}
+    counted = {name: networks.count_parameters(segment.read_member(name)) for name in names if name not in own}
     timm = {name: classify.read_member(name) for name in own}
     timm = {name: member for name, member in timm.items() if member.framework == "timm"}
     return counted | {name: backend.count_parameters(member) for name, member in timm.items()}

@@ -11,9 +11,9 @@ from cxr.errors import UsageError
 from cxr.imaging.geometry import Box, box_iou
 from cxr.torchkit.checkpoint import load_weights, save_weights
 from stage0_bbox import config
-from stage0_bbox import model as model_module
+from stage0_bbox import network as model_module
 from stage0_bbox.check import check_detector, ensure_start_weights
-from stage0_bbox.model import Detector, build_detector, sum_losses, vote_box
+from stage0_bbox.network import Detector, build_detector, sum_losses, vote_box
 from tests.stage0_bbox.conftest import RECIPE
 
 SIZE = 64

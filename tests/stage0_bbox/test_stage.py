@@ -19,10 +19,10 @@ from cxr.datasets.image_ids import parse_image_id
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
 from cxr.imaging.geometry import Box
-from stage0_bbox import config, detect, edits, predict, scores, train
-from stage0_bbox.choose import ChestBoxChooser, write_box_tables
+from stage0_bbox import box_edits, config, detect, predict, scores, train
+from stage0_bbox.choose_boxes import ChestBoxChooser, write_box_tables
 from stage0_bbox.data import assign_folds
-from stage0_bbox.model import Detector, sum_losses
+from stage0_bbox.network import Detector, sum_losses
 
 
 def detector_of(**settings) -> config.DetectorConfig:
@@ -230,7 +230,7 @@ def test_another_recipes_boxes_are_no_edits_and_leave_ours(house):
     other = of_another_recipe(house)
     run(other, margin=0.2)
     assert not table(house).equals(first)  # to be looked at are those that were written last
-    assert not edits.find_edits(house.paths.editable_boxes_csv)
+    assert not box_edits.find_edits(house.paths.editable_boxes_csv)
     assert unit.is_up_to_date
     assert house.paths.boxes_csv.read_bytes() == ours
 
@@ -293,7 +293,7 @@ def test_a_row_that_the_user_broke_is_named(house, values, said):
     write_box_tables(choose.build_table(sure, {}, path), path, house.paths.boxes_csv)
     change(path, "1.4", **values)
     with pytest.raises(DataError, match=said) as caught:
-        choose.build_table(sure, edits.find_edits(path), path)
+        choose.build_table(sure, box_edits.find_edits(path), path)
     assert "xray.csv" in str(caught.value)
 
 
@@ -305,9 +305,9 @@ def test_boxes_that_a_spreadsheet_saved_are_the_same(house, encoding):
     text = re.sub(r"(?<=;)(\d+)\.(\d+)(?=[;\n])", r"\1,\2", path.read_text().replace(",", ";"))
     path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
     pd.testing.assert_frame_equal(table(house), before)
-    assert edits.find_edits(path) == {}
+    assert box_edits.find_edits(path) == {}
     path.write_bytes(re.sub(r"1\.4\.png;[\d,]+;", "1.4.png;12,5;", text).encode(encoding))
-    assert {key: row.box.xmin for key, row in edits.find_edits(path).items()} == {"1.4": 12.5}
+    assert {key: row.box.xmin for key, row in box_edits.find_edits(path).items()} == {"1.4": 12.5}
 
 
 @pytest.mark.parametrize("edges", ["90,20,1,9", "nan,20,1,9", "1,inf,1,9", ",20,1,9", "1,20,9,9"])
@@ -321,9 +321,9 @@ def test_an_unmarked_edit_outlives_a_kill_before_the_table_is_renamed(house):
     run(house)
     path = house.paths.editable_boxes_csv
     change(path, "1.4", xmin="12.5")
-    shutil.copyfile(path, edits.pending_copy(path))
-    change(edits.pending_copy(path), "1.4", source="edited")  # what the run was writing when it was killed
-    assert list(edits.find_edits(path)) == ["1.4"]
+    shutil.copyfile(path, box_edits.pending_copy(path))
+    change(box_edits.pending_copy(path), "1.4", source="edited")  # what the run was writing when it was killed
+    assert list(box_edits.find_edits(path)) == ["1.4"]
 
 
 def test_a_cut_copy_of_what_was_written_is_written_again(house):
@@ -349,11 +349,11 @@ def test_the_last_row_can_be_given_back_in_an_editor_without_a_last_line_end(hou
 
 def test_a_run_cut_off_while_writing_makes_no_edits(house, monkeypatch):
     run(house)
-    monkeypatch.setattr("stage0_bbox.choose.os.replace", lambda *_: 1 / 0)
+    monkeypatch.setattr("stage0_bbox.choose_boxes.os.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(house, margin=0.1)
     monkeypatch.undo()
-    assert not edits.find_edits(house.paths.editable_boxes_csv)
+    assert not box_edits.find_edits(house.paths.editable_boxes_csv)
 
 
 def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkeypatch):
@@ -371,7 +371,7 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(house, tmp_path, monkey
             raise KeyboardInterrupt
         return sum_losses(*arguments)
 
-    monkeypatch.setattr("stage0_bbox.model.sum_losses", stops)
+    monkeypatch.setattr("stage0_bbox.network.sum_losses", stops)
     with pytest.raises(KeyboardInterrupt):
         train.fit_detector(stage, unit, 0, "x")
     assert (unit.folder / "checkpoint.pt").is_file()

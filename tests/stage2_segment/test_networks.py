@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.torchkit.checkpoint import save_weights
-from stage2_segment import check, config, models
+from stage2_segment import check, config, networks
 from stage2_segment.losses import SegmenterLoss
 from weights.pack import pack_tensors
 
@@ -40,7 +40,7 @@ def network(name: str, member, **changes) -> config.SegmenterConfig:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_at_64_pixels(name, member):
     settings = network(name, member, freeze_norm=False)
-    model = models.build_segmenter(settings)
+    model = networks.build_segmenter(settings)
     logits, label = model(IMAGES)
     assert logits.shape == (2, 1, 64, 64)
     assert torch.isfinite(logits).all()
@@ -51,11 +51,11 @@ def test_network_at_64_pixels(name, member):
 
 
 def test_the_backbone_is_in_layers(member):
-    assert len(list(models.build_segmenter(member("m")).backbone.children())) > 2  # not the one wrapper around timm's
+    assert len(list(networks.build_segmenter(member("m")).backbone.children())) > 2  # not the one wrapper around timm's
 
 
 def test_frozen_encoder_stays_as_it_is(member):
-    model = models.build_segmenter(member("m", freeze_encoder=True)).train()
+    model = networks.build_segmenter(member("m", freeze_encoder=True)).train()
     before = {k: v.clone() for k, v in model.net.encoder.state_dict().items()}
     model(IMAGES)[0].sum().backward()
     assert all(torch.equal(v, before[k]) for k, v in model.net.encoder.state_dict().items())
@@ -64,7 +64,7 @@ def test_frozen_encoder_stays_as_it_is(member):
 
 
 def test_frozen_norm_stays_and_the_rest_learns(member):
-    model = models.build_segmenter(member("m", freeze_norm=True)).train()
+    model = networks.build_segmenter(member("m", freeze_norm=True)).train()
     norms = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
     inner = {f"{name}.{key}" for name, m in norms.items() if "encoder" in name for key in ("weight", "bias")}
     before = {name: norm.running_mean.clone() for name, norm in norms.items()}
@@ -77,7 +77,7 @@ def test_frozen_norm_stays_and_the_rest_learns(member):
 def test_one_batch_can_be_overfitted(member):
     torch.manual_seed(0)
     settings = member("m")
-    model, loss = models.build_segmenter(settings), SegmenterLoss(settings)
+    model, loss = networks.build_segmenter(settings), SegmenterLoss(settings)
     mask = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
     mask[0, :, 10:40, 10:30] = 1
     batch = {"image": IMAGES // 4 + 100 * mask, "mask": mask, "label": torch.tensor([1.0, 0])}
@@ -92,17 +92,17 @@ def test_one_batch_can_be_overfitted(member):
 
 def test_a_pair_that_the_library_lacks_is_refused(member):
     with pytest.raises(UsageError, match=r"encoder 'nonsense' cannot be paired with unetplusplus.{0,60}$"):
-        models.build_segmenter(member("m", architecture="unetplusplus", encoder="nonsense"))
+        networks.build_segmenter(member("m", architecture="unetplusplus", encoder="nonsense"))
 
 
 def test_start_weights_carry_encoder_decoder_and_label_head(tmp_path, monkeypatch, member):
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
     settings = member("m").model_copy(update={"label_head": config.LabelHead(head=HeadConfig(width=8))})
-    donor = models.build_segmenter(settings)
+    donor = networks.build_segmenter(settings)
     save_weights(tmp_path / "weights.safetensors", donor.state_dict())
     write_json(tmp_path / "run.json", {"config": {"member": {"architecture": "unet"}}})
     save_file(pack_tensors(tmp_path), tmp_path / "mine.safetensors")
-    model = models.build_segmenter(settings.model_copy(update={"weights": "mine"}))
+    model = networks.build_segmenter(settings.model_copy(update={"weights": "mine"}))
     for name, value in donor.state_dict().items():
         assert torch.allclose(value.float(), model.state_dict()[name].float(), atol=1e-3), name
 
@@ -117,7 +117,7 @@ def test_an_encoder_of_smps_own_starts_as_smp_loads_it(tmp_path, monkeypatch, me
     settings = member("m", encoder="resnet18", weights="imagenet")
     check.check_member("m", settings)
     monkeypatch.delattr(smp.encoders, "hf_hub_download")  # from now on nobody is asked
-    model, theirs = models.build_segmenter(settings), donor["conv1.weight"].sum(1, keepdim=True)
+    model, theirs = networks.build_segmenter(settings), donor["conv1.weight"].sum(1, keepdim=True)
     assert (model.mean, model.std) == (255 * 0.4, 255 * 0.2)
     own = model.encoder.state_dict()
     torch.testing.assert_close(own, donor | {"conv1.weight": theirs})
@@ -125,7 +125,7 @@ def test_an_encoder_of_smps_own_starts_as_smp_loads_it(tmp_path, monkeypatch, me
     save_weights(tmp_path / config.get_start_weights(settings).existing_file.name, half)
     monkeypatch.setenv("WEIGHTS", str(tmp_path))  # a user's file comes before the hub's
     with pytest.raises(UsageError, match="'imagenet' do not fit the encoder resnet18"):
-        models.build_segmenter(settings)
+        networks.build_segmenter(settings)
 
 
 def test_a_member_sees_images_as_the_one_that_it_starts_from(tmp_path, monkeypatch, member):
@@ -157,7 +157,7 @@ def test_parameters_are_the_published_ones_but_for_the_decoder(name):
     encoder = settings.encoder.removeprefix("tu-")
     decoder = keras_unet if settings.architecture == "unet" else keras_unetpp
     assert keras_encoder(encoder) + decoder(*KERAS[encoder[-2:]]) == published
-    assert published - models.count_parameters(settings) == fewer
+    assert published - networks.count_parameters(settings) == fewer
 
 
 def keras_encoder(name: str) -> int:

@@ -18,8 +18,8 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
-from stage2_segment import config, infer, predict, train, watch
-from stage2_segment.models import build_segmenter
+from stage2_segment import config, inference, predict, train, validation
+from stage2_segment.networks import build_segmenter
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_a_frame_is_cut_in_training_and_seen_whole_at_inference(data):
     assert sample["image"].shape == sample["mask"].shape == (1, 32, 32)
     assert (cut.load_inference_image("1.2.0")["image"][0] == canvas).all()
     assert cut.load_true_mask("1.2.0").shape == (64, 64)
-    found = list(infer.predict_maps([Constant(20.0)], cut, ["1.2.0"], CPU))
+    found = list(inference.predict_maps([Constant(20.0)], cut, ["1.2.0"], CPU))
     assert found[0][0].shape == (64, 64)
     assert (found[0][0] == 255).all()
 
@@ -103,10 +103,10 @@ def test_positives_only_and_a_share_in_parts(data):
 
 def test_label_probabilities_and_maps_are_the_mean_over_folds(data):
     ids = data.image_ids[:2]
-    found = list(infer.predict_maps([Constant(-20.0, -20.0), Constant(20.0, 0.0)], data, ids, CPU))
+    found = list(inference.predict_maps([Constant(-20.0, -20.0), Constant(20.0, 0.0)], data, ids, CPU))
     assert (found[0][0][8:56, 4:60] == 128).all()
     assert [prob for _, prob in found] == pytest.approx([0.25, 0.25])
-    assert np.isnan([prob for _, prob in infer.predict_maps([Constant(0.0)], data, ids, CPU)]).all()
+    assert np.isnan([prob for _, prob in inference.predict_maps([Constant(0.0)], data, ids, CPU)]).all()
 
 
 def test_maps_are_float32_also_where_training_is_not(data, member, monkeypatch):
@@ -116,7 +116,7 @@ def test_maps_are_float32_also_where_training_is_not(data, member, monkeypatch):
     torch.manual_seed(0)
     model = build_segmenter(data.member)
     model.net.segmentation_head[0].weight.data *= 300  # from black to white
-    found = list(infer.predict_maps([model], data, ids, CPU))
+    found = list(inference.predict_maps([model], data, ids, CPU))
     with torch.inference_mode():
         images = [data.load_inference_image(image_id)["image"] for image_id in ids]
         logits, label = model(torch.from_numpy(np.stack(images)))
@@ -130,9 +130,9 @@ def test_watching_passes_an_image_once_by_the_members_loaders(data, monkeypatch)
     monkeypatch.setattr("cxr.torchkit.loading.count_loaders", lambda count: asked.append(count) or 0)
     model = Constant(0.0)
     model.register_forward_pre_hook(lambda _model, images: passed.append(len(images[0])))
-    watch.build_validation(data, data.image_ids[:3], CPU)(model)
+    validation.build_validation(data, data.image_ids[:3], CPU)(model)
     assert (passed, asked) == ([3], [3])
-    list(infer.predict_maps([model], data, data.image_ids[:3], CPU))
+    list(inference.predict_maps([model], data, data.image_ids[:3], CPU))
     assert (passed, asked) == ([3, 3, 3], [3, 3])
     train._build_model(data.member.model_copy(update={"recalibrate": True}), data, None)
     assert asked == [3, 3, 3]
@@ -140,8 +140,8 @@ def test_watching_passes_an_image_once_by_the_members_loaders(data, monkeypatch)
 
 def scored(data, monkeypatch, found: list[np.ndarray], ids: list[str]) -> dict:
     maps = [(each, 0.5) for each in found]
-    monkeypatch.setattr(watch, "predict_maps", lambda models, data, image_ids, device: iter(maps))
-    return watch.build_validation(data, ids, CPU)(None)
+    monkeypatch.setattr(validation, "predict_maps", lambda models, data, image_ids, device: iter(maps))
+    return validation.build_validation(data, ids, CPU)(None)
 
 
 def test_watched_score_is_the_kaggle_dice(data, monkeypatch):
@@ -151,7 +151,7 @@ def test_watched_score_is_the_kaggle_dice(data, monkeypatch):
     empty = [np.zeros((64, 64), np.uint8)] * 2  # right for the negative alone
     assert scored(data, monkeypatch, empty, ids) == {"score": 0.5, "positives_dice": 0, "positives_iou": 0}
     assert scored(data, monkeypatch, empty[:1], ids[1:]) == {"score": 1}  # no positive is watched
-    assert watch.build_validation(data, [], CPU) is None
+    assert validation.build_validation(data, [], CPU) is None
 
 
 def test_a_member_of_positives_only_is_judged_by_them(data, monkeypatch):
@@ -168,12 +168,12 @@ def test_a_member_of_positives_only_is_judged_by_them(data, monkeypatch):
 
 def test_a_least_area_empties_small_masks():
     truth, found = np.array([0, 400]), np.array([[0, 0, 0], [300, 300, 300]])
-    kept = watch.score_areas(truth, found, found * 0 + 200, frame_pixels=10**6, positives_only=False)
+    kept = validation.score_areas(truth, found, found * 0 + 200, frame_pixels=10**6, positives_only=False)
     assert kept["score"] == pytest.approx((1 + 2 * 200 / 700) / 2)
-    noise = watch.score_areas(
+    noise = validation.score_areas(
         np.array([0]), np.array([[50, 50, 50]]), np.zeros((1, 3)), frame_pixels=10**4, positives_only=False
     )
-    assert noise == {"score": 0 if watch.MIN_AREAS.max() * 10**4 <= 50 else 1}
+    assert noise == {"score": 0 if validation.MIN_AREAS.max() * 10**4 <= 50 else 1}
 
 
 def made(unit, recipe, paths) -> None:

@@ -11,7 +11,7 @@ from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from evaluation import metrics
-from pipeline.known import ImageRecord, postprocess_mask
+from pipeline.pictures.image_record import ImageRecord, postprocess_mask
 from stage3_stack.postprocessing.final_masks import (
     MappedImages,
     compute_histograms,

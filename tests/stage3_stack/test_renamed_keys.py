@@ -8,7 +8,7 @@ import yaml
 
 from cxr.config import load_settings
 from cxr.errors import UsageError
-from pipeline import known
+from pipeline.pictures import image_record
 from stage3_stack.config import CONFIGS, RENAMED_DECISION_KEYS, Config, GridConfig, LightgbmConfig
 from stage3_stack.postprocessing import nested_choice
 from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, PostprocessingParams
@@ -63,7 +63,7 @@ def test_the_pipeline_refuses_an_old_decision_too(finished: World, monkeypatch, 
     decision = OLD_PARAMS | {"reference_size": 1024}
     held_out = {"nested_by": "fold"} | dict.fromkeys("01", decision)
     path.write_text(json.dumps({"test": decision, "held_out": held_out}))
-    monkeypatch.setattr(known, "read_stack_settings", lambda _recipe: SimpleNamespace(masks="mean"))
+    monkeypatch.setattr(image_record, "read_stack_settings", lambda _recipe: SimpleNamespace(masks="mean"))
     image_id = "im000" if split == "train" else "ID_000"
     with pytest.raises(UsageError, match=r"decision\.json is of an earlier version: 'top' is now called"):
-        known.gather_image_record(image_id, finished.recipe, finished.paths)
+        image_record.gather_image_record(image_id, finished.recipe, finished.paths)

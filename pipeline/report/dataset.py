@@ -1,7 +1,7 @@
 """The data: what the doctor says, how labels and folds lie, and who leaks from training into what is held out."""
 
 from cxr.errors import DataError, UsageError
-from pipeline.pictures import draw_class_balance
+from pipeline.pictures.__main__ import draw_class_balance
 from pipeline.report.blocks import Table, embed_svg
 from pipeline.report.sources import RunFiles
 

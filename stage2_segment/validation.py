@@ -6,7 +6,7 @@ from torch import nn
 
 from evaluation.metrics import dice_of_areas
 from stage2_segment.data import SegmenterData
-from stage2_segment.infer import predict_maps
+from stage2_segment.inference import predict_maps
 
 LEVELS = np.array([0.3, 0.5, 0.7])
 MIN_AREAS = np.array([0.0, 0.001, 0.004])  # of the frame

@@ -10,7 +10,7 @@ import pytest
 from cxr import recipe as recipes
 from cxr.errors import UsageError
 from cxr.paths import ROOT
-from pipeline import starts
+from pipeline import start_weights
 
 NAME = "mobilenetv2_100_imagenet.safetensors"
 FILE = ROOT / "weights" / "phantom_mnv2.safetensors"
@@ -29,11 +29,11 @@ def refuse(*_) -> None:
 
 
 def test_a_file_in_the_users_folder_is_enough(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(starts.jobs, "run_module", refuse)
+    monkeypatch.setattr(start_weights.jobs, "run_module", refuse)
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
     shutil.copy(FILE, tmp_path / NAME)
-    starts.resolve_start_weights(*run)
-    for unit in starts.list_steps("stage1", *run):
+    start_weights.resolve_start_weights(*run)
+    for unit in start_weights.list_steps("stage1", *run):
         assert tmp_path / NAME in unit.inputs
 
 
@@ -45,28 +45,28 @@ def test_a_hub_is_asked_once_for_all_members_and_folds(run, monkeypatch, home):
         file.parent.mkdir(parents=True)
         shutil.copy(FILE, file)
 
-    monkeypatch.setattr(starts.jobs, "run_module", fetch)
-    starts.resolve_start_weights(*run)
-    starts.resolve_start_weights(*run)
+    monkeypatch.setattr(start_weights.jobs, "run_module", fetch)
+    start_weights.resolve_start_weights(*run)
+    start_weights.resolve_start_weights(*run)
     assert called == [("stage1_classify.check", "--fetch")]
-    assert len([unit for unit in starts.list_steps("stage1", *run) if file in unit.inputs]) == 9
+    assert len([unit for unit in start_weights.list_steps("stage1", *run) if file in unit.inputs]) == 9
 
 
 def test_all_that_is_missing_is_named_at_once(run, monkeypatch):
-    monkeypatch.setattr(starts.jobs, "run_module", lambda *_: None)
+    monkeypatch.setattr(start_weights.jobs, "run_module", lambda *_: None)
     recipe = recipes.read_recipe(ROOT / "recipes" / "dw_hwang_keras.yaml")
     files = ["fasterrcnn_resnet50_fpn_v2_coco.safetensors", "EfficientNetB4_imagenet.h5", "Xception_imagenet.h5"]
     files += ["efficientnet_b4_imagenet.safetensors", "xception_imagenet.safetensors"]
     with pytest.raises(UsageError, match="weights: random") as caught:
-        starts.resolve_start_weights(recipe, run[1])
+        start_weights.resolve_start_weights(recipe, run[1])
     assert all(str(caught.value).count(file) == 1 for file in files)
 
 
 def test_a_trial_in_small_asks_nobody(run, monkeypatch):
-    monkeypatch.setattr(starts.jobs, "run_module", refuse)
+    monkeypatch.setattr(start_weights.jobs, "run_module", refuse)
     for path in (ROOT / "recipes").glob("*.yaml"):
         recipe = recipes.read_recipe(path).model_copy(update={"weights": "imagenet"}).smoke_trial()
-        starts.resolve_start_weights(recipe, recipe.build_paths(run[1].data_folder))
+        start_weights.resolve_start_weights(recipe, recipe.build_paths(run[1].data_folder))
 
 
 def test_with_neither_folder_nor_hub_the_plan_ends_with_one_message_and_nothing_done(run, home, tmp_path):

@@ -16,8 +16,8 @@ from cxr.datasets.image_ids import parse_image_id
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.imaging.geometry import Box
+from stage0_bbox.box_edits import EDITED, BoxRow, pending_copy
 from stage0_bbox.config import DetectorConfig
-from stage0_bbox.edits import EDITED, BoxRow, pending_copy
 
 MODEL, FALLBACK = "model", "fallback"
 

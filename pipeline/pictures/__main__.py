@@ -14,10 +14,10 @@ from cxr.errors import run_main
 from cxr.files import write_atomically
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
-from pipeline.curves import draw_curves
-from pipeline.figure import ORANGE, SKY, create_figure
-from pipeline.overlays import draw_overlays
-from pipeline.report.units import PICTURE_NAMES, build_picture_step
+from pipeline.pictures.curves import draw_curves
+from pipeline.pictures.figure import ORANGE, SKY, create_figure
+from pipeline.pictures.overlays import draw_overlays
+from pipeline.report.report_steps import PICTURE_NAMES, build_picture_step
 from pipeline.stages import list_outputs
 
 POSITIVE_COLOUR, NEGATIVE_COLOUR = ORANGE, SKY

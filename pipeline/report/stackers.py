@@ -5,7 +5,7 @@ import pandas as pd
 
 from evaluation import metric_list, ranking, resampling
 from evaluation.metrics import format_metric, log_loss
-from pipeline.figure import BLUE, RED, create_figure
+from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format_with_interval
 from pipeline.report.sources import RunFiles
 

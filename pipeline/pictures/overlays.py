@@ -11,8 +11,8 @@ from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.figure import SKY, YELLOW, create_figure
-from pipeline.known import MASK_STACK, ImageRecord, compute_final_prob_map, gather_image_record
+from pipeline.pictures.figure import SKY, YELLOW, create_figure
+from pipeline.pictures.image_record import MASK_STACK, ImageRecord, compute_final_prob_map, gather_image_record
 
 TRUTH_COLOUR, PREDICTION_COLOUR = YELLOW, SKY
 MAX_TRIED_IMAGES = 12  # images looked at for a false positive or negative: each is read whole

@@ -7,7 +7,7 @@ import pandas as pd
 from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create_figure
+from pipeline.pictures.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create_figure
 
 FOLD_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
 MIN_SCORE_SPAN = 0.1  # of an axis of scores, so that noise does not look like a trend

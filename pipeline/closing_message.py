@@ -10,7 +10,7 @@ from cxr.progress import format_duration
 from cxr.recipe import Recipe
 from pipeline import jobs
 from pipeline.choose import locate_phantoms
-from pipeline.report.units import build_page_step, build_picture_step
+from pipeline.report.report_steps import build_page_step, build_picture_step
 from pipeline.stages import list_steps_by_stage
 
 
