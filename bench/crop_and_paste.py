@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import tyro
-from cxr.training.settings.cropping import View
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox
+from cxr.training.cropping import View
 from evaluation.metrics import dice_of_masks
 from stage2_segment import config
 from stage2_segment.data import SegmenterData

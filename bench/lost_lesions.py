@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tyro
-from cxr.training.settings.augment import augment_image
-from cxr.training.settings.cropping import draw_training_region, keyed_rng
 from tqdm import tqdm
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, crop_mask
+from cxr.training.augment import augment_image
+from cxr.training.cropping import draw_training_region, keyed_rng
 from phantom.render import render_phantom
 from stage1_classify import config as classify
 from stage1_classify.data import ClassifierData

@@ -72,7 +72,7 @@ def prepare_boxes(home: Path, data: Path) -> None:
     path.write_text(yaml.safe_dump(BOXES, sort_keys=False))
     os.environ |= {"RECIPE": str(path), "DATA": str(data)}
     options = {"size": BOXES["prepared_size"], "folds": BOXES["folds"], "subfolds": BOXES["subfolds"], "seed": 1}
-    run_module("prepare.steps", "--data", str(data), *(part for k, v in options.items() for part in (f"--{k}", str(v))))
+    run_module("prepare", "--data", str(data), *(part for k, v in options.items() for part in (f"--{k}", str(v))))
     run_module("stage0_bbox.train")
 
 

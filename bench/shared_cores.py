@@ -6,7 +6,7 @@ Each variant is a process of its own that trains the small classifier (MobileNet
 loop's way; all are started once and take turns, first alone, then beside a process that only counts. Medians over
 the rounds. 'cores' is the CPU time that the training got, 'images a CPU second' what it made of it: where threads spin
 while they wait for one that has lost its core, they burn the first and the second falls. 'got' is the share of the time
-in which its threads could have run that they had a core, which cxr.training.settings.core_contention goes by.
+in which its threads could have run that they had a core, which cxr.training.core_contention goes by.
 
 What it told on two cores (AMD EPYC, bfloat16), with seven other works kept off by a high priority: libgomp's own wait
 makes 27 images a second alone and 10 beside, on 1.2 cores, 8 images a CPU second; ours 27 and 12, on 1.0, of which it
@@ -29,7 +29,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from cxr.training.settings.core_contention import core_times
+
+from cxr.training.core_contention import core_times
 
 CORES = len(os.sched_getaffinity(0))
 SIDE, BATCH = 256, 8
@@ -194,9 +195,8 @@ class Noise:
         return [[str(number) for number in range(BATCH)]] * 200
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        from cxr.training.settings.augment import augment_image
-
         from cxr.imaging.geometry import resize_image
+        from cxr.training.augment import augment_image
         from stage1_classify import config
 
         rng = np.random.default_rng([epoch, int(image_id)])

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from cxr import runs
 from cxr.source_code import reached_modules
-from cxr.training.settings.settings import SETTINGS_WITHOUT_EFFECT
+from cxr.training.settings import SETTINGS_WITHOUT_EFFECT
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def prepare_data(recipe: Recipe, paths: Paths) -> None:
     values |= {"val-share": recipe.val_share, "run": paths.recipe_name}
     options = [part for name, value in values.items() for part in (f"--{name}", str(value))]
     try:
-        jobs.run_module("prepare", ("prepare.steps", "--data", str(paths.data_folder), *options))
+        jobs.run_module("prepare", ("prepare", "--data", str(paths.data_folder), *options))
     except jobs.ProcessFailure as failure:
         if failure.code == DataError.exit_code:
             command = jobs.format_shell_command(("datatools.doctor", str(paths.data_folder)))

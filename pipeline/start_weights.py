@@ -6,7 +6,7 @@ from pathlib import Path
 from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from pipeline import jobs
 from pipeline.stages import STAGE_PACKAGES, list_steps
 

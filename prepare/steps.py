@@ -1,7 +1,4 @@
-"""From a data folder in the Kaggle layout to the manifest, memory-mapped pixels and masks, and folds.
-
-python -m prepare.steps --data DIR --size 512 --folds 5 --subfolds 4 [--run NAME]
-"""
+"""The two steps of prepare: memory-mapped pixels and masks with their manifest, and a run's folds."""
 
 import argparse
 import os
@@ -15,7 +12,6 @@ from pydantic import Field
 from cxr import runs
 from cxr.config import StrictModel, validate_settings
 from cxr.datasets import kaggle
-from cxr.errors import run_main
 from cxr.paths import Paths
 from cxr.source_code import reached_modules
 
@@ -110,7 +106,7 @@ def _assign_folds(prepared: Path, path: Path, settings: PrepareConfig) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m prepare.steps", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m prepare", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder in the Kaggle layout")
     parser.add_argument("--size", type=int, required=True, help="side of the square canvas, in pixels")
     parser.add_argument("--folds", type=int, required=True)
@@ -127,6 +123,3 @@ def main() -> None:
     settings = validate_settings(arguments, PrepareConfig, "prepare")
     prepare_data(Paths(data, run_name, settings.size), settings, workers)
 
-
-if __name__ == "__main__":
-    run_main(main)

@@ -8,7 +8,7 @@ import argparse
 
 from cxr.errors import UsageError, run_main
 from cxr.recipe import Recipe, load_recipe_and_paths
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from stage0_bbox import config
 
 

@@ -4,22 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.settings import Training
-from cxr.training.settings.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights
 from pydantic import Field, field_validator, model_validator
 
 from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths, home_folder
 from cxr.recipe import Recipe
 from cxr.step import Step
+from cxr.training.augment import Augmentation
+from cxr.training.settings import Training
+from cxr.training.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights
 from stage0_bbox import box_edits
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
 CHECK = ("stage0_bbox.check",)
 """What is asked before any step: its answer, the start weights' file, is an input."""
-BOX_MODULES = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose", "edits", "overview", "scores")))
+BOX_MODULES = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose_boxes", "box_edits", "overview", "scores")))
 """Modules that turn detections into boxes: no network depends on them."""
 # Milliseconds to train on one image of 256 x 256 (2 cores, float32): only their ratios are used.
 TRAINING_MS = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
@@ -104,7 +104,7 @@ class BoxStepConfig(StrictModel):
     detector: DetectorConfig
     seed: int
     folds: int
-    box_edits: str
+    edits: str
     """Digest of the boxes that the user edited."""
 
 

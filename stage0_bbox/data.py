@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pandas as pd
-from cxr.training.settings.augment import augment_image
-from cxr.training.settings.cropping import keyed_rng
-from cxr.training.settings.sampling import split_into_batches
 
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.imaging.geometry import Box, resize_image
+from cxr.training.augment import augment_image
+from cxr.training.cropping import keyed_rng
+from cxr.training.sampling import split_into_batches
 from stage0_bbox.config import DetectorConfig
 
 MIN_BOX_SIDE = 4  # pixels: a box moved out of the frame further than that is left where it was

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr import tables
 from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
+from cxr.training.training_state import explain_out_of_memory
 from stage0_bbox.data import BoxData
 
 DETECTIONS = {"image_id": "str", "xmin": "float", "ymin": "float", "xmax": "float", "ymax": "float", "score": "float"}

@@ -4,12 +4,12 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from cxr.training.settings.start_weights import RANDOM, StartWeights, require_weights_file, weights_origin
 from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.loading import load_in_order
 from cxr.torchkit.weights import load_fitting, read_parts, read_tensors, save_start_weights, set_norm_statistics
+from cxr.training.start_weights import RANDOM, StartWeights, require_weights_file, weights_origin
 from stage0_bbox.config import DetectorConfig, get_start_weights
 from stage0_bbox.data import BoxData
 

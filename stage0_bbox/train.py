@@ -12,7 +12,7 @@ from cxr.errors import run_main
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from stage0_bbox import box_edits, check, config
 
 

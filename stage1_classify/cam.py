@@ -10,7 +10,6 @@ import importlib
 from pathlib import Path
 
 import numpy as np
-from cxr.training.settings.cropping import inference_region
 
 from cxr.datasets import box_table
 from cxr.datasets.prepared import Prepared
@@ -19,6 +18,7 @@ from cxr.files import write_atomically
 from cxr.imaging.geometry import paste_crop
 from cxr.paths import Paths, resolve_user_path
 from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.training.cropping import inference_region
 from stage1_classify import config
 from stage1_classify.data import ClassifierData
 
@@ -45,7 +45,7 @@ def compute_full_frame_cams(recipe: Recipe, paths: Paths, name: str, image_ids: 
     prepared, member = Prepared(paths.prepared_folder, paths.folds_csv), config.read_members(recipe, [name])[name]
     chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, chest_boxes, member, image_ids, recipe.seed)
-    backend = importlib.import_module(f"stage1_classify.cam.{member.framework}_maps")
+    backend = importlib.import_module(f"stage1_classify.{member.framework}_members.grad_cam")
     cams = {}
     for fold, fold_ids in group_by_fold(prepared, recipe, image_ids).items():
         weights_path = require_weights(paths.fold_folder(1, name, fold), backend.WEIGHTS)

@@ -10,7 +10,7 @@ import sys
 
 from cxr.errors import UsageError, run_main
 from cxr.recipe import load_recipe_and_paths
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.frameworks import dispatch_by_framework
@@ -59,7 +59,7 @@ def ensure_start_weights(name: str, member: ClassifierConfig) -> None:
 
 
 def _import_backend(member: ClassifierConfig):
-    return importlib.import_module(f"stage1_classify.{member.framework}_backend")
+    return importlib.import_module(f"stage1_classify.{member.framework}_members.backend")
 
 
 if __name__ == "__main__":

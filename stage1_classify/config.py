@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.cropping import View
-from cxr.training.settings.sampling import Sampling
-from cxr.training.settings.settings import HeadConfig, Training
-from cxr.training.settings.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 from pydantic import Field, NonNegativeInt, model_validator
 
 from cxr.config import StrictModel, load_settings
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from cxr.step import Step
+from cxr.training.augment import Augmentation
+from cxr.training.cropping import View
+from cxr.training.sampling import Sampling
+from cxr.training.settings import HeadConfig, Training
+from cxr.training.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
@@ -34,7 +34,7 @@ class ClassifierConfig(StrictModel):
     """One member of stage 1: a file of configs/."""
 
     framework: Literal["timm", "keras"] = "timm"
-    """Which backend trains it: <framework>_backend.py, with the two functions fit and infer."""
+    """Which backend trains it: <framework>_members/backend.py, with the two functions fit and infer."""
     backbone: str
     """A name of timm's or, with framework: keras, one of KERAS_BACKBONES."""
     backbone_args: dict[str, Any] = {}
@@ -149,7 +149,7 @@ def build_training_step(recipe: Recipe, paths: Paths, name: str, fold: int, memb
         disk_bytes=int(images * 4 * (MAX_FEATURE_WIDTH if member.head.kind == "pooled" else member.head.width) + 80e6),
         needs_gpu=True,
         outputs=tuple(paths.fold_folder(1, name, fold) / file for file in (WEIGHTS[member.framework], *TABLES)),
-        chosen_modules=(f"stage1_classify.{member.framework}_backend",),
+        chosen_modules=(f"stage1_classify.{member.framework}_members.backend",),
         excluded_modules=(
             "stage1_classify.check",
         ),  # asked before any step: its answer, the start weights' file, is an input

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from cxr.training.settings.augment import augment_image
-from cxr.training.settings.cropping import chest_box_on_canvas, draw_training_region, inference_region, keyed_rng
-from cxr.training.settings.sampling import draw_epoch_rows, split_into_batches
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, crop_image, crop_mask
+from cxr.training.augment import augment_image
+from cxr.training.cropping import chest_box_on_canvas, draw_training_region, inference_region, keyed_rng
+from cxr.training.sampling import draw_epoch_rows, split_into_batches
 from stage1_classify.config import ClassifierConfig
 
 

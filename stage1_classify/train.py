@@ -19,7 +19,7 @@ from cxr.files import write_atomically
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from evaluation.metrics import roc_auc
 from stage1_classify import config
 from stage1_classify.check import ensure_start_weights
@@ -46,7 +46,7 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     from stage1_classify.data import ClassifierData
 
     member, fold = step.settings.member, step.settings.fold
-    backend = importlib.import_module(f"stage1_classify.{member.framework}_backend")
+    backend = importlib.import_module(f"stage1_classify.{member.framework}_members.backend")
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     train_ids, val_ids, held_out = prepared.split_fold(fold, member.training.uses_validation)
     chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}

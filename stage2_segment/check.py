@@ -8,16 +8,15 @@ import argparse
 import difflib
 import warnings
 
-from cxr.training.settings.start_weights import (
+from cxr.errors import UsageError, run_main
+from cxr.paths import Paths
+from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.training.start_weights import (
     fetch_weights,
     list_input_conflicts,
     list_missing_weights,
     resolve_or_report,
 )
-
-from cxr.errors import UsageError, run_main
-from cxr.paths import Paths
-from cxr.recipe import Recipe, load_recipe_and_paths
 from stage2_segment import config
 from stage2_segment.config import SegmenterConfig
 

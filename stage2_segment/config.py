@@ -4,11 +4,6 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.cropping import View
-from cxr.training.settings.sampling import Sampling
-from cxr.training.settings.settings import HeadConfig, Training
-from cxr.training.settings.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from cxr.config import StrictModel, load_settings
@@ -16,6 +11,11 @@ from cxr.errors import UsageError
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from cxr.step import Step
+from cxr.training.augment import Augmentation
+from cxr.training.cropping import View
+from cxr.training.sampling import Sampling
+from cxr.training.settings import HeadConfig, Training
+from cxr.training.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from cxr.training.settings.start_weights import adopt_expected_input, describe_start, require_weights_file
 from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.heads import build_head
 from cxr.torchkit.weights import load_fitting, read_parts
+from cxr.training.start_weights import adopt_expected_input, describe_start, require_weights_file
 from stage2_segment.config import DEPTH, SegmenterConfig, get_start_weights
 from stage2_segment.fcn import Fcn
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr import tables
 from cxr.config import override_settings
@@ -19,6 +18,7 @@ from cxr.files import reserve_disk_space, write_atomically
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
+from cxr.training.training_state import explain_out_of_memory
 from stage2_segment import config
 from stage2_segment.check import resolve_members
 

@@ -13,7 +13,7 @@ from cxr.errors import DataError, run_main
 from cxr.paths import Paths
 from cxr.recipe import Recipe, load_recipe_and_paths
 from cxr.step import Step, run_step
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
 from stage2_segment import config, predict
 from stage2_segment.check import resolve_members
 from stage2_segment.predict import open_data, write_maps

@@ -20,6 +20,7 @@ OUTPUT_NAMES = (
 """What stage 3 leaves in its folder, beside decision.json."""
 STACK_MODULES = (
     "evaluation.panel",
+    "evaluation.ranking",
     "stage3_stack.stacking.tabular_features",
     "stage3_stack.stacking.fold_rows",
     "stage3_stack.stacking.cross_fitting",

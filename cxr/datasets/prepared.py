@@ -12,7 +12,7 @@ from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
 
-PREPARE_STEP = "prepare (python -m prepare.steps)"
+PREPARE_STEP = "prepare (python -m prepare)"
 
 
 @dataclass(frozen=True)

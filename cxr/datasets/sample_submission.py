@@ -62,7 +62,7 @@ def load_sample_submission(path: Path) -> SampleSubmission | None:
     """What `write_sample_submission` kept; UsageError where nothing is."""
     record = read_json(path)
     if record is None:
-        raise UsageError(f"{path} is missing or damaged; it is made by: prepare (python -m prepare.steps)")
+        raise UsageError(f"{path} is missing or damaged; it is made by: prepare (python -m prepare)")
     if record["ids"] is None:
         return None
     return SampleSubmission(**record | {name: tuple(record[name]) for name in ("header", "others")})

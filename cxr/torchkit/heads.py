@@ -6,7 +6,7 @@ Stage 1 trains a head on its backbone; a segmenter may carry one as its label he
 import torch
 from torch import nn
 
-from cxr.training.settings.settings import HeadConfig
+from cxr.training.settings import HeadConfig
 
 
 class Head(nn.Module):

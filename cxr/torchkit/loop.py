@@ -15,8 +15,8 @@ from cxr.torchkit import checkpoint, optimizers
 from cxr.torchkit.device import amp_dtype, autocast, move_batch, seed_torch
 from cxr.torchkit.loading import TrainingData, TrainingLoader
 from cxr.torchkit.weight_selection import TopCheckpoints
-from cxr.training.settings.settings import Training
-from cxr.training.settings.training_state import (
+from cxr.training.settings import Training
+from cxr.training.training_state import (
     TrainingState,
     describe_nonfinite_loss,
     explain_out_of_memory,

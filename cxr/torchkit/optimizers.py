@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from cxr.training.settings.schedule import SchedulePosition, lr_factor, scheduled_momentum
-from cxr.training.settings.settings import Training
+from cxr.training.schedule import SchedulePosition, lr_factor, scheduled_momentum
+from cxr.training.settings import Training
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam, "radam": torch.optim.RAdam,

@@ -15,7 +15,7 @@ from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.checkpoint import load_weights
-from cxr.training.settings.start_weights import StartWeights
+from cxr.training.start_weights import StartWeights
 
 WRAPPERS = ("", "model.", "body.")  # that timm puts before a backbone's names where it gives feature maps only
 

@@ -6,7 +6,7 @@ Plateau is not here: it goes by the watched score.
 import math
 from typing import NamedTuple
 
-from cxr.training.settings.settings import Training
+from cxr.training.settings import Training
 
 
 class SchedulePosition(NamedTuple):

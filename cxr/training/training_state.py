@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from cxr.errors import DataError, UsageError
 from cxr.progress import ProgressLine, format_duration
-from cxr.training.settings.core_contention import ContentionMonitor
-from cxr.training.settings.schedule import SchedulePosition
-from cxr.training.settings.settings import Training
+from cxr.training.core_contention import ContentionMonitor
+from cxr.training.schedule import SchedulePosition
+from cxr.training.settings import Training
 
 CONTENTION_MONITOR = ContentionMonitor()  # of this process, whichever training is under way
 MIN_STEPS_FOR_RATE = 5  # steps after which a rate can be told

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from cxr.training.settings.training_state import explain_out_of_memory
 
 from cxr.errors import UsageError
 from cxr.processes import count_loaders
+from cxr.training.training_state import explain_out_of_memory
 from evaluation.metrics import roc_auc
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData

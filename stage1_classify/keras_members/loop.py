@@ -9,7 +9,11 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from cxr.training.settings.training_state import (
+
+from cxr.errors import UsageError
+from cxr.files import write_atomically
+from cxr.progress import ProgressLine
+from cxr.training.training_state import (
     TrainingState,
     describe_nonfinite_loss,
     explain_out_of_memory,
@@ -18,10 +22,6 @@ from cxr.training.settings.training_state import (
     report_resume,
     summarize_training,
 )
-
-from cxr.errors import UsageError
-from cxr.files import write_atomically
-from cxr.progress import ProgressLine
 from stage1_classify.keras_members.checkpoint import TopCheckpoints, load_state, save_state
 from stage1_classify.keras_members.device import default_strategy
 from stage1_classify.keras_members.optimizers import Plateau, set_rate

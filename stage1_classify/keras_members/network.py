@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import efficientnet.tfkeras as efficientnet
 import keras
-from cxr.training.settings.settings import HeadConfig
 from keras import layers
 
 from cxr.errors import UsageError
+from cxr.training.settings import HeadConfig
 from stage1_classify.config import ClassifierConfig, complete_member
 
 

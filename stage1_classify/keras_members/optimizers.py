@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
-from cxr.training.settings.schedule import SchedulePosition, lr_factor, scheduled_momentum
-from cxr.training.settings.settings import Training
 from keras import ops
+
+from cxr.training.schedule import SchedulePosition, lr_factor, scheduled_momentum
+from cxr.training.settings import Training
 
 EPSILON = 1e-8  # PyTorch's; Keras takes 1e-7
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.cropping import View, keyed_rng
 
 from cxr.errors import DataError, UsageError
 from cxr.files import read_json
 from cxr.tfkit import records
+from cxr.training.augment import Augmentation
+from cxr.training.cropping import View, keyed_rng
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.data import ClassifierData
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-from cxr.training.settings.start_weights import StartWeights, describe_start, require_weights_file
 
 from cxr.errors import UsageError
+from cxr.training.start_weights import StartWeights, describe_start, require_weights_file
 from stage1_classify import config
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.keras_members.network import build_network, create_backbone, iterate_layers, split_network

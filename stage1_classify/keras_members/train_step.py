@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 import tensorflow as tf
-from cxr.training.settings.settings import Training
 
+from cxr.training.settings import Training
 from stage1_classify.config import ClassifierConfig
 from stage1_classify.keras_members.network import iterate_layers, split_network
 from stage1_classify.keras_members.optimizers import build_optimizer, decay_in_gradient

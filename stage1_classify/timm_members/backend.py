@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cxr.training.settings.start_weights import RANDOM, describe_start, require_weights_file
-from cxr.training.settings.training_state import explain_out_of_memory
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,6 +21,8 @@ from cxr.torchkit.loading import load_in_order
 from cxr.torchkit.loop import Trainer
 from cxr.torchkit.weights import download_weights as download_weights
 from cxr.torchkit.weights import load_fitting, read_parts, set_norm_statistics
+from cxr.training.start_weights import RANDOM, describe_start, require_weights_file
+from cxr.training.training_state import explain_out_of_memory
 from evaluation.metrics import roc_auc
 from stage1_classify.config import ClassifierConfig, complete_member, get_start_weights
 from stage1_classify.data import ClassifierData

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from cxr.training.settings.cropping import keyed_rng
-from cxr.training.settings.sampling import balance_batches, split_into_batches
-from cxr.training.settings.settings import Training
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
+from cxr.training.cropping import keyed_rng
+from cxr.training.sampling import balance_batches, split_into_batches
+from cxr.training.settings import Training
 from stage3_stack.config import MaskStackerConfig
 from stage3_stack.postprocessing.final_masks import resize_mask
 from stage3_stack.postprocessing.mean_maps import MeanMap

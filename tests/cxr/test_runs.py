@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cxr.training.settings.settings import Training
 
 from cxr import digests, runs, step
 from cxr.config import StrictModel
@@ -13,6 +12,7 @@ from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from cxr.paths import Paths
 from cxr.step import Step
+from cxr.training.settings import Training
 
 LARGE = bytes(digests.MIN_CACHED_BYTES)
 

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from cxr import runs, step
+from cxr import runs
 from cxr.config import StrictModel
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT, Paths
 from cxr.recipe import read_recipe
-from cxr.step import Step
+from cxr.step import Step, run_step
 from pipeline import adopt
 from pipeline.plan import print_version_changes
 
@@ -26,7 +26,7 @@ def unit(tmp_path, monkeypatch) -> Step:
     files = {"inputs": (tmp_path / "in.csv",), "outputs": (folder / "out",)}
     found = Step("stage 1 a", "cxr", ("cxr.imaging.rle",), folder, Settings(), **files)
     (tmp_path / "in.csv").write_text("1")
-    step.run_step(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
+    run_step(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
     record = read_json(folder / "run.json")
     old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.imaging.rle": "x", "gone": "y"}}
     write_json(folder / "run.json", record | old | {"versions": record["versions"] | {"torch": "1.0"}})

@@ -41,7 +41,7 @@ def folds_of(folder: Path, recipe: str = "recipe") -> Path:
 
 def command(data: Path, *more: str) -> list[str]:
     options = f"--size {SIZE} --folds 2 --subfolds 2 --workers 2 --run recipe".split()
-    return [sys.executable, "-m", "prepare.steps", "--data", str(data), *options, *more]
+    return [sys.executable, "-m", "prepare", "--data", str(data), *options, *more]
 
 
 def call(data: Path, *more: str) -> subprocess.CompletedProcess:

@@ -22,9 +22,10 @@ PUBLISHED = {
 }  # fmt: skip
 COUNT = """
 import json, sys
-from stage1_classify import config, keras_backend
+from stage1_classify import config
+from stage1_classify.keras_members import backend
 members = {name: config.read_member(name).model_copy(update={"weights": "random"}) for name in sys.argv[1:]}
-print(json.dumps({name: keras_backend.count_parameters(member) for name, member in members.items()}))
+print(json.dumps({name: backend.count_parameters(member) for name, member in members.items()}))
 """
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from cxr.training.settings.schedule import SchedulePosition, lr_factor
-from cxr.training.settings.settings import Training
 
 from cxr import recipe
 from cxr.paths import ROOT
 from cxr.torchkit import optimizers
+from cxr.training.schedule import SchedulePosition, lr_factor
+from cxr.training.settings import Training
 from stage1_classify import config as classify
 from stage1_classify.timm_members import backend
 from stage2_segment import config as segment

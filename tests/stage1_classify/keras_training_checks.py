@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cxr.training.settings.schedule import SchedulePosition
-from cxr.training.settings.settings import Training
 
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.tfkit import records
+from cxr.training.schedule import SchedulePosition
+from cxr.training.settings import Training
 from stage1_classify import config
 from stage1_classify.data import ClassifierData
 from stage1_classify.keras_members import device, loading, network, train_step

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from cxr.training.settings.settings import HeadConfig
 from safetensors.torch import save_file
 
 from cxr.datasets.prepared import Prepared
@@ -14,6 +13,7 @@ from cxr.errors import UsageError
 from cxr.imaging.geometry import Box
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
+from cxr.training.settings import HeadConfig
 from stage1_classify import cam as command
 from stage1_classify import config
 from stage1_classify.data import ClassifierData

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.cropping import View
-from cxr.training.settings.settings import HeadConfig
 from safetensors.torch import save_file
 
 from cxr import tables
@@ -23,6 +20,9 @@ from cxr.recipe import Recipe, read_recipe
 from cxr.runs import digest_file, read_metrics
 from cxr.torchkit.checkpoint import save_weights
 from cxr.torchkit.weights import save_start_weights
+from cxr.training.augment import Augmentation
+from cxr.training.cropping import View
+from cxr.training.settings import HeadConfig
 from stage1_classify import config, train
 from stage1_classify.check import check_member
 from stage1_classify.data import ClassifierData

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from cxr.training.settings.settings import HeadConfig
 
+from cxr.training.settings import HeadConfig
 from stage2_segment import config
 from stage2_segment.losses import SegmenterLoss
 

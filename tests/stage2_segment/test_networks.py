@@ -4,12 +4,12 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from cxr.training.settings.settings import HeadConfig
 from safetensors.numpy import save_file
 
 from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.torchkit.checkpoint import save_weights
+from cxr.training.settings import HeadConfig
 from stage2_segment import check, config, networks
 from stage2_segment.losses import SegmenterLoss
 from weights.pack import pack_tensors

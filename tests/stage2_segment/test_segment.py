@@ -8,9 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cxr.training.settings.augment import Augmentation
-from cxr.training.settings.cropping import View
-from cxr.training.settings.sampling import Sampling
 from safetensors.numpy import load_file
 
 from cxr import tables
@@ -18,6 +15,9 @@ from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError
 from cxr.files import read_json, write_json
 from cxr.paths import ROOT
+from cxr.training.augment import Augmentation
+from cxr.training.cropping import View
+from cxr.training.sampling import Sampling
 from stage2_segment import config, inference, predict, train, validation
 from stage2_segment.networks import build_segmenter
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cxr.training.settings.cropping import keyed_rng
-from cxr.training.settings.settings import Training
 from torch import nn
 
 from cxr.errors import UsageError
 from cxr.torchkit.loop import Trainer
 from cxr.torchkit.optimizers import build_optimizer
+from cxr.training.cropping import keyed_rng
+from cxr.training.settings import Training
 
 CPU = torch.device("cpu")
 
@@ -255,13 +255,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.cxr import test_loop
+from tests.cxr.torchkit import test_loop
 test_loop.trainer(Path(sys.argv[1]), epochs=400).fit()
 """
 
 
 def test_kill_minus_nine_leaves_a_checkpoint_to_go_on_from(tmp_path):
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path), str(root)], stderr=subprocess.DEVNULL)
     while not (tmp_path / "checkpoint.pt").is_file():
         assert child.poll() is None, "the training ended before it could be killed"

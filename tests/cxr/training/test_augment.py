@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from cxr.training.settings.augment import Augmentation, augment_image
-from cxr.training.settings.cropping import keyed_rng
+
+from cxr.training.augment import Augmentation, augment_image
+from cxr.training.cropping import keyed_rng
 
 EVERYTHING = Augmentation(
     hflip=0.5, rotate=1, shear=1, scale=1, zoom_out=0.5, zoom_in=0.5, gamma={0.5: 1.0}, clahe=1, brightness=1,

@@ -7,7 +7,7 @@ import pytest
 
 import cxr
 from cxr.progress import ProgressLine
-from cxr.training.settings import core_contention
+from cxr.training import core_contention
 
 
 @pytest.fixture

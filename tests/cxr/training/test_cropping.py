@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from cxr.training.settings.cropping import View, draw_training_region, inference_region, keyed_rng
 
 from cxr.imaging.geometry import Box
+from cxr.training.cropping import View, draw_training_region, inference_region, keyed_rng
 
 CHEST = Box(20, 10, 80, 90)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cxr.training.settings.augment import Augmentation, augment_image
-from cxr.training.settings.cropping import View, draw_training_region, keyed_rng
 
 from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import Box, Letterbox, paste_crop, resize_image, snap_to_pixels
+from cxr.training.augment import Augmentation, augment_image
+from cxr.training.cropping import View, draw_training_region, keyed_rng
 from stage1_classify import config as classify
 from stage1_classify.cam import paste_on_canvas
 from stage1_classify.data import ClassifierData

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from cxr.training.settings.cropping import keyed_rng
-from cxr.training.settings.sampling import Sampling, balance_batches, draw_epoch_rows, split_into_batches
 from pydantic import ValidationError
+
+from cxr.training.cropping import keyed_rng
+from cxr.training.sampling import Sampling, balance_batches, draw_epoch_rows, split_into_batches
 
 POSITIVE = np.arange(40) < 6
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from cxr.training.settings.schedule import SchedulePosition, lr_factor, scheduled_momentum
-from cxr.training.settings.settings import Training
+
+from cxr.training.schedule import SchedulePosition, lr_factor, scheduled_momentum
+from cxr.training.settings import Training
 
 EPOCHS, STEPS, LR = 5, 200, 0.1
 

@@ -1,7 +1,8 @@
 """Which trainings need patients to validate on."""
 
 import pytest
-from cxr.training.settings.settings import Training
+
+from cxr.training.settings import Training
 
 FIXED = {"epochs": 3, "batch": 2, "lr": 0.1, "keep": "last"}
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cxr.training.settings.start_weights import ExpectedInput, StartWeights
 from safetensors.numpy import save_file
 
 from cxr import runs
@@ -16,7 +15,8 @@ from cxr.config import StrictModel
 from cxr.errors import UsageError
 from cxr.paths import ROOT
 from cxr.torchkit.weights import download_weights, load_fitting, read_tensors
-from cxr.training.settings import start_weights
+from cxr.training import start_weights
+from cxr.training.start_weights import ExpectedInput, StartWeights
 
 START = StartWeights("imagenet", "mobilenetv2_050", "timm")
 NAME = "mobilenetv2_050_imagenet.safetensors"
