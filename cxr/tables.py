@@ -18,7 +18,7 @@ MANIFEST: Schema = {
 mask_area: pixels of the original; rle: the union of the image's rows, null where unknown."""
 
 INDEX: Schema = {"image_id": "str", "row": "int", "scale": "float", "dx": "int", "dy": "int", "mask_row": "int"}
-"""row: of pixels.npy; canvas = original * scale + (dx, dy), to half a pixel: cxr.imaging.geometry.Letterbox has it exactly;
+"""row: of pixels.npy; canvas = original * scale + (dx, dy), to half a pixel (exactly: cxr.imaging.geometry.Letterbox);
 mask_row: of masks.npy, -1 where there is no mask."""
 
 FOLDS: Schema = {"image_id": "str", "fold": "int", "subfold": "int", "val": "bool"}

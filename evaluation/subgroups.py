@@ -20,7 +20,7 @@ SIZE_METRICS = (
 def group_cases(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Column -> group -> its images, bool [n]; images whose value is unknown are in none, empty groups left out.
 
-    A size is a third of the positives, with all negatives: `evaluation.metrics.size_thirds` of the share that is lesion.
+    A size is a third of the positives, with all negatives (`evaluation.metrics.size_thirds` of the lesion's share).
     """
     groups_by_column = {"view": _group_by_value(cases["view"]), "sex": _group_by_value(cases["sex"])}
     age = cases["age"].to_numpy(float)

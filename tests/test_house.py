@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "phantom": {"cxr"},
     "weights": {"cxr", "phantom"},  # the start weights are made from phantoms
     "datatools": {"cxr", "prepare", "evaluation"},
-    **dict.fromkeys(STAGES, {"cxr", "evaluation"}),
+    **{stage: {"cxr", "evaluation"} for stage in STAGES},
     "pipeline": {"cxr", "prepare", "evaluation", "datatools", "phantom", *STAGES},
     "bench": {"cxr", "prepare", "evaluation", "datatools", "phantom", "pipeline", *STAGES},
 }

@@ -1,4 +1,4 @@
-"""The README's table of published systems: its members are the recipes', its numbers the networks'."""
+"""The table of docs/published-systems.md: its members are those of the recipes, its numbers those of the networks."""
 
 import json
 import re
@@ -31,9 +31,9 @@ print(json.dumps({name: backend.count_parameters(member) for name, member in mem
 
 @pytest.fixture(scope="module")
 def stated() -> dict[str, dict[str, int]]:
-    """Members and their numbers of parameters by recipe, as the README states them."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text[text.index("### Published systems") :].split("\n## ")[0]
+    """Members and their numbers of parameters by recipe, as the table states them."""
+    text = (ROOT / "docs" / "published-systems.md").read_text(encoding="utf-8")
+    section = text[text.index("\n## Published systems") :].split("\n## ")[1]
     return {name: {m: int(n.replace(",", "")) for m, n in MEMBER.findall(cell)} for name, cell in ROW.findall(section)}
 
 
