@@ -108,8 +108,14 @@ def record_run(
 ) -> Iterator[dict]:  # fmt: skip
     """Run a step in `folder`: one process at a time; run.json is written last, with the metrics put in the dict.
 
-    outputs: the files that it may write; editable_outputs: of JSON, which a user may change afterwards; command: what
-    `python -m` makes them by.
+    folder: of the step; made where it is missing.
+    identity: what the step is made from: settings, inputs, source.
+    seed: of the step's random numbers, for the record.
+    outputs: the files that it may write.
+    editable_outputs: JSON files among them that a user may change afterwards.
+    command: module and arguments of the `python -m` that makes them.
+
+    Yields the dict of metrics. Raises UsageError where another process works in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):

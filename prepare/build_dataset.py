@@ -119,8 +119,14 @@ def _list_skipped_entries(entries: list[kaggle.SkippedEntry]) -> list[str]:
 
 
 def write_dataset(plan: DatasetPlan, folder: Path, size: int, workers: int | None) -> dict[str, int]:
-    """Write pixels.npy, masks.npy and the tables into `folder`; the counts of what was found.
+    """Write pixels.npy, masks.npy, manifest, index, rejected.csv and sample.json into `folder`.
 
+    plan: the images and their mask rows.
+    folder: the prepared data's.
+    size: side of the square arrays, pixels.
+    workers: processes; None: one for each processor.
+
+    Returns the numbers of images by split and of rejected files.
     Raises DataError where no image, or no labelled one, is usable.
     """
     with ExitStack() as exit_stack:  # both arrays appear under their names together, or not at all

@@ -122,4 +122,3 @@ def main() -> None:
     data, run_name, workers = arguments.pop("data"), arguments.pop("run"), arguments.pop("workers")
     settings = validate_settings(arguments, PrepareConfig, "prepare")
     prepare_data(Paths(data, run_name, settings.size), settings, workers)
-
