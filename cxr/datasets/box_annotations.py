@@ -25,7 +25,7 @@ class BoxAnnotation:
     category: str = ""
     is_chest: bool = True
     is_detected: bool = False
-    """By the published detector, whose whole frame says that it found nothing."""
+    """Written by the published detector; its box of the whole frame means that it found nothing."""
     fault: str = ""
     """Why it cannot be read."""
 

@@ -16,10 +16,12 @@ LUNG = re.compile(r"(?<![a-z])lungs?(?![a-z])", re.IGNORECASE)
 
 
 def read_chest_boxes(path: Path, sizes: dict[str, tuple[int, int]], skip_counts: Counter) -> dict[str, Box]:
-    """The chest box of each image that a file has one of, in the original's pixels; lungs are united, else the largest.
+    """The chest box of each image in a file, in the original's pixels: the union of two lungs, else the largest box.
 
-    sizes: (width, height) of the originals by image_id, which alone are looked for; skip_counts: why rows are left
-    out. Raises DataError with file and row for a row that cannot be read, and for a box outside its image.
+    sizes: (width, height) of the originals by image_id; rows of other images are skipped.
+    skip_counts: number of skipped rows by reason, added to.
+
+    Raises DataError with file and row for a row that cannot be read, and for a box outside its image.
     """
     boxes: dict[str, Box] = {}
     for row in read_annotations(path):

@@ -82,7 +82,7 @@ def _parse_via_region(box_annotation: BoxAnnotation, shape: dict, attributes: di
 
 
 def _join_remarks(attributes: dict | None) -> str:
-    """The words of a region's attributes: texts, and of check boxes the ticked ones."""
+    """The words of a region's attributes: its texts, and the names of ticked check boxes."""
     values = attributes.values() if isinstance(attributes, dict) else ()
     ticked_names = (
         " ".join(name for name, is_ticked in value.items() if is_ticked) for value in values if isinstance(value, dict)
@@ -91,7 +91,10 @@ def _join_remarks(attributes: dict | None) -> str:
 
 
 def parse_edge_rows(path: Path, header: set[str]) -> list[BoxAnnotation]:
-    """Rows of edges. A fallback of ours is no observation, hence no label; of the published file, the detector's."""
+    """Rows of edges.
+
+    A fallback box of stage 0 was not observed, so it is no label; rows without a source are the published detector's.
+    """
     rows = [(f"{path}, row {line} ({row['filename']})", row) for line, row in user_tables.read_records(path)]
     has_image_size = {"width", "height"} <= header and not all(_is_box_size(row) for _, row in rows)
     annotations = []
@@ -148,11 +151,9 @@ def _parse_coco_annotation(location: str, annotation: dict, images: dict, catego
     if size == ():
         return replace(box_annotation, fault="width or height of its image is no size")
     try:
-        letterbox = (
-            Letterbox(*(int(letterbox_record[name]) for name in ("height", "width", "size")))
-            if letterbox_record and size
-            else None
-        )
+        letterbox = None
+        if letterbox_record and size:
+            letterbox = Letterbox(*(int(letterbox_record[name]) for name in ("height", "width", "size")))
         if letterbox and min(letterbox) < 1:
             raise ValueError
     except (KeyError, TypeError, ValueError):

@@ -142,8 +142,8 @@ def find_layout(data: Path) -> Layout:
 def is_patient(text: str, counts: Mapping[str, int]) -> bool:
     """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not.
 
-    counts: how often each cell stands in the column. Where it numbers patients from 0, without many gaps, and 0 has no
-    more images than others, 0 is one of them: to tell a filled blank from it.
+    counts: how often each cell stands in the column. 0 is a patient where the column numbers patients from 0 without
+    many gaps and 0 has no more images than others; else it is a filled blank.
     """
     if NO_PATIENT.fullmatch(text) is None:
         return True

@@ -1,4 +1,4 @@
-"""Coded frames of pixel data: what a frame says of itself is looked at before anything is decoded.
+"""Coded frames of pixel data: a frame's own header is checked before anything is decoded.
 
 A JPEG 2000 of 100 bytes that declared 60,000 x 60,000 took 19 GB.
 """
