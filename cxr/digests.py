@@ -1,4 +1,4 @@
-"""Digests of files: of small ones taken each time, of large ones noted, so that they are read but once."""
+"""Digests of files: small files are hashed every time, digests of large ones are cached."""
 
 import hashlib
 from contextlib import suppress

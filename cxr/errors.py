@@ -86,7 +86,7 @@ def _exit_with_message(message: str, code: int) -> None:
 
 
 def _surrogate_name(error: UnicodeEncodeError) -> str:
-    """The name, within all that was to be written, whose bytes Python holds as surrogates (PEP 383)."""
+    """The file name within the text whose bytes are not UTF-8, which Python holds as surrogates (PEP 383)."""
     before, after = error.object[: error.start], error.object[error.start :]
     return re.search(r"[^\s\"'<>,;:]*\Z", before)[0] + re.match(r"[^\s\"'<>,;:]*", after)[0]
 

@@ -75,5 +75,5 @@ class Paths:
         return self.run_folder / "submission" / "submission.csv"
 
     def fold_folder(self, stage: int, member: str, fold: int) -> Path:
-        """The folder of one member's model of one fold."""
+        """The folder of one member's model of one fold; stage: 1 or 2."""
         return self.run_folder / f"stage{stage}" / member / f"fold{fold}"

@@ -29,8 +29,10 @@ def map_unordered(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield (task, function(task)) as they finish, in no order; (task, DIED) where the process died on it.
 
-    `function` and tasks are sent to the processes; an exception of `function` ends the run.
-    preload: modules that the processes share, imported once. Where the system gives no processes, this one works.
+    function: can be pickled; an exception of it ends the run.
+    tasks: can be pickled.
+    workers: processes; None: one for each processor. This process does the work if none can be started.
+    preload: modules that are imported once and shared by the processes.
     """
     if not can_start_processes():
         yield from ((task, function(task)) for task in tasks)

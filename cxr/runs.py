@@ -91,7 +91,7 @@ def require_unaltered(inputs: Iterable[Path]) -> None:
 
 @contextmanager
 def name_damaged_inputs(inputs: Iterable[Path]) -> Iterator[None]:
-    """Where work fails with a traceback, but a file that it reads is not as it was written: the error that names it."""
+    """If the work raises and one of `inputs` was altered, raise UsageError that names that file instead."""
     try:
         yield
     except (UsageError, DataError):
@@ -108,8 +108,14 @@ def record_run(
 ) -> Iterator[dict]:  # fmt: skip
     """Run a step in `folder`: one process at a time; run.json is written last, with the metrics put in the dict.
 
-    outputs: the files that it may write; editable_outputs: of JSON, which a user may change afterwards; command: what
-    `python -m` makes them by.
+    folder: of the step; made where it is missing.
+    identity: what the step is made from: settings, inputs, source.
+    seed: of the step's random numbers, for the record.
+    outputs: the files that it may write.
+    editable_outputs: JSON files among them that a user may change afterwards.
+    command: module and arguments of the `python -m` that makes them.
+
+    Yields the dict of metrics. Raises UsageError where another process works in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
@@ -135,7 +141,7 @@ def digest_outputs(folder: Path, outputs: Iterable[Path]) -> dict[str, dict]:
 
 
 def keep_edited_outputs(folder: Path, editable_outputs: Iterable[Path]) -> list[Path]:
-    """Copies, beside them, of those `editable_outputs` that are not as the run in `folder` made them; their paths."""
+    """Copy each edited file to <stem>.before<suffix> beside it; returns the paths of the copies."""
     facts_as_made, copies = (read_run_record(folder) or {}).get("as_made", {}), []
     for path in editable_outputs:
         if path.is_file() and digest_file(path) != (facts_as_made.get(os.path.relpath(path, folder)) or {}).get(
@@ -187,7 +193,7 @@ def digest_inputs(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     """Digest of each file that a step in `folder` reads.
 
     Files of the same dataset are named as `folder` sees them, all others by their bare names: what folders are called,
-    and where they lie, changes no result. Of several of one name each has its own place.
+    and where they lie, changes no result. A repeated name gets ' (another)' added.
     """
     digests: dict[str, str] = {}
     for path in paths:
@@ -200,11 +206,9 @@ def digest_inputs(paths: Iterable[Path], folder: Path) -> dict[str, str]:
 
 def _input_name(path: Path, folder: Path) -> str:
     artifacts_folder = home_folder() / "artifacts"
-    dataset_folder = (
-        artifacts_folder / folder.relative_to(artifacts_folder).parts[0]
-        if artifacts_folder in folder.parents
-        else folder
-    )
+    dataset_folder = folder
+    if artifacts_folder in folder.parents:
+        dataset_folder = artifacts_folder / folder.relative_to(artifacts_folder).parts[0]
     return os.path.relpath(path, folder) if dataset_folder in path.parents else path.name
 
 

@@ -48,7 +48,7 @@ def _module_file(name: str, root: Path) -> Path | None:
 
 
 class _ParseCache:
-    """What was read of files of this content before: to parse all that a command reaches takes half a second."""
+    """Cache of parsed files by content: to parse all that a command reaches takes half a second."""
 
     def __init__(self) -> None:
         self.path = home_folder() / "artifacts" / ".digests" / "source_code.json"

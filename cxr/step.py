@@ -70,7 +70,7 @@ def _drop_ineffective(settings: object) -> object:
 def run_step(step: Step, write_outputs) -> None:
     """Run `write_outputs(identity, metrics)` unless the step is up to date; it imports its framework itself, so late.
 
-    Raises UsageError where an input is not as the step left it that wrote it.
+    Raises UsageError if an input differs from what its step wrote.
     """
     identity = step.identity
     if step.is_up_to_date:

@@ -40,7 +40,7 @@ CASES: Schema = {
     "prob": "float", "positive": "bool", "age": "float", "sex": "str?", "view": "str?", "share": "float",
     "truth": "int", "found": "int", "overlap": "int", "lesions": "int", "hit": "int", "extra": "int", "nsd": "float",
 }  # fmt: skip
-"""What was judged, image by image. split: train (held-out) or test; fold: -1 for the test; head: which one scored it;
+"""The evaluated images, a row each. split: train (held-out) or test; fold: -1 for the test; head: which one scored it;
 share: of the image that is lesion; truth, found, overlap: pixels of the original; lesions: connected parts of the
 truth, hit: of them touched by the final mask, extra: parts of the final mask that touch none; nsd: normalised surface
 distance at 5 pixels of 1024, 1 where both masks are empty, 0 where one is. chest_tube (1, 0, null) may be there too."""

@@ -1,4 +1,4 @@
-"""The standard streams: any text is printed with what the locale has, and none of them ends a run unheard."""
+"""The standard streams: text in the encoding of the locale, and no closed stream that ends a run silently."""
 
 import codecs
 import os

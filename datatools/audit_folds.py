@@ -10,7 +10,7 @@ patients taken from it where no file of them is given. Exit code 4: there is a l
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ from cxr.datasets.image_ids import parse_image_id
 from cxr.errors import DataError, UsageError, run_main
 from cxr.files import write_json
 from cxr.paths import resolve_user_path
+from evaluation.leakage import TRAIN, format_leakage, measure_leakage
 
-TRAIN = "train"
 IMAGE_COLUMNS = ("imageid", "imgid", "filename", "fname", "dicomid", "imagename", "imgname", "image", "img", "filepath",
          "imagepath", "path", "file", "name", "key", "id")  # fmt: skip
 FOLD_COLUMNS = ("fold", "folds", "kfold", "foldid", "foldidx", "cvfold")
@@ -42,97 +42,6 @@ class ImageTraits(NamedTuple):
     patients: dict[str, str] | None = None
     duplicates: dict[str, int] | None = None
     labels: dict[str, float] | None = None
-
-
-def measure_leakage(
-    folds: pd.DataFrame,
-    patients: Mapping[str, str] | None,
-    duplicates: Mapping[str, int] | None,
-    labels: Mapping[str, float] | None,
-) -> dict:
-    """Of each held-out part, the images whose patient, or a near-duplicate, is in training too.
-
-    folds: image_id and fold of each image; a fold called 'train' is the training of all others, else all other folds
-    are; where there is a column division, those of the same one. patients, duplicates: the patient, and the number of
-    the group of near-duplicates, by image_id; labels: above 0 where positive. None: unknown, and so are then the
-    figures. An image that is itself on both sides counts.
-
-    Returns images, patients_known, folds and all: of each part images, positive, and for `patient` and `duplicate`
-    {images, share, positive, positive_share}; and leak: whether any of them is above 0.
-    """
-    table = folds[["image_id", "fold"]].assign(division=folds.get("division", "")).astype(str)
-    table = table.drop_duplicates(ignore_index=True)
-    table["positive"] = [bool((labels or {}).get(name, 0) > 0) for name in table["image_id"]]
-    traits = {"patient": patients, "duplicate": duplicates}
-    for trait, values in traits.items():
-        table[trait] = [str((values or {}).get(name, f"of {name} alone")) for name in table["image_id"]]
-        table[f"{trait}_seen"] = _mark_in_training(table, trait)
-    held_out = table[table["fold"] != TRAIN]
-    known_traits = {trait for trait, values in traits.items() if values is not None}
-    parts = sorted(held_out["fold"].unique(), key=lambda part: (len(part), part))
-    fold_counts = [
-        {"fold": part} | _count_part(held_out[held_out["fold"] == part], known_traits, labels) for part in parts
-    ]
-    return {
-        "images": table["image_id"].nunique(),
-        "patients_known": sum(name in (patients or {}) for name in table["image_id"].unique()),
-        "folds": fold_counts, "all": _count_part(held_out, known_traits, labels),
-        "leak": bool(held_out[["patient_seen", "duplicate_seen"]].to_numpy().any()),
-    }  # fmt: skip
-
-
-def _mark_in_training(table: pd.DataFrame, trait: str) -> np.ndarray:
-    """Whether another fold that is trained on holds the same value, bool [n]."""
-    in_training = np.zeros(len(table), bool)
-    for rows in table.groupby("division").indices.values():
-        in_training[rows] = _mark_within_division(table.iloc[rows], trait)
-    return in_training
-
-
-def _mark_within_division(table: pd.DataFrame, trait: str) -> np.ndarray:
-    has_train = (table["fold"] == TRAIN).any()
-    training_rows = table[table["fold"] == TRAIN] if has_train else table
-    folds = training_rows.groupby(trait)["fold"].agg(set)
-    return np.array([bool(folds.get(value, set()) - {fold})
-                     for value, fold in zip(table[trait], table["fold"], strict=True)])  # fmt: skip
-
-
-def _count_part(part: pd.DataFrame, known_traits: set[str], labels: Mapping | None) -> dict:
-    positive = part[part["positive"]]
-    counts = {"images": len(part), "positive": len(positive) if labels is not None else None}
-    return counts | {trait: _count_leaked(part, positive, f"{trait}_seen", labels) if trait in known_traits else None
-                     for trait in ("patient", "duplicate")}  # fmt: skip
-
-
-def _count_leaked(part: pd.DataFrame, positive: pd.DataFrame, column: str, labels: Mapping | None) -> dict:
-    counts = {"images": int(part[column].sum()), "share": round(float(part[column].mean()), 4)}
-    has_share = labels is not None and len(positive) > 0
-    return counts | {"positive": int(positive[column].sum()) if labels is not None else None,
-                      "positive_share": round(float(positive[column].mean()), 4) if has_share else None}  # fmt: skip
-
-
-def format_leakage(result: dict) -> str:
-    """The figures as a table for a terminal or a report, a line for each fold."""
-    lines = [f"{'held-out':10s} {'images':>7s} {'positive':>9s}   {'patient in training':26s} near-duplicate there"]
-    for row in [*result["folds"], {"fold": "all"} | result["all"]]:
-        positive = "unknown" if row["positive"] is None else f"{row['positive']:,}"
-        shares = [_format_shares(row[trait]) for trait in ("patient", "duplicate")]
-        lines.append(f"{row['fold']:10s} {row['images']:7,} {positive:>9s}   {shares[0]:26s} {shares[1]}")
-    patients_known, images = result["patients_known"], result["images"]
-    if patients_known < images:
-        lines.append(
-            "patients unknown"
-            if not patients_known
-            else f"patients known of {patients_known:,} of {images:,} images only"
-        )
-    return "\n".join(lines)
-
-
-def _format_shares(shares: dict | None) -> str:
-    if shares is None:
-        return "unknown"
-    of_positive = shares["positive_share"]
-    return f"{shares['share']:.1%}" + ("" if of_positive is None else f", of positive {of_positive:.1%}")
 
 
 def read_fold_file(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:

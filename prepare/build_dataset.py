@@ -101,7 +101,7 @@ def _list_warnings(layout: kaggle.Layout, present_ids: set[str], rows: dict, sam
 
 
 def _list_ignored_cells(layout: kaggle.Layout, sample_submission: SampleSubmission | None) -> Iterator[str]:
-    """What of the tables is not taken as it stands."""
+    """Warnings about cells of the tables that are not used as they are."""
     placeholders = layout.count_placeholders()
     if placeholders:
         examples = ", ".join(map(repr, list(placeholders)[:MAX_EXAMPLES]))
@@ -112,15 +112,21 @@ def _list_ignored_cells(layout: kaggle.Layout, sample_submission: SampleSubmissi
 
 
 def _list_skipped_entries(entries: list[kaggle.SkippedEntry]) -> list[str]:
-    """A line for each folder, table and link that is passed over; of many, the first ones."""
+    """A line for each skipped folder, table and link, up to a limit."""
     lines = [f"passed over: {path} ({reason})" for path, reason in entries[:MAX_EXAMPLES]]
     remaining_count = len(entries) - MAX_EXAMPLES
     return lines + ([f"passed over: {remaining_count} more folders, tables and links"] if remaining_count > 0 else [])
 
 
 def write_dataset(plan: DatasetPlan, folder: Path, size: int, workers: int | None) -> dict[str, int]:
-    """Write pixels.npy, masks.npy and the tables into `folder`; the counts of what was found.
+    """Write pixels.npy, masks.npy, manifest, index, rejected.csv and sample.json into `folder`.
 
+    plan: the images and their mask rows.
+    folder: the prepared data's.
+    size: side of the square arrays, pixels.
+    workers: processes; None: one for each processor.
+
+    Returns the numbers of images by split and of rejected files.
     Raises DataError where no image, or no labelled one, is usable.
     """
     with ExitStack() as exit_stack:  # both arrays appear under their names together, or not at all
@@ -152,7 +158,7 @@ def _list_tasks(plan: DatasetPlan, pixels: RowFile, masks: RowFile) -> Iterator[
 
 
 def _run_tasks(tasks: list[PrepareTask], workers: int | None) -> dict[str, ManifestEntry | str]:
-    """What became of each image: its facts, or why it was refused."""
+    """For each image its manifest entry, or the reason why it was refused."""
     task_results = processes.map_unordered(prepare_image, tasks, workers, preload=["prepare.letterboxed_arrays"])
     results = {task.image_id: result for task, result in _show_progress(task_results, len(tasks))}
     crash_reason = "the decoder crashed on it, or ran out of memory"

@@ -27,13 +27,19 @@ def assign_folds(
     canvases: Callable[[list[str]], Iterable[np.ndarray]] | None = None,
     val_share: float = 0.1,
 ) -> pd.DataFrame:
-    """Fold and subfold of each labelled training image of a tables.MANIFEST, and whether it may validate: tables.FOLDS.
+    """Fold and subfold of each labelled training image, and whether it validates: a table of schema tables.FOLDS.
 
-    canvases: yields the pictures of the images named, by which near-duplicates are told. A group, which stays
-    together, are all images that patients and near-duplicates link; an image of no known patient and without a copy
-    stands for itself. Strata: no pneumothorax, and terciles of the mask's area.
-    Every fold and every subfold of a fold holds both classes; DataError with the counts where they cannot.
-    val_share: of each fold's patients, strata alike; they validate the trainings in which the fold is not held out.
+    manifest: a table of schema tables.MANIFEST.
+    folds: number of folds.
+    subfolds: number of subfolds of each fold.
+    seed: of the shuffles.
+    canvases: yields the prepared pictures of the images named, uint8 [s, s], by which near-duplicates are recognised;
+        None: no pictures.
+    val_share: share of each fold's patients that validate the trainings in which the fold is not held out.
+
+    Images that a patient or near-duplicates link form a group, and a group is never divided. Strata: images without a
+    pneumothorax, and terciles of the mask's area (scikit-learn's StratifiedGroupKFold).
+    Raises DataError, with the counts, where a fold or subfold cannot hold both classes.
     """
     images = manifest[(manifest["split"] == "train") & manifest["label"].notna()].reset_index(drop=True)
     images = images.assign(stratum=_assign_strata(images))

@@ -23,7 +23,7 @@ MAX_AGE = 120  # the NIH radiographs hold ages of up to 414: typing errors
 
 
 class RowError(ValueError):
-    """What is to be written is no row of the file: it would lie over its neighbours, other patients' images."""
+    """The array to write is not one row of the file: it would overwrite the rows beside it, other patients' images."""
 
 
 class RowFile(NamedTuple):
@@ -156,7 +156,7 @@ def _parse_mask_runs(task: PrepareTask, location: str, code: str, pixels: int) -
 
 
 def _merge_runs(runs_of_rows: list[np.ndarray]) -> np.ndarray:
-    """Runs that cover what `runs_of_rows` cover, none touching another; int64 [n, 2], start and end (exclusive).
+    """The union of `runs_of_rows` as runs that do not touch; int64 [n, 2], start and end (exclusive).
 
     Merging runs takes a hundredth of the time of merging masks pixel by pixel.
     """

@@ -59,7 +59,7 @@ def prepare_data(paths: Paths, settings: PrepareConfig, workers: int | None = No
 
 
 def identify_pixels(layout: kaggle.Layout, paths: Paths, settings: PrepareConfig) -> runs.Identity:
-    """What pixels, masks and manifest are made from; another way to assign folds does not make them anew."""
+    """What pixels, masks and manifest are made from; the code that assigns folds is not part of it."""
     inputs = {"dicoms": layout.files_digest} | runs.digest_inputs(layout.table_paths, paths.prepared_folder)
     return runs.Identity(settings.model_dump(include={"size"}), inputs, reached_modules(*PIXELS_CODE))
 
@@ -122,4 +122,3 @@ def main() -> None:
     data, run_name, workers = arguments.pop("data"), arguments.pop("run"), arguments.pop("workers")
     settings = validate_settings(arguments, PrepareConfig, "prepare")
     prepare_data(Paths(data, run_name, settings.size), settings, workers)
-

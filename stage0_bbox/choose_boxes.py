@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import tables
-from cxr.datasets.box_files import MIN_INSIDE_SHARE
+from cxr.datasets.box_annotations import MIN_INSIDE_SHARE
 from cxr.datasets.box_table import written_copy_path
 from cxr.datasets.image_ids import parse_image_id
 from cxr.datasets.prepared import Prepared

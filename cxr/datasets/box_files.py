@@ -1,93 +1,27 @@
-"""Files of chest boxes as the tools of the field write them, recognised by their content.
+"""Chest boxes of annotation files, whose format (cxr.datasets.box_formats) is recognised by their content."""
 
-VGG Image Annotator's CSV and JSON; CSV with Filename,xmin,xmax,ymin,ymax: the published file, what stage 0 writes, and
-TensorFlow's with width, height and class of the image; COCO JSON of any tool, and of our own export.
-"""
-
-import json
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxr.datasets import user_tables
+from cxr.datasets import box_formats, user_tables
+from cxr.datasets.box_annotations import BoxAnnotation
+from cxr.datasets.box_formats import EDGES
 from cxr.datasets.image_ids import match_image_id
 from cxr.errors import DataError
-from cxr.imaging.geometry import Box, Letterbox
+from cxr.imaging.geometry import Box
 
-WHOLE_FRAME_SHARE = (
-    0.99  # share of the frame from which on a published box is its detector's way to say 'nothing found'
-)
-MIN_INSIDE_SHARE = (
-    0.75  # of a box's area at least: annotators overshoot the edge a little, boxes of another image size do not
-)
-EDGES = ("xmin", "ymin", "xmax", "ymax")
-CHEST = re.compile(r"(?<![a-z])(chest|thorax|lungs?)(?![a-z])", re.IGNORECASE)
+WHOLE_FRAME_SHARE = 0.99  # a published box of at least this share of the frame: its detector found nothing
 LUNG = re.compile(r"(?<![a-z])lungs?(?![a-z])", re.IGNORECASE)
-FINDING = re.compile(r"[a-z]thorax|pneumo|ptx|lesion|nodule|opacit|effusion|finding|fracture|tube|heart|cardi", re.I)
-
-
-@dataclass(frozen=True)
-class BoxAnnotation:
-    """One box as its file gives it."""
-
-    image_name: str
-    """Of the image, as the file spells it."""
-    location: str
-    """File and row, for messages."""
-    box: Box | None = None
-    """None where there is no region."""
-    size: tuple[float, float] | None = None
-    """Width and height of the picture that it was drawn on, where the file tells; else it is the original."""
-    letterbox: Letterbox | None = None
-    """How the original lies on that picture, where our own export wrote it."""
-    category: str = ""
-    is_chest: bool = True
-    is_detected: bool = False
-    """By the published detector, whose whole frame says that it found nothing."""
-    fault: str = ""
-    """Why it cannot be read."""
-
-    def box_in_original(self, width: int, height: int) -> Box:
-        """The box in the pixels of an original of `width` x `height`, clipped to it; DataError where it cannot be."""
-        box = self._scale_to_original(width, height)
-        clipped_box = box.clip_to_frame(width, height)
-        if clipped_box.width <= 0 or clipped_box.height <= 0 or clipped_box.area < MIN_INSIDE_SHARE * box.area:
-            excess_note = ", more than a quarter of it" if clipped_box.area > 0 else ""
-            raise DataError(
-                f"{self.location}: the box lies outside its image of {width} x {height} pixels{excess_note}"
-            )
-        return clipped_box
-
-    def _scale_to_original(self, width: int, height: int) -> Box:
-        if self.size is None:
-            return self.box
-        letterbox = self.letterbox
-        if letterbox and (letterbox.height, letterbox.width) == (height, width):
-            return letterbox.box_to_original(self.box.scale_and_shift(letterbox.size / self.size[0]))
-        if not letterbox and _has_same_shape(self.size, (width, height)):
-            factors = (width / self.size[0], height / self.size[1]) * 2
-            return Box(*(edge * factor for edge, factor in zip(self.box, factors, strict=True)))
-        drawn_size = "{:g} x {:g}".format(*((letterbox.width, letterbox.height) if letterbox else self.size))
-        raise DataError(
-            f"{self.location}: the image has {drawn_size} pixels there, its original {width} x {height}, which is "
-            "another shape; give boxes in the original's pixels, without the image's size"
-        )
-
-
-def _has_same_shape(size: tuple[float, float], original_size: tuple[int, int]) -> bool:
-    """Whether two (width, height) differ by their scale alone, within the smaller one's rounding."""
-    (w, h), (width, height) = sorted((size, original_size))
-    return abs(w * height / width - h) <= 1 or abs(h * width / height - w) <= 1
 
 
 def read_chest_boxes(path: Path, sizes: dict[str, tuple[int, int]], skip_counts: Counter) -> dict[str, Box]:
-    """The chest box of each image that a file has one of, in the original's pixels; lungs are united, else the largest.
+    """The chest box of each image in a file, in the original's pixels: the union of two lungs, else the largest box.
 
-    sizes: (width, height) of the originals by image_id, which alone are looked for; skip_counts: why rows are left
-    out. Raises DataError with file and row for a row that cannot be read, and for a box outside its image.
+    sizes: (width, height) of the originals by image_id; rows of other images are skipped.
+    skip_counts: number of skipped rows by reason, added to.
+
+    Raises DataError with file and row for a row that cannot be read, and for a box outside its image.
     """
     boxes: dict[str, Box] = {}
     for row in read_annotations(path):
@@ -122,194 +56,21 @@ def _merge_boxes(first: Box, second: Box, are_lungs: bool) -> Box:
 
 
 def read_annotations(path: Path) -> list[BoxAnnotation]:
-    """The rows of a file of any kind; what is wrong with one stands in its `fault`. DataError: the file is none."""
+    """The rows of an annotation file of any known format; `fault` of a row says why it cannot be read.
+
+    Raises DataError if the file has no known format.
+    """
     text = user_tables.read_text(path)
     if text.lstrip()[:1] in ("{", "["):
-        return _parse_json(path, text)
+        return box_formats.parse_json_file(path, text)
     header = set(user_tables.normalise_columns(next(user_tables.read_lines(path), (1, []))[1]))
     if {"filename", "region_shape_attributes"} <= header:
-        return _mark_chest_rows(
-            [_parse_via_row(f"{path}, row {line}", row) for line, row in user_tables.read_records(path)]
+        return box_formats.mark_chest_rows(
+            [box_formats.parse_via_row(f"{path}, row {line}", row) for line, row in user_tables.read_records(path)]
         )
     if {"filename", *EDGES} <= header:
-        return _parse_edge_rows(path, header)
+        return box_formats.parse_edge_rows(path, header)
     raise DataError(
         f"{path} is no file of boxes that is known: expected a VGG Image Annotator CSV or JSON, a CSV with the columns "
         "Filename,xmin,xmax,ymin,ymax, or a COCO JSON"
     )
-
-
-def _parse_json(path: Path, text: str) -> list[BoxAnnotation]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error})") from None
-    entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else None
-    images = entries.values() if isinstance(entries, dict) else ()
-    if images and all(isinstance(item, dict) and "regions" in item for item in images):
-        return _mark_chest_rows([row for entry in images for row in _parse_via_image(path, entry)])
-    try:
-        images = {image["id"]: image for image in content["images"]}
-        annotations = list(content["annotations"])
-        categories = {item["id"]: str(item["name"]) for item in content.get("categories") or ()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is no COCO JSON: images (id, file_name) and annotations are needed ({error})"
-        ) from None
-    rows = [
-        _parse_coco_annotation(f"{path}, annotation {number}", item, images, categories)
-        for number, item in enumerate(annotations, 1)
-    ]
-    return _mark_chest_rows(rows, set(categories.values()))
-
-
-def _parse_via_row(location: str, row: dict[str, str]) -> BoxAnnotation:
-    """VGG Image Annotator's CSV: one row a region, the shape as JSON in a cell; {} where none was drawn."""
-    box_annotation = BoxAnnotation(row["filename"], f"{location} ({row['filename']})")
-    try:
-        shape = json.loads(row["region_shape_attributes"])
-        attributes = json.loads(row.get("region_attributes") or "{}")
-    except ValueError:
-        return replace(box_annotation, fault="region_shape_attributes is not a rectangle's x, y, width, height")
-    return _parse_via_region(box_annotation, shape, attributes)
-
-
-def _parse_via_image(path: Path, entry: dict) -> Iterator[BoxAnnotation]:
-    """One image of VGG Image Annotator's JSON, or project; version 1 counts its regions in a dict."""
-    regions = entry["regions"] if isinstance(entry["regions"], dict | list) else ()
-    regions = list(regions.values()) if isinstance(regions, dict) else list(regions or ())
-    image_annotation = BoxAnnotation(str(entry.get("filename")), f"{path}, {entry.get('filename')}")
-    if not regions:
-        yield image_annotation
-    for number, region in enumerate(regions, 1):
-        box_annotation = replace(image_annotation, location=f"{image_annotation.location}, region {number}")
-        region_fields = region if isinstance(region, dict) else {}
-        yield _parse_via_region(
-            box_annotation, region_fields.get("shape_attributes"), region_fields.get("region_attributes")
-        )
-
-
-def _parse_via_region(box_annotation: BoxAnnotation, shape: dict, attributes: dict) -> BoxAnnotation:
-    if shape == {}:
-        return box_annotation
-    try:
-        edges = _corner_to_edges([shape[key] for key in ("x", "y", "width", "height")])
-    except (TypeError, KeyError):
-        return replace(box_annotation, fault="region_shape_attributes is not a rectangle's x, y, width, height")
-    return _set_box(replace(box_annotation, category=_join_remarks(attributes)), edges)
-
-
-def _join_remarks(attributes: dict | None) -> str:
-    """The words of a region's attributes: texts, and of check boxes the ticked ones."""
-    values = attributes.values() if isinstance(attributes, dict) else ()
-    ticked_names = (
-        " ".join(name for name, is_ticked in value.items() if is_ticked) for value in values if isinstance(value, dict)
-    )
-    return " ".join([*(value for value in values if isinstance(value, str)), *ticked_names]).strip()
-
-
-def _parse_edge_rows(path: Path, header: set[str]) -> list[BoxAnnotation]:
-    """Rows of edges. A fallback of ours is no observation, hence no label; of the published file, the detector's."""
-    rows = [(f"{path}, row {line} ({row['filename']})", row) for line, row in user_tables.read_records(path)]
-    has_image_size = {"width", "height"} <= header and not all(_is_box_size(row) for _, row in rows)
-    annotations = []
-    for location, row in rows:
-        category = row.get("class", row.get("label", ""))  # a number is a flag of its own, no name
-        box_annotation = BoxAnnotation(row["filename"], location, category="" if category.isdigit() else category)
-        if row.get("source") == "fallback":
-            annotations.append(box_annotation)
-            continue
-        size = _parse_image_size(row) if has_image_size else None
-        box_annotation = replace(box_annotation, size=size or None, is_detected="source" not in header)
-        fault = "width or height of the image is not a number" if size == () else ""
-        annotations.append(
-            replace(box_annotation, fault=fault) if fault else _set_box(box_annotation, [row[edge] for edge in EDGES])
-        )
-    return _mark_chest_rows(annotations, {row.category for row in annotations})
-
-
-def _is_box_size(row: dict[str, str]) -> bool:
-    """Whether width and height are the box's, not the image's."""
-    try:
-        width, height, *edges = (user_tables.parse_number(row[name]) for name in ("width", "height", *EDGES))
-    except ValueError:
-        return False
-    return abs(edges[2] - edges[0] - width) <= 1 and abs(edges[3] - edges[1] - height) <= 1
-
-
-def _parse_image_size(record: dict) -> tuple[float, float] | tuple[()] | None:
-    """Width and height of an image, None where they are not given, () where they are no sizes."""
-    values = [record.get(name) for name in ("width", "height")]
-    if values in ([None, None], ["", ""]):
-        return None
-    try:
-        width, height = (user_tables.parse_number(str(value)) for value in values)
-    except ValueError:
-        return ()
-    return (width, height) if 0 < width < math.inf and 0 < height < math.inf else ()
-
-
-def _parse_coco_annotation(location: str, annotation: dict, images: dict, categories: dict) -> BoxAnnotation:
-    """COCO: an annotation with image_id and bbox [x, y, width, height], in pixels of the picture in `images`."""
-    try:
-        image = images[annotation["image_id"]]
-        box_annotation = BoxAnnotation(
-            str(image["file_name"]), location, category=categories.get(annotation.get("category_id"), "")
-        )
-    except (KeyError, TypeError) as error:
-        return BoxAnnotation("", location, fault=f"{error} is missing")
-    try:
-        edges = _corner_to_edges(annotation["bbox"])
-    except (KeyError, TypeError):
-        return replace(box_annotation, fault="it has no bbox [x, y, width, height]")
-    size, letterbox_record = _parse_image_size(image), image.get("letterbox")
-    if size == ():
-        return replace(box_annotation, fault="width or height of its image is no size")
-    try:
-        letterbox = (
-            Letterbox(*(int(letterbox_record[name]) for name in ("height", "width", "size")))
-            if letterbox_record and size
-            else None
-        )
-        if letterbox and min(letterbox) < 1:
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        return replace(box_annotation, fault="the letterbox of its image is not height, width and size")
-    return _set_box(replace(box_annotation, size=size, letterbox=letterbox), edges)
-
-
-def _corner_to_edges(values: list) -> list:
-    """xmin, ymin, xmax, ymax of x, y, width, height; other things as they are, for `_set_box` to refuse."""
-    try:
-        x, y, width, height = (user_tables.parse_number(str(value)) for value in values)
-    except ValueError:
-        return [values] if isinstance(values, str) else list(values)
-    return [x, y, x + width, y + height]
-
-
-def _set_box(box_annotation: BoxAnnotation, edges: list) -> BoxAnnotation:
-    try:
-        values = [user_tables.parse_number(str(edge)) for edge in edges]
-    except ValueError as error:
-        hint = f" ({error})" if "may mean" in str(error) else ""
-        return replace(box_annotation, fault=f"an edge of the box is not a number{hint}")
-    if len(values) != 4 or not all(map(math.isfinite, values)):
-        return replace(box_annotation, fault="an edge of the box is missing or not finite")
-    box = Box(*values)
-    if box.xmin >= box.xmax or box.ymin >= box.ymax:
-        fault = f"the box is empty: needs xmin < xmax and ymin < ymax, has {tuple(box)}"
-        return replace(box_annotation, fault=fault)
-    return replace(box_annotation, box=box)
-
-
-def _mark_chest_rows(rows: list[BoxAnnotation], categories: set[str] | None = None) -> list[BoxAnnotation]:
-    """The rows, told whether they are a chest's: by name, else of the only category that is no finding.
-
-    categories: all of the file; None where they are free remarks (VIA's attributes), of which a finding alone counts.
-    """
-    names = {row.category for row in rows} if categories is None else categories
-    chest_categories = {name for name in names if CHEST.search(name) and not FINDING.search(name)}
-    if not chest_categories and (categories is None or len(names) <= 1):
-        chest_categories = {name for name in names if not FINDING.search(name)}
-        chest_categories |= {""} if chest_categories or not names else set()  # of a row that tells none
-    return [replace(row, is_chest=row.category in chest_categories) for row in rows]

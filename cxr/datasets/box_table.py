@@ -36,7 +36,7 @@ def written_copy_path(path: Path) -> Path:
 
 
 def read_boxes_table(path: Path) -> pd.DataFrame:
-    """tables.BOXES of a dataset; a user may have saved it with a spreadsheet. DataError where a number is none."""
+    """tables.BOXES of a dataset, also as a spreadsheet saves it. DataError where a cell is not a number."""
     if not path.is_file():
         raise UsageError(f"{path} is missing; it is made by: {STAGE0_STEP}")
     columns_by_name = {name.lower(): (name, kind) for name, kind in tables.BOXES.items()}

@@ -60,7 +60,7 @@ def walk_data_folder(data: Path) -> Iterator[File | SkippedEntry]:
 
 
 def _classify_entry(entry: os.DirEntry, prefix: str) -> File | SkippedEntry | None:
-    """A DICOM or CSV file, or why it is none though its name or a link says so; None for a folder and all else."""
+    """A DICOM or CSV file, or the reason why a file of such a name (or a link) is skipped; None for anything else."""
     has_data_suffix = entry.name[-4:].lower() in (".dcm", ".csv")
     path = prefix + entry.name
     if has_data_suffix and entry.is_file():

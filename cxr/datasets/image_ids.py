@@ -26,7 +26,7 @@ def match_image_id(name: str, image_ids: Collection[str]) -> str:
 
 
 def _list_spellings(name: str) -> Iterator[str]:
-    """As it stands, then URL-decoded, without a URL's query, or from it (?d=folder/name.png), and without additions."""
+    """The name as it is, URL-decoded, without a URL's query or from it (?d=folder/name.png), and without additions."""
     decoded = unquote(name)
     path, _, query = decoded.partition("?")
     for text in dict.fromkeys((name, decoded, path, query.removeprefix("d="))):

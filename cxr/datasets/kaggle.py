@@ -142,8 +142,8 @@ def find_layout(data: Path) -> Layout:
 def is_patient(text: str, counts: Mapping[str, int]) -> bool:
     """Whether a cell names a patient; 'nan', 'none', '-', '0000' and the like do not.
 
-    counts: how often each cell stands in the column. Where it numbers patients from 0, without many gaps, and 0 has no
-    more images than others, 0 is one of them: to tell a filled blank from it.
+    counts: how often each cell stands in the column. 0 is a patient where the column numbers patients from 0 without
+    many gaps and 0 has no more images than others; else it is a filled blank.
     """
     if NO_PATIENT.fullmatch(text) is None:
         return True
@@ -188,7 +188,15 @@ def read_chest_tubes(path: Path) -> dict[str, float]:
 
 
 def assign_split(image_id: str, file: File, rows: dict[str, list[MaskRow]], sample_ids: set[str]) -> str:
-    """train, test or unlabelled: by the rows and the sample submission, by the folder only without the latter."""
+    """The split of an image: train, test or unlabelled.
+
+    image_id: of the image.
+    file: its DICOM file, whose folder decides only where there is no sample submission.
+    rows: mask rows by image_id; an image with one is train.
+    sample_ids: the images that the sample submission names; empty where there is none.
+
+    Raises DataError for an image that has a mask row and is in the sample submission.
+    """
     if image_id in rows:
         if image_id in sample_ids:
             line = rows[image_id][0].line

@@ -15,9 +15,7 @@ import numpy as np
 HASH_SIDE, MAX_DIFFERING_BITS = 16, 24  # bits
 THUMBNAIL_SIDE, MIN_CORRELATION = 32, 0.95  # pixels, correlation
 BLANK_DEVIATION = 4.0  # gray levels of standard deviation of a thumbnail; the flattest of 483 radiographs has 24
-SMALL_SIDE = (
-    256  # pixels a larger canvas is first shrunk to: a quarter of the time at 1024; 3 bits differ at most, on 487
-)
+SMALL_SIDE = 256  # pixels, to which larger canvases are shrunk first: a quarter of the time at 1024; 3 bits differ
 BLUR_DEVIATION = 2.0  # pixels of a thumbnail: the standard deviation of the blur that keeps the broad shapes
 
 

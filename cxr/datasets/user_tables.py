@@ -34,7 +34,10 @@ def read_text(path: Path) -> str:
 
 
 def detect_encoding(data: bytes) -> str:
-    """The encoding of a text, as Python calls it; UTF-16 without a mark has zeros between ASCII letters."""
+    """The encoding of a text, as Python calls it.
+
+    UTF-16 without a byte order mark is recognised by the zeros between ASCII letters.
+    """
     for mark, name in BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             return name

@@ -1,4 +1,4 @@
-"""A DICOM file's elements, of which no more is read or inflated than a radiograph can hold.
+"""Read a DICOM file's elements, and never read or inflate more than a radiograph can hold.
 
 A deflate bomb of 3 MB took 3 GB, and a file of a million empty elements a minute.
 """
@@ -34,7 +34,7 @@ class DeflatedDataset(Exception):
 class BoundedStream:
     """A stream of `size` bytes that gives MAX_BYTES in MAX_READS at most, then raises ImageError.
 
-    A length that runs past the end asks for what is there: pydicom would make room for 4 GB.
+    A length that runs past the end of the file reads up to the end; pydicom would allocate up to 4 GB.
     """
 
     def __init__(self, stream: io.IOBase, size: int) -> None:

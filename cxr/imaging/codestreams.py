@@ -1,4 +1,4 @@
-"""Coded frames of pixel data: what a frame says of itself is looked at before anything is decoded.
+"""Coded frames of pixel data: a frame's own header is checked before anything is decoded.
 
 A JPEG 2000 of 100 bytes that declared 60,000 x 60,000 took 19 GB.
 """
@@ -21,10 +21,14 @@ JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"  # a JP2 file around it, which
 
 
 def decode_jpeg(frame: bytes, height: int, width: int, min_longer_side: int | None) -> np.ndarray:
-    """A JPEG of 8 bits, uint8 [height, width].
+    """An 8-bit gray JPEG, uint8 [height, width], or smaller by 2, 4 or 8 in both sides.
 
-    With `min_longer_side`, smaller by 2, 4 or 8, its longer side no shorter than that.
-    Where less is wanted, the inverse DCT averages: .2 gray levels from a full decode's area average.
+    frame: the encoded bytes.
+    height, width: pixels, as the DICOM header says.
+    min_longer_side: pixels that the longer side must keep; None decodes at full size. A smaller image is averaged by
+        the inverse DCT: within .2 gray levels of a full decode's area average.
+
+    Raises ImageError where the frame is not what the header says, or has too many scans.
     """
     image = Image.open(io.BytesIO(frame), formats=["JPEG"])
     if image.format != "JPEG" or image.mode != "L" or image.size != (width, height):
@@ -51,7 +55,15 @@ def _choose_shrink_factor(height: int, width: int, min_longer_side: int | None) 
 
 
 def decode_jpeg_2000(frame: bytes, height: int, width: int, max_bits: int) -> tuple[np.ndarray, int, bool]:
-    """A gray JPEG 2000, uint8 or uint16 [height, width], its bits a pixel, `max_bits` at most, and whether signed."""
+    """A gray JPEG 2000 image (ISO/IEC 15444-1).
+
+    frame: the code stream, or a JP2 file that holds it.
+    height, width: pixels, as the DICOM header says.
+    max_bits: bits of a pixel that the header allows.
+
+    Returns the pixels, uint8 or uint16 [height, width], their bits, and whether they are signed.
+    Raises ImageError where the frame is not what the header says.
+    """
     stream = _extract_codestream(frame)
     xsiz, ysiz, left, top = struct.unpack_from(">4L", stream, 8)  # ISO/IEC 15444-1 A.5.1
     components, depth = struct.unpack_from(">HB", stream, 40)
@@ -86,9 +98,13 @@ def _load_openjpeg_decoder() -> Callable:
 
 
 def decode_rle(frame: bytes, height: int, width: int, bits_allocated: int) -> np.ndarray:
-    """A frame of PS3.5 G, uint8 or uint16 [height, width]: a segment for each byte of a pixel, the highest first.
+    """A frame of DICOM's RLE (PS3.5 Annex G), uint8 or uint16 [height, width].
 
-    Pillow unpacks them, stops at the last pixel, and raises where they end early; pylibjpeg-rle panics.
+    frame: the header of 64 bytes, and a segment for each byte of a pixel, the highest byte first.
+    height, width: pixels.
+    bits_allocated: 8 or 16.
+
+    Pillow unpacks the segments, stops at the last pixel, and raises where they end early; pylibjpeg-rle panics.
     """
     count, *offsets = struct.unpack_from("<16L", frame)
     if count != bits_allocated // 8:

@@ -178,7 +178,7 @@ def _require_bits(header: pydicom.Dataset) -> None:
 
 
 def decode_stored_values(header: pydicom.Dataset, min_longer_side: int | None = None) -> np.ndarray:
-    """Pixels as stored, uint8 or uint16 [height, width], neither sign nor unused bits seen to.
+    """Pixels as stored, uint8 or uint16 [height, width], before sign and unused bits are handled.
 
     With `min_longer_side`, a JPEG may come out smaller by 2, 4 or 8, its longer side no shorter than that.
     Of JPEG 2000, BitsStored becomes what the code stream has. Raises ImageError.

@@ -169,11 +169,15 @@ def crop_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 
 def paste_crop(patch: np.ndarray, box: Box, size: int, canvas_size: int | None = None) -> np.ndarray:
-    """Lay a crop's map on the full frame [size, size], zero outside what was cropped; the inverse of `crop_image`.
+    """Lay a crop's map on the full frame [size, size], zero outside the crop; the inverse of `crop_image`.
 
-    box: as it was given to `crop_image`, on a canvas of side `canvas_size`; without it the frame's own. Brought to
-    the frame, the very pixels that were cropped have edges anywhere: each pixel there gets the mean of what covers it,
-    and at the border its covered share of that.
+    patch: the map of the crop, [h, w], float or uint8.
+    box: the box that was given to `crop_image`, in pixels of a canvas of side `canvas_size`.
+    size: side of the frame in pixels.
+    canvas_size: side of the canvas in pixels; None: the frame's own.
+
+    The cropped pixels need not end at pixel edges of the frame: each frame pixel gets the mean of what covers it,
+    at the border weighted by the share that is covered.
     """
     part = Box(*snap_to_pixels(box, canvas_size or size)).scale_and_shift(size / (canvas_size or size))
     xmin, ymin, xmax, ymax = snap_to_pixels(part, size)

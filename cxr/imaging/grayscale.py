@@ -64,7 +64,7 @@ def _is_plain(header: pydicom.Dataset) -> bool:
 
 
 def _is_changed(header: pydicom.Dataset) -> bool:
-    """Whether padding, a table, rescaling or a window is there: a 0 is one, an empty element is none."""
+    """Whether the header has padding, a lookup table, rescaling or a window; 0 is a value, an empty element is not."""
     has_table = any(header.get(name) for name in ("ModalityLUTSequence", "VOILUTSequence"))
     has_padding = header.get("PixelPaddingValue") is not None
     return has_table or has_padding or _read_rescale(header) != (1, 0) or _read_first_window(header) is not None
@@ -91,7 +91,7 @@ def _build_gray_table(header: pydicom.Dataset, pixels: np.ndarray) -> np.ndarray
 
 
 def _numbers_to_gray(header: pydicom.Dataset, numbers: np.ndarray) -> np.ndarray:
-    """Gray level 0..255 of pixel values, inversion seen to."""
+    """Gray level 0..255 of pixel values, inverted where the photometric interpretation asks for it."""
     values = _apply_modality(header, numbers)
     value_range = np.ptp(values)
     if not np.isfinite(value_range):

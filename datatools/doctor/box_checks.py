@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxr.datasets import box_files
-from cxr.datasets.box_files import BoxAnnotation
+from cxr.datasets.box_annotations import BoxAnnotation
 from cxr.datasets.image_ids import match_image_id
 from cxr.errors import DataError
 from cxr.paths import home_folder

@@ -17,6 +17,7 @@ from cxr.errors import DataError, UsageError, run_main
 from cxr.imaging.geometry import Letterbox
 from cxr.paths import Paths
 from datatools import audit_folds
+from evaluation import leakage
 
 
 def table(**folds: str) -> pd.DataFrame:
@@ -52,7 +53,7 @@ LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 0.0, "f": 1.0}
 
 
 def test_a_patient_in_two_folds():
-    found = audit_folds.measure_leakage(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
+    found = leakage.measure_leakage(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
     nought, one = found["folds"]
     assert (nought["fold"], nought["images"], nought["positive"]) == ("0", 4, 1)
     assert nought["patient"] == {"images": 1, "share": 0.25, "positive": 1, "positive_share": 1.0}
@@ -64,14 +65,14 @@ def test_a_patient_in_two_folds():
 
 def test_a_near_duplicate_in_training():
     groups = {"a": 0, "b": 1, "c": 2, "d": 0}
-    found = audit_folds.measure_leakage(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
+    found = leakage.measure_leakage(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
     assert found["all"]["duplicate"] == {"images": 2, "share": 0.5, "positive": None, "positive_share": None}
     assert found["all"]["patient"]["images"] == 0
     assert found["leak"]
 
 
 def test_patients_kept_apart():
-    found = audit_folds.measure_leakage(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
+    found = leakage.measure_leakage(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
     assert not found["leak"]
     assert [row["patient"]["images"] for row in found["folds"]] == [0, 0, 0]
     assert found["patients_known"] == found["images"] == 6
@@ -79,22 +80,22 @@ def test_patients_kept_apart():
 
 def test_a_split_is_trained_on_its_training_part_alone():
     folds = table(a="train", b="valid", c="valid", d="valid", e="test", f="train")
-    found = audit_folds.measure_leakage(folds, PATIENTS, None, LABELS)
+    found = leakage.measure_leakage(folds, PATIENTS, None, LABELS)
     assert [(row["fold"], row["patient"]["images"]) for row in found["folds"]] == [("test", 0), ("valid", 1)]
 
 
 def test_an_image_in_two_folds_leaks_whoever_it_is():
     folds = pd.DataFrame({"image_id": ["a", "a", "b"], "fold": ["0", "1", "1"]})
-    assert audit_folds.measure_leakage(folds, None, None, None)["leak"]
-    assert audit_folds.measure_leakage(folds, {}, None, None)["all"]["patient"]["images"] == 2
+    assert leakage.measure_leakage(folds, None, None, None)["leak"]
+    assert leakage.measure_leakage(folds, {}, None, None)["all"]["patient"]["images"] == 2
 
 
 def test_patients_unknown():
-    found = audit_folds.measure_leakage(table(a="0", b="1"), None, None, LABELS)
+    found = leakage.measure_leakage(table(a="0", b="1"), None, None, LABELS)
     assert found["all"]["patient"] is None
-    assert "patients unknown" in audit_folds.format_leakage(found)
-    assert "patients known of 1 of 2 images only" in audit_folds.format_leakage(
-        audit_folds.measure_leakage(table(a="0", b="1"), {"a": "1"}, {}, {})
+    assert "patients unknown" in leakage.format_leakage(found)
+    assert "patients known of 1 of 2 images only" in leakage.format_leakage(
+        leakage.measure_leakage(table(a="0", b="1"), {"a": "1"}, {}, {})
     )
 
 
@@ -105,7 +106,7 @@ def test_it_agrees_with_a_plain_count(seed):
     patients = dict(zip(folds["image_id"], numbers.astype(str), strict=True))
     folds["patient"] = folds["image_id"].map(patients)
     seen = [bool(((folds["fold"] != row.fold) & (folds["patient"] == row.patient)).any()) for row in folds.itertuples()]
-    assert audit_folds.measure_leakage(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
+    assert leakage.measure_leakage(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
 
 
 def test_scikit_learns_grouped_folds_leak_nothing():
@@ -113,7 +114,7 @@ def test_scikit_learns_grouped_folds_leak_nothing():
     folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(90)], "fold": ""})
     for number, (_, held_out) in enumerate(GroupKFold(5).split(patients, groups=patients)):
         folds.loc[held_out, "fold"] = str(number)
-    assert not audit_folds.measure_leakage(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)[
+    assert not leakage.measure_leakage(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)[
         "leak"
     ]
 
@@ -159,11 +160,11 @@ def test_a_row_for_each_image_and_fold_is_audited_fold_by_fold(tmp_path, split, 
     path = tmp_path / "long.csv"
     path.write_text(LONG.format(split=split, t=t, v=v).replace("x,1,\n", "" if split != "split" else "x,1,\n"))
     folds, _ = audit_folds.read_fold_file(path)
-    clean = audit_folds.measure_leakage(folds, {"a": "1", "b": "2", "c": "3"}, {}, None)
+    clean = leakage.measure_leakage(folds, {"a": "1", "b": "2", "c": "3"}, {}, None)
     assert not clean["leak"]
     assert (clean["images"], clean["patients_known"]) == (3, 3)
     assert [(row["fold"], row["images"]) for row in clean["folds"]] == [("0", 1), ("1", 1)]
-    found = audit_folds.measure_leakage(
+    found = leakage.measure_leakage(
         folds, {"a": "1", "b": "1", "c": "3"}, None, None
     )  # b trains for a; c is held out alone
     assert [row["patient"]["images"] for row in found["folds"]] == [0, 1]
@@ -175,7 +176,7 @@ def test_each_fold_may_hold_out_several_parts(tmp_path):
     path.write_text(LONG.format(split="set", t="train", v="valid").replace("b,0,train", "b,0,test") + "d,0,train\n")
     folds, _ = audit_folds.read_fold_file(path)
     assert sorted(set(folds["fold"])) == ["0 test", "0 valid", "1 valid", "train"]
-    found = audit_folds.measure_leakage(folds, {"b": "1", "d": "1", "a": "2", "c": "3"}, None, None)
+    found = leakage.measure_leakage(folds, {"b": "1", "d": "1", "a": "2", "c": "3"}, None, None)
     seen = {row["fold"]: row["patient"]["images"] for row in found["folds"]}
     assert seen == {"0 test": 1, "0 valid": 0, "1 valid": 0}
 
@@ -184,7 +185,7 @@ def test_a_file_of_one_fold_is_audited_by_its_split(tmp_path):
     path = tmp_path / "fold0.csv"
     path.write_text("image_id,fold,split\na,0,train\nb,0,valid\n")
     folds, _ = audit_folds.read_fold_file(path)
-    assert audit_folds.measure_leakage(folds, {"a": "1", "b": "1"}, None, None)["all"]["patient"]["images"] == 1
+    assert leakage.measure_leakage(folds, {"a": "1", "b": "1"}, None, None)["all"]["patient"]["images"] == 1
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -204,7 +205,7 @@ def test_an_image_in_both_parts_of_a_split_is_a_leak(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("image_id,split\na,train\na,valid\nb,train\n")
     assert (
-        audit_folds.measure_leakage(audit_folds.read_fold_file(path)[0], {}, None, None)["all"]["patient"]["images"]
+        leakage.measure_leakage(audit_folds.read_fold_file(path)[0], {}, None, None)["all"]["patient"]["images"]
         == 1
     )
 

@@ -7,7 +7,7 @@ from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.files import read_json, write_json
 from cxr.paths import Paths
-from datatools.audit_folds import measure_leakage
+from evaluation.leakage import measure_leakage
 from evaluation.panel import compute_panel
 from pipeline.report.sources import RunFiles
 from tests.evaluation.panel_cases import made
