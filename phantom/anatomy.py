@@ -1,4 +1,7 @@
-"""Who is imaged and how: one patient's build, shared by all images, and one view's pose and technique."""
+"""Who is imaged and how: one patient's build, shared by all images, and one view's pose and technique.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Rib cage, clavicles, scapulae, humeri and spine, as attenuation of bone over soft tissue."""
+"""Rib cage, clavicles, scapulae, humeri and spine, as attenuation of bone over soft tissue.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 import numpy as np
 

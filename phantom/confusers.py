@@ -1,4 +1,7 @@
-"""What looks like a pneumothorax and is none; drawn at the same rate whatever the label."""
+"""What looks like a pneumothorax and is none; drawn at the same rate whatever the label.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 from dataclasses import dataclass
 

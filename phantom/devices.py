@@ -1,4 +1,7 @@
-"""Tubes, lines, leads and clips; drawn at a rate that depends on the view, never on the label."""
+"""Tubes, lines, leads and clips; drawn at a rate that depends on the view, never on the label.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 from collections.abc import Callable
 

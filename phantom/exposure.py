@@ -1,4 +1,7 @@
-"""From attenuation to a stored picture: scatter, detector, quantum noise, display curve, borders and markers."""
+"""From attenuation to a stored picture: scatter, detector, quantum noise, display curve, borders and markers.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 import cv2
 import numpy as np

@@ -1,4 +1,7 @@
-"""One phantom from three numbers: anatomy, air, line integral, exposure. See README.md for what each file adds."""
+"""One phantom from three numbers: anatomy, air, line integral, exposure. See README.md for what each file adds.
+
+Factors and widths without a source are chosen by eye.
+"""
 
 from dataclasses import dataclass
 
@@ -9,9 +12,10 @@ from phantom.anatomy import Patient, Pose, sample_patient, sample_pose
 from phantom.config import PhantomConfig, default_config
 from phantom.geometry import Projection, blur_to_float, stroke_paths, upsample_map
 from phantom.lungs import Lung, sample_lungs
+from phantom.topics import VESSEL_TREES, Topic, keyed_rng
 
-TISSUE_ATTENUATION = 0.19  # attenuation of soft tissue at about 80 keV, 1/cm
-AERATED_DENSITY = 0.26  # density of aerated lung against tissue
+TISSUE_ATTENUATION = 0.19  # 1/cm at 80 keV: .182 cm2/g (NIST, ICRU-44 soft tissue) at 1.06 g/cm3
+AERATED_DENSITY = 0.26  # of inflated lung against water (ICRU-44)
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,6 @@ class Phantom:
         return bool(self.mask.any())
 
 
-def keyed_rng(topic: int, *key: int) -> np.random.Generator:
-    """Randomness of its own for each topic, so that a change in one leaves the others as they were."""
-    return np.random.default_rng([*key, topic])
-
-
 def render_phantom(
     seed: int,
     patient_number: int,
@@ -47,18 +46,20 @@ def render_phantom(
 ) -> Phantom:
     """One image of a patient: size x size pixels; `positive` overrides the drawn label, the rest stays the same."""
     config = config or default_config()
-    patient = sample_patient(keyed_rng(0, seed, patient_number))
+    patient = sample_patient(keyed_rng(Topic.PATIENT, seed, patient_number))
     image_key = (seed, patient_number, image_number + 1)
-    pose = sample_pose(keyed_rng(1, *image_key), patient, size, config.ap_share)
-    pneumothoraces = choose_pneumothoraces(keyed_rng(2, *image_key), positive, config)
+    pose = sample_pose(keyed_rng(Topic.POSE, *image_key), patient, size, config.ap_share)
+    pneumothoraces = choose_pneumothoraces(keyed_rng(Topic.PNEUMOTHORAX, *image_key), positive, config)
     shift, dome_flattening = compute_tension_effects(pneumothoraces)
-    lungs = sample_lungs(keyed_rng(3, *image_key), patient, pose, shift, dome_flattening)
+    lungs = sample_lungs(keyed_rng(Topic.LUNGS, *image_key), patient, pose, shift, dome_flattening)
     image_area = (size / pose.projection.scale) ** 2
     for air in pneumothoraces:
         index = (air.side + 1) // 2
         lungs[index] = pneumothorax.collapse_lung(lungs[index], air, air.share * image_area)
     mask = pneumothorax.draw_air_mask(lungs, pose.projection)
-    device_attenuation, drawn_devices = devices.draw_devices(keyed_rng(11, *image_key), patient, pose, pose.projection)
+    device_attenuation, drawn_devices = devices.draw_devices(
+        keyed_rng(Topic.DEVICES, *image_key), patient, pose, pose.projection
+    )
     attenuation = compute_attenuation(
         seed, patient_number, image_key, patient, pose, lungs, shift, float(mask.mean()), device_attenuation, config
     )
@@ -94,10 +95,12 @@ def compute_attenuation(
 ) -> np.ndarray:  # fmt: skip
     """The line integral of attenuation through the patient: float32 [size, size]."""
     projection, half_projection = pose.projection, pose.projection.with_size(pose.projection.size // 2)
-    bullae = confusers.sample_bullae(keyed_rng(4, *image_key), lungs, config.bullae)
+    bullae = confusers.sample_bullae(keyed_rng(Topic.BULLAE, *image_key), lungs, config.bullae)
     expanded_coverage = soft_tissue.compute_coverage([lung.surface for lung in lungs], half_projection)
     overlap = min(
-        keyed_rng(20, *image_key).uniform(*config.overlap) + config.overlap_rise * min(air_share / 0.04, 1), 0.95
+        keyed_rng(Topic.LUNG_OVERLAP, *image_key).uniform(*config.overlap)
+        + config.overlap_rise * min(air_share / 0.04, 1),
+        0.95,
     )
     lung_coverage = expanded_coverage + overlap * (
         soft_tissue.compute_coverage([lung.cavity for lung in lungs], half_projection) - expanded_coverage
@@ -111,16 +114,18 @@ def compute_attenuation(
         ),
         projection.size,
     )
-    trees = [vessels.grow_vessel_tree(keyed_rng(5 + k, seed, patient_number, 0)) for k in range(2)]
-    vessel_thickness = vessels.draw_vessels(lungs, trees, projection, keyed_rng(7, *image_key).uniform(0.7, 1.25))
+    trees = [vessels.grow_vessel_tree(keyed_rng(topic, seed, patient_number, 0)) for topic in VESSEL_TREES]
+    vessel_thickness = vessels.draw_vessels(
+        lungs, trees, projection, keyed_rng(Topic.VESSEL_STRENGTH, *image_key).uniform(0.7, 1.25)
+    )
     attenuation += (
         vessel_thickness
         * upsample_map(np.minimum(expanded_coverage + 0.15, 1), projection.size)
         * np.float32(TISSUE_ATTENUATION)
     )
-    attenuation += bones.draw_ribs(keyed_rng(8, seed, patient_number, 0), patient, pose, projection)
-    attenuation += bones.draw_shoulders(keyed_rng(9, *image_key), patient, pose, projection)
-    attenuation += bones.draw_spine(keyed_rng(10, seed, patient_number, 0), patient, pose, projection)
+    attenuation += bones.draw_ribs(keyed_rng(Topic.RIBS, seed, patient_number, 0), patient, pose, projection)
+    attenuation += bones.draw_shoulders(keyed_rng(Topic.SHOULDERS, *image_key), patient, pose, projection)
+    attenuation += bones.draw_spine(keyed_rng(Topic.SPINE, seed, patient_number, 0), patient, pose, projection)
     attenuation += device_attenuation
     return attenuation + draw_thin_lines(lungs, bullae, projection)
 
@@ -137,30 +142,34 @@ def compute_smooth_attenuation(
     config,
 ) -> np.ndarray:
     """Attenuation of everything without fine detail, at a coarser grid: float32 [view.size, view.size]."""
-    rng = keyed_rng(12, *image_key)
+    rng = keyed_rng(Topic.LUNG_DENSITY, *image_key)
     quarter_projection = projection.with_size(projection.size // 2)
     cavity_thickness = soft_tissue.draw_cavity(lungs, patient, projection)
     density = AERATED_DENSITY * rng.uniform(0.85, 1.2) * (1.12 if pose.view_position == "AP" else 1.0)
-    texture = soft_tissue.sample_texture(keyed_rng(13, *image_key), projection.size) * np.float32(
+    texture = soft_tissue.sample_texture(keyed_rng(Topic.LUNG_TEXTURE, *image_key), projection.size) * np.float32(
         rng.uniform(0.04, 0.09)
     )
     tissue_thickness = upsample_map(
-        soft_tissue.draw_torso(keyed_rng(14, *image_key), patient, pose, quarter_projection)
+        soft_tissue.draw_torso(keyed_rng(Topic.TORSO, *image_key), patient, pose, quarter_projection)
         - soft_tissue.draw_recesses(lungs, patient, pose, quarter_projection)
-        + vessels.draw_hila(keyed_rng(15, *image_key), lungs, quarter_projection),
+        + vessels.draw_hila(keyed_rng(Topic.HILA, *image_key), lungs, quarter_projection),
         projection.size,
     )
     disease_thickness = soft_tissue.draw_disease(
-        keyed_rng(16, *image_key), lungs, patient, pose, projection, config.disease
+        keyed_rng(Topic.DISEASE, *image_key), lungs, patient, pose, projection, config.disease
     )
     tissue_thickness += (
         cavity_thickness * (density * (lung_coverage + expanded_coverage * texture) - 1)
         + disease_thickness * lung_coverage
     )
-    tissue_thickness -= soft_tissue.draw_bowel(keyed_rng(17, *image_key), patient, pose, projection)
+    tissue_thickness -= soft_tissue.draw_bowel(keyed_rng(Topic.BOWEL_GAS, *image_key), patient, pose, projection)
     fold_rate = config.skin_folds[pose.view_position == "AP"]
     tissue_thickness += confusers.draw_skin_folds(
-        keyed_rng(18, *image_key), projection, patient.half_width, patient.lung_height * pose.inspiration, fold_rate
+        keyed_rng(Topic.SKIN_FOLDS, *image_key),
+        projection,
+        patient.half_width,
+        patient.lung_height * pose.inspiration,
+        fold_rate,
     )
     tissue_thickness -= upsample_map(
         soft_tissue.draw_airways(lungs, patient, pose, quarter_projection, shift), projection.size
@@ -180,7 +189,7 @@ def draw_thin_lines(lungs: list[Lung], bullae: list[confusers.Bulla], projection
 
 def expose_image(image_key, attenuation: np.ndarray, pose: Pose, config: PhantomConfig) -> np.ndarray:
     """Exposure, display and borders: uint8 [size, size]."""
-    rng, size = keyed_rng(19, *image_key), len(attenuation)
+    rng, size = keyed_rng(Topic.EXPOSURE, *image_key), len(attenuation)
     signal = exposure.compute_detector_signal(rng, attenuation, pose.view_position == "AP", config.noise)
     margin = int(0.08 * size)
     picture = exposure.apply_display_curve(rng, signal, (slice(margin, size - margin), slice(margin, size - margin)))

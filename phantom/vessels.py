@@ -1,4 +1,7 @@
-"""Pulmonary vessels: trees that branch from the hilum and thin outwards, drawn where the lung lies."""
+"""Pulmonary vessels: trees that branch from the hilum and thin outwards, drawn where the lung lies.
+
+Lengths, angles, rates and shades without a source are chosen by eye.
+"""
 
 import numpy as np
 
