@@ -197,7 +197,8 @@ def test_an_input_that_its_step_wrote_otherwise_is_named_before_any_work(paths):
     assert make(later)
     for damage in (lambda path: path.write_bytes(LARGE[1:]), Path.unlink):
         damage(first.folder / "large.npy")
-        with pytest.raises(UsageError, match=r"large\.npy is missing, cut or changed.*run_all\.sh.*python -m cxr\.imaging\.rle"):
+        message = r"large\.npy is missing, cut or changed.*run_all\.sh.*python -m cxr\.imaging\.rle"
+        with pytest.raises(UsageError, match=message):
             make(later)
     make(first)
     assert not make(later)
