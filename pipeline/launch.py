@@ -163,7 +163,7 @@ def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
     table_paths |= set(
         stage0_bbox.config.find_label_files(paths, stage0_bbox.config.read_detector_settings(recipe.stage0))
     )
-    table_paths |= {ROOT / "cxr" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
+    table_paths |= {ROOT / "datatools" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
     prepared_inputs = read_step_record(paths.prepared_folder).get("inputs", {})
     inputs = {
         "prepared": prepared_inputs,
