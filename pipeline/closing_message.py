@@ -4,13 +4,13 @@ import os
 import time
 from pathlib import Path
 
-from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.progress import format_duration
 from cxr.recipe import Recipe
 from pipeline import jobs
 from pipeline.choose import locate_phantoms
 from pipeline.report.report_steps import build_page_step, build_picture_step
+from pipeline.run_files import read_step_record
 from pipeline.stages import list_steps_by_stage
 
 
@@ -58,4 +58,4 @@ def format_times(recipe: Recipe, paths: Paths) -> str:
 
 def sum_seconds(steps: list) -> float:
     """Time that the steps took when they ran."""
-    return sum((read_json(step.folder / "run.json") or {}).get("seconds", 0.0) for step in steps)
+    return sum(read_step_record(step.folder).get("seconds", 0.0) for step in steps)

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.errors import DataError, UsageError, run_main
+from cxr.errors import UsageError, run_main
 from cxr.files import write_json
 from cxr.paths import resolve_user_path
-from cxr.tables import CASES, read_table
 from evaluation import paired_differences
 from evaluation.metrics import format_metric
-from evaluation.panel import PARTS, check_cases, resolve_prevalence
+from evaluation.panel import PARTS, resolve_prevalence
 from evaluation.resampling import number_patients
+from pipeline.run_files import read_run_cases
 
-STEP = "the run's stage 3 (RECIPE=<recipe> DATA=<folder> bash run_all.sh)"
 TRUTH_COLUMNS = ("label", "truth")
 """What must be equal of an image: the columns of its hand-drawn truth."""
 
@@ -74,15 +73,6 @@ def compare_runs(first_run: Path, second_run: Path, resamples: int, seed: int, p
     if not any(comparison[name] for name in PARTS):
         raise UsageError(f"{first_run} and {second_run} have no image in common that both judged in the same split")
     return comparison
-
-
-def read_run_cases(run: Path) -> pd.DataFrame:
-    """What a run judged, of stage3/cases.parquet; UsageError where it is missing, DataError where it is damaged."""
-    path = run / "stage3" / "cases.parquet"
-    try:
-        return check_cases(read_table(path, CASES, STEP))
-    except (OSError, ValueError) as error:  # pyarrow's are of these
-        raise DataError(f"{path} cannot be read ({error}); FORCE=1 makes it anew, with {STEP}") from None
 
 
 def select_common_images(

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr.paths import ROOT, Paths
+from cxr.paths import ROOT
 from cxr.step import Step
 from pipeline.stages import feeds_into, find_outdated_steps
 
@@ -34,8 +34,8 @@ class Job:
 class JobRunner:
     """Runs the steps of a stage; `later_steps` are those of the stages after it, for the time left of the whole run."""
 
-    def __init__(self, steps: list[Step], later_steps: list[Step], paths: Paths, gpus: list[str]) -> None:
-        self.waiting_steps, self.later_steps, self.paths = list(steps), later_steps, paths
+    def __init__(self, steps: list[Step], later_steps: list[Step], gpus: list[str]) -> None:
+        self.waiting_steps, self.later_steps = list(steps), later_steps
         self.free_gpus: list[str | None] = list(gpus) if len(gpus) > 1 else [None]
         self.parallel_count = len(self.free_gpus)
         self.running_jobs: list[Job] = []
@@ -54,7 +54,7 @@ class JobRunner:
         """The first step that waits for none of the unfinished ones before it."""
         unfinished_steps = [job.step for job in self.running_jobs]
         for step in self.waiting_steps:
-            if not any(feeds_into(earlier, step, self.paths) for earlier in unfinished_steps):
+            if not any(feeds_into(earlier, step) for earlier in unfinished_steps):
                 return step
             unfinished_steps.append(step)
         return None
@@ -75,7 +75,7 @@ class JobRunner:
         """CXR_RUN_WORK: the work from this step to the end of the run, in multiples of its own."""
         if not step.work_seconds:
             return {}
-        outdated_steps = find_outdated_steps([step, *self.waiting_steps, *self.later_steps], self.paths)
+        outdated_steps = find_outdated_steps([step, *self.waiting_steps, *self.later_steps])
         later_work = (
             sum(later_step.work_seconds for later_step in outdated_steps if later_step is not step)
             / self.parallel_count

@@ -22,6 +22,7 @@ from phantom.config import SMOKE, default_config
 from pipeline import closing_message, jobs, plan, start_weights
 from pipeline.choose import locate_phantoms
 from pipeline.devices import list_gpus
+from pipeline.run_files import read_doctor_record, read_step_record
 from pipeline.stages import STAGE_PACKAGES, list_steps
 
 STAGES_WITH_CHECK = ("stage1", "stage2")  # have a module check
@@ -69,7 +70,7 @@ def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
     later_steps = [
         step for name in stage_names[stage_names.index(stage) + 1 :] for step in list_steps(name, recipe, paths)
     ]
-    jobs.JobRunner(steps, later_steps, paths, list(list_gpus())).run_all()
+    jobs.JobRunner(steps, later_steps, list(list_gpus())).run_all()
 
 
 def make_phantoms(recipe: Recipe, paths: Paths) -> None:
@@ -162,8 +163,8 @@ def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
     table_paths |= set(
         stage0_bbox.config.find_label_files(paths, stage0_bbox.config.read_detector_settings(recipe.stage0))
     )
-    table_paths |= {ROOT / "cxr" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
-    prepared_inputs = (read_json(paths.prepared_folder / "run.json") or {}).get("inputs", {})
+    table_paths |= {ROOT / "datatools" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
+    prepared_inputs = read_step_record(paths.prepared_folder).get("inputs", {})
     inputs = {
         "prepared": prepared_inputs,
         "tables": runs.digest_inputs(sorted(table_paths), paths.artifacts_folder / "doctor"),
@@ -173,7 +174,7 @@ def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
 
 def _read_doctor_record(paths: Paths) -> dict | None:
     """What the doctor said of this data folder; None where it is damaged, of an earlier kind, or against a run."""
-    doctor_record = read_json(paths.artifacts_folder / "doctor.json")
+    doctor_record = read_doctor_record(paths)
     if (
         doctor_record is None
         or not set(DOCTOR_KEYS) <= doctor_record.keys()

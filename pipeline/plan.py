@@ -19,7 +19,7 @@ def print_plan(recipe: Recipe, paths: Paths) -> list[str]:
     steps_by_stage = list_steps_by_stage(recipe, paths)
     print_version_changes([step for steps in steps_by_stage.values() for step in steps])
     outdated_ids = {
-        id(step) for step in find_outdated_steps([step for steps in steps_by_stage.values() for step in steps], paths)
+        id(step) for step in find_outdated_steps([step for steps in steps_by_stage.values() for step in steps])
     }
     if not outdated_ids:
         print(f"plan: up to date ({sum(map(len, steps_by_stage.values()))} steps)")

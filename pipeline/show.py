@@ -11,13 +11,12 @@ import numpy as np
 
 from cxr import runs
 from cxr.datasets.image_ids import parse_image_id
-from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError, run_main
 from cxr.files import write_atomically
 from cxr.imaging.geometry import resize_image, snap_to_pixels
-from cxr.paths import Paths
-from cxr.recipe import Recipe, load_recipe_and_paths
+from cxr.recipe import load_recipe_and_paths
 from pipeline.pictures.image_record import ImageRecord, gather_image_record
+from pipeline.run_files import RunFiles
 from pipeline.stages import list_outputs
 
 TRUTH_COLOUR, MASK_COLOUR, BOX_COLOUR = "#35d07f", "#ff4f5e", "#ffc233"
@@ -32,11 +31,10 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe, paths = load_recipe_and_paths()
     with runs.name_damaged_inputs(list_outputs(recipe, paths)):
-        image_id = find_image_id(
-            arguments.image_id, Prepared(paths.prepared_folder, paths.folds_csv).manifest.index.tolist()
-        )
+        run = RunFiles(recipe, paths)
+        image_id = find_image_id(arguments.image_id, run.prepared.manifest.index.tolist())
         out = arguments.out or paths.run_folder / "show" / f"{image_id}.png"
-        draw_image_record(image_id, recipe, paths, out)
+        draw_image_record(image_id, run, out)
     print(out)
 
 
@@ -53,14 +51,14 @@ def find_image_id(name: str, image_ids: list[str]) -> str:
     raise UsageError(f"'{name}' {reason}; nearest: {', '.join(suggestions)}")
 
 
-def draw_image_record(image_id: str, recipe: Recipe, paths: Paths, out: Path) -> None:
+def draw_image_record(image_id: str, run: RunFiles, out: Path) -> None:
     """Write the picture of an image."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    record = gather_image_record(image_id, recipe, paths)
+    record = gather_image_record(image_id, run)
     panels = [
         _draw_original,
         _draw_crop,
@@ -75,7 +73,7 @@ def draw_image_record(image_id: str, recipe: Recipe, paths: Paths, out: Path) ->
         axis.axis("off")
     for draw_panel, axis in zip(panels, axes.flat, strict=False):
         draw_panel(axis, record)
-    figure.suptitle(_format_title(record, recipe, paths), fontsize=11)
+    figure.suptitle(_format_title(record, run), fontsize=11)
     figure.text(0.01, 0.005, _format_footer(record), fontsize=8, color="#555555")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     with write_atomically(out) as temporary:
@@ -83,10 +81,10 @@ def draw_image_record(image_id: str, recipe: Recipe, paths: Paths, out: Path) ->
     pyplot.close(figure)
 
 
-def _format_title(record: ImageRecord, recipe: Recipe, paths: Paths) -> str:
+def _format_title(record: ImageRecord, run: RunFiles) -> str:
     held_out = f", held out in fold {record.fold}" if record.fold is not None else ""
     return (
-        f"{record.image_id}\n{paths.dataset_name}, recipe {recipe.name}; {record.split}{held_out}; "
+        f"{record.image_id}\n{run.paths.dataset_name}, recipe {run.recipe.name}; {record.split}{held_out}; "
         f"truth: {_describe_truth(record)}"
     )
 

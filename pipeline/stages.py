@@ -39,16 +39,16 @@ def list_outputs(recipe: Recipe, paths: Paths) -> list[Path]:
     return [*prepared_files, paths.folds_csv, *(path for step in steps for path in step.outputs)]
 
 
-def find_outdated_steps(steps: Iterable[Step], paths: Paths) -> list[Step]:
+def find_outdated_steps(steps: Iterable[Step]) -> list[Step]:
     """Those that are not up to date, and those made from what such ones will make anew."""
     outdated_steps: list[Step] = []
     for step in steps:
-        if any(feeds_into(earlier, step, paths) for earlier in outdated_steps) or not step.is_up_to_date:
+        if any(feeds_into(earlier, step) for earlier in outdated_steps) or not step.is_up_to_date:
             outdated_steps.append(step)
     return outdated_steps
 
 
-def feeds_into(earlier: Step, step: Step, paths: Paths) -> bool:
+def feeds_into(earlier: Step, step: Step) -> bool:
     """Whether `step` reads what `earlier` writes: files of its folder."""
     return any(_is_inside(path, earlier.folder) for path in step.inputs)
 

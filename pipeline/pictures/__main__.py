@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from cxr import runs
-from cxr.datasets.prepared import Prepared
 from cxr.errors import run_main
 from cxr.files import write_atomically
 from cxr.paths import Paths
@@ -18,6 +17,7 @@ from pipeline.pictures.curves import draw_curves
 from pipeline.pictures.figure import ORANGE, SKY, create_figure
 from pipeline.pictures.overlays import draw_overlays
 from pipeline.report.report_steps import PICTURE_NAMES, build_picture_step
+from pipeline.run_files import RunFiles
 from pipeline.stages import list_outputs
 
 POSITIVE_COLOUR, NEGATIVE_COLOUR = ORANGE, SKY
@@ -36,9 +36,9 @@ def draw_pictures(recipe: Recipe, paths: Paths) -> list[Path]:
     What a run has nothing of yet is not drawn, and its old picture is removed. Raises UsageError where the data is
     not prepared.
     """
-    paths_drawn = []
+    run, paths_drawn = RunFiles(recipe, paths), []
     for name, draw_figure in zip(PICTURE_NAMES, (draw_class_balance, draw_overlays, draw_curves), strict=True):
-        path, figure = paths.run_folder / "pictures" / name, draw_figure(recipe, paths)
+        path, figure = paths.run_folder / "pictures" / name, draw_figure(run)
         if figure is None:
             path.unlink(missing_ok=True)
             continue
@@ -48,19 +48,18 @@ def draw_pictures(recipe: Recipe, paths: Paths) -> list[Path]:
     return paths_drawn
 
 
-def draw_class_balance(recipe: Recipe, paths: Paths):
+def draw_class_balance(run: RunFiles):
     """A pie of all labelled images with and without a pneumothorax, and a bar for each fold."""
-    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
-    manifest = prepared.manifest
+    manifest = run.prepared.manifest
     labels = manifest["label"].dropna()
     if labels.empty:
         return None
     splits = manifest["split"].value_counts()
     unlabelled_counts = ", ".join(f"{splits.get(name, 0):,} {name}" for name in ("unlabelled", "test"))
-    figure = create_figure(9.5, 4.2, f"{paths.dataset_name}: {len(labels):,} labelled images ({unlabelled_counts})")
+    figure = create_figure(9.5, 4.2, f"{run.paths.dataset_name}: {len(labels):,} labelled images ({unlabelled_counts})")
     pie_axis, bars_axis = figure.subplots(1, 2, width_ratios=(1, 1.5))
     _draw_pie(pie_axis, int(labels.sum()), len(labels))
-    _draw_fold_bars(bars_axis, prepared.folds["fold"], labels)
+    _draw_fold_bars(bars_axis, run.prepared.folds["fold"], labels)
     return figure
 
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cxr.files import read_json
-from cxr.paths import Paths
 from cxr.recipe import Recipe
 from pipeline.pictures.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create_figure
+from pipeline.run_files import RunFiles
 
 FOLD_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
 MIN_SCORE_SPAN = 0.1  # of an axis of scores, so that noise does not look like a trend
@@ -26,20 +25,15 @@ class History:
     kept_epochs: list[int]
 
 
-def draw_curves(recipe: Recipe, paths: Paths):
+def draw_curves(run: RunFiles):
     """A row for each classifier and segmenter, a line for each fold; rings are the epochs that were kept."""
-    members = [(1, member) for member in recipe.stage1] + [(2, member) for member in recipe.stage2]
-    all_histories = {
-        f"stage {stage}\n{member}": _read_histories(paths, stage, member, recipe.folds_to_train)
-        for stage, member in members
-    }
-    histories_by_member = {name: histories for name, histories in all_histories.items() if histories}
-    columns = [
-        name for name in CURVE_TITLES if any(name in h.rows for hs in histories_by_member.values() for h in hs.values())
-    ]
+    histories_by_member = _read_all_histories(run)
+    columns = [name for name in CURVE_TITLES if _has_column(histories_by_member, name)]
     if not columns:
         return None
-    title = f"{paths.dataset_name}, recipe {recipe.name}: trainings by epoch; rings are the epochs that were kept"
+    title = (
+        f"{run.paths.dataset_name}, recipe {run.recipe.name}: trainings by epoch; rings are the epochs that were kept"
+    )
     figure = create_figure(2.9 * len(columns) + 0.6, 2.1 * len(histories_by_member) + 1.1, title)
     axes = figure.subplots(len(histories_by_member), len(columns), squeeze=False)
     for row, (name, histories) in zip(axes, histories_by_member.items(), strict=True):
@@ -48,20 +42,29 @@ def draw_curves(recipe: Recipe, paths: Paths):
         row[0].set_ylabel(name, fontsize=9)
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(CURVE_TITLES[column], fontsize=10)
-    _add_legend(figure, recipe)
+    _add_legend(figure, run.recipe)
     return figure
 
 
-def _read_histories(paths: Paths, stage: int, member: str, folds: list[int]) -> dict[int, History]:
+def _read_all_histories(run: RunFiles) -> dict[str, dict[int, History]]:
+    """The trainings of each member that has some, by fold."""
+    members = [(1, member) for member in run.recipe.stage1] + [(2, member) for member in run.recipe.stage2]
+    histories = {f"stage {stage}\n{member}": _read_histories(run, stage, member) for stage, member in members}
+    return {name: histories_by_fold for name, histories_by_fold in histories.items() if histories_by_fold}
+
+
+def _read_histories(run: RunFiles, stage: int, member: str) -> dict[int, History]:
     """The trainings of a member that have ended, by fold."""
     histories = {}
-    for fold in folds:
-        folder = paths.fold_folder(stage, member, fold)
-        if (folder / "history.csv").is_file():
-            record = read_json(folder / "run.json") or {}
-            kept_epochs = record.get("metrics", {}).get("kept_epochs", [])
-            histories[fold] = History(pd.read_csv(folder / "history.csv"), kept_epochs)
+    for fold in run.recipe.folds_to_train:
+        rows = run.read_training_history(stage, member, fold)
+        if rows is not None:
+            histories[fold] = History(rows, run.read_kept_epochs(stage, member, fold))
     return histories
+
+
+def _has_column(histories_by_member: dict[str, dict[int, History]], name: str) -> bool:
+    return any(name in history.rows for histories in histories_by_member.values() for history in histories.values())
 
 
 def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:

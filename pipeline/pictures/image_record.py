@@ -5,16 +5,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
-from cxr import tables
-from cxr.datasets import box_table, image_ids, kaggle
-from cxr.datasets.prepared import Prepared
-from cxr.files import read_json
+from cxr.datasets import image_ids
+from cxr.errors import UsageError
 from cxr.imaging import rle
 from cxr.imaging.geometry import Box, Letterbox, resize_image
-from cxr.paths import Paths
-from cxr.recipe import Recipe
+from pipeline.run_files import RunFiles
 from stage3_stack.config import map_folder, read_stack_settings, refuse_renamed_keys, stacked_map_folder
 
 MASK_STACK = "mask stack"
@@ -47,123 +43,105 @@ class ImageRecord:
     missing_outputs: list[str] = field(default_factory=list)
 
 
-def gather_image_record(image_id: str, recipe: Recipe, paths: Paths) -> ImageRecord:
-    """Read everything there is of an image."""
-    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
-    row = prepared.manifest.loc[image_id]
+def gather_image_record(image_id: str, run: RunFiles) -> ImageRecord:
+    """Read all that the run's files hold of an image."""
+    prepared = run.prepared
+    split = prepared.manifest.at[image_id, "split"]
     fold = int(prepared.folds.at[image_id, "fold"]) if image_id in prepared.folds.index else None
-    record = ImageRecord(image_id, row["split"], fold, prepared.read_image(image_id), prepared.get_letterbox(image_id))
-    record.truth_mask = _load_truth_mask(record, prepared, paths)
-    _add_box(record, prepared, paths)
-    _add_probabilities(record, recipe, paths)
-    _add_maps(record, recipe, paths)
-    _add_final_mask(record, prepared, paths)
+    record = ImageRecord(image_id, split, fold, prepared.read_image(image_id), prepared.get_letterbox(image_id))
+    record.truth_mask = _load_truth_mask(record, run)
+    _add_box(record, run)
+    _add_probabilities(record, run)
+    _add_maps(record, run)
+    _add_final_mask(record, run)
     return record
 
 
-def _load_truth_mask(record: ImageRecord, prepared: Prepared, paths: Paths) -> np.ndarray | None:
-    """The hand-drawn mask; of a phantoms' test image from the truth that is kept apart."""
+def _load_truth_mask(record: ImageRecord, run: RunFiles) -> np.ndarray | None:
+    """The hand-drawn mask; for a test image of the phantoms, from test-truth.csv."""
     if record.split == "train":
-        return prepared.read_mask(record.image_id).astype(bool)
-    path = next(
-        (csv_path for pattern in ("", "*/") for csv_path in paths.data_folder.glob(f"{pattern}test-truth.csv")), None
-    )
-    codes = _read_rle_codes(path, record.image_id) if path else []
-    return _decode_on_canvas(codes, record.image_id, prepared) if codes else None
+        return run.prepared.read_mask(record.image_id).astype(bool)
+    codes = run.read_test_truth_codes(record.image_id)
+    return _decode_on_canvas(codes, record.letterbox) if codes else None
 
 
-def _read_rle_codes(path: Path, image_id: str) -> list[str]:
-    """The run-length codes of an image in a table of the Kaggle form."""
-    return [row.code for row in kaggle.read_mask_rows(path).get(image_id, [])]
-
-
-def _decode_on_canvas(codes: list[str], image_id: str, prepared: Prepared) -> np.ndarray:
-    letterbox = prepared.get_letterbox(image_id)
+def _decode_on_canvas(codes: list[str], letterbox: Letterbox) -> np.ndarray:
+    """The union of an image's run-length codes, bool on the canvas."""
     mask = rle.decode_union(codes, letterbox.height, letterbox.width)
     return letterbox.image_to_canvas(mask.astype(np.uint8) * 255) > 127
 
 
-def _add_box(record: ImageRecord, prepared: Prepared, paths: Paths) -> None:
-    table = box_table.read_boxes_table(paths.boxes_csv) if paths.boxes_csv.is_file() else None
+def _add_box(record: ImageRecord, run: RunFiles) -> None:
+    table = run.chest_boxes if run.paths.boxes_csv.is_file() else None
     image_boxes = None if table is None else table[table["Filename"].map(image_ids.parse_image_id) == record.image_id]
     if image_boxes is None or image_boxes.empty:
         record.missing_outputs.append("box (stage 0)")
         return
     row = image_boxes.iloc[0]
-    record.box = prepared.get_letterbox(record.image_id).box_to_canvas(Box(row.xmin, row.ymin, row.xmax, row.ymax))
+    record.box = record.letterbox.box_to_canvas(Box(row.xmin, row.ymin, row.xmax, row.ymax))
     record.box_note = f"{row.source}, score {row.score:.2f}"
 
 
-def _add_probabilities(record: ImageRecord, recipe: Recipe, paths: Paths) -> None:
-    """Of a held-out image the one model that did not see it; of others every fold's."""
-    for member in recipe.stage1:
-        for fold in recipe.folds_to_train:
-            path = paths.fold_folder(1, member, fold) / "predictions.parquet"
-            row = _read_image_row(path, tables.PREDICTIONS, record.image_id)
-            if row is not None:
-                record.probs[f"{member} fold {fold}"] = float(row["prob"])
-            elif not path.is_file():
+def _add_probabilities(record: ImageRecord, run: RunFiles) -> None:
+    """The probability by the model that did not see a held-out image; by every fold's model for others."""
+    for member in run.recipe.stage1:
+        for fold in run.recipe.folds_to_train:
+            predictions = run.read_predictions(member, fold)
+            if predictions is None:
                 record.missing_outputs.append(f"{member} fold {fold}")
-    row = _read_image_row(paths.stage3_folder / "stacked.parquet", tables.STACKED, record.image_id)
-    if row is None:
+            elif record.image_id in predictions.index:
+                record.probs[f"{member} fold {fold}"] = float(predictions.at[record.image_id, "prob"])
+    if run.stacked_table is None or record.image_id not in run.stacked_table.index:
         record.missing_outputs.append("stacked probability (stage 3)")
     else:
-        record.stacked_prob = float(row["prob"])
+        record.stacked_prob = float(run.stacked_table.at[record.image_id, "prob"])
 
 
-def _read_image_row(path: Path, schema: tables.Schema, image_id: str) -> pd.Series | None:
-    if not path.is_file():
-        return None
-    table = tables.read_table(path, schema, "").set_index("image_id", drop=False)
-    return table.loc[image_id] if image_id in table.index else None
-
-
-def _add_maps(record: ImageRecord, recipe: Recipe, paths: Paths) -> None:
-    if record.split != "test" and record.fold not in recipe.folds_to_train:
+def _add_maps(record: ImageRecord, run: RunFiles) -> None:
+    if record.split != "test" and record.fold not in run.recipe.folds_to_train:
         record.missing_outputs.append("maps (only held-out and test images have some)")
         return
-    fold = None if record.split == "test" else record.fold
-    folders = {member: map_folder(paths, member, fold) for member in recipe.stage2}
-    if recipe.stage2 and read_stack_settings(recipe).masks == "stacker":
-        folders[MASK_STACK] = stacked_map_folder(paths)
-    for member, folder in folders.items():
-        row = _read_image_row(folder / "index.parquet", tables.MAP_INDEX, record.image_id)
-        if row is None or not (folder / "maps.npy").is_file():
-            record.missing_outputs.append(f"map of {member}")
+    for name, folder in _list_map_folders(run, None if record.split == "test" else record.fold).items():
+        if (map_and_prob := run.read_prob_map(folder, record.image_id)) is None:
+            record.missing_outputs.append(f"map of {name}")
             continue
-        record.prob_maps[member] = np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]])
-        record.label_head_probs += [float(row["prob"])] if np.isfinite(row["prob"]) else []
+        record.prob_maps[name], label_head_prob = map_and_prob
+        record.label_head_probs += [label_head_prob] if np.isfinite(label_head_prob) else []
 
 
-def _add_final_mask(record: ImageRecord, prepared: Prepared, paths: Paths) -> None:
-    """Of a test image what was submitted; of a held-out one what the decision of its fold makes of the maps."""
-    decision = _select_decision(record, prepared, paths)
+def _list_map_folders(run: RunFiles, fold: int | None) -> dict[str, Path]:
+    """Where the maps of a fold's held-out images or, with None, of the test images lie, by segmenter."""
+    folders = {member: map_folder(run.paths, member, fold) for member in run.recipe.stage2}
+    if run.recipe.stage2 and read_stack_settings(run.recipe).masks == "stacker":
+        folders[MASK_STACK] = stacked_map_folder(run.paths)
+    return folders
+
+
+def _add_final_mask(record: ImageRecord, run: RunFiles) -> None:
+    """The submitted mask of a test image; a held-out image's maps, postprocessed by its fold's decision."""
+    decision = _select_decision(record, run)
+    refuse_renamed_keys(run.paths.stage3_folder / "decision.json", decision)
     record.probability_threshold = decision and decision["probability_threshold"]
-    if record.split == "test" and paths.submission_csv.is_file():
-        record.final_mask = _decode_on_canvas(
-            _read_rle_codes(paths.submission_csv, record.image_id), record.image_id, prepared
-        )
+    submitted_codes = run.read_submitted_codes(record.image_id) if record.split == "test" else None
+    if submitted_codes is not None:
+        record.final_mask = _decode_on_canvas(submitted_codes, record.letterbox)
     elif record.split == "train" and decision and record.stacked_prob is not None and record.prob_maps:
         record.final_mask = postprocess_mask(record, decision)
     else:
         record.missing_outputs.append("final mask (stage 3)")
 
 
-def _select_decision(record: ImageRecord, prepared: Prepared, paths: Paths) -> dict | None:
-    """The decision that an image is judged by: of its own fold (or subfold) where it is held out, else the test's."""
-    decision = _find_decision(record, prepared, read_json(paths.stage3_folder / "decision.json") or {})
-    refuse_renamed_keys(paths.stage3_folder / "decision.json", decision)
-    return decision
-
-
-def _find_decision(record: ImageRecord, prepared: Prepared, decisions: dict) -> dict | None:
+def _select_decision(record: ImageRecord, run: RunFiles) -> dict | None:
+    """The thresholds for an image: its own fold's (or subfold's) if it is held out, else the test's; None without."""
+    try:
+        decisions = run.decision_record
+    except UsageError:
+        return None
     if record.split != "train":
         return decisions.get("test")
     held_out = decisions.get("held_out", {})
-    group_key = (
-        prepared.folds.at[record.image_id, held_out.get("nested_by", "fold")] if record.fold is not None else None
-    )
-    return held_out.get(str(group_key))
+    nested_by = held_out.get("nested_by", "fold")
+    return held_out.get(str(run.prepared.folds.at[record.image_id, nested_by] if record.fold is not None else None))
 
 
 def postprocess_mask(record: ImageRecord, decision: dict) -> np.ndarray:

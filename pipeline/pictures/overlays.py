@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxr import tables
-from cxr.datasets.prepared import Prepared
 from cxr.imaging.geometry import resize_image
-from cxr.paths import Paths
-from cxr.recipe import Recipe
 from pipeline.pictures.figure import SKY, YELLOW, create_figure
 from pipeline.pictures.image_record import MASK_STACK, ImageRecord, compute_final_prob_map, gather_image_record
+from pipeline.run_files import RunFiles
 
 TRUTH_COLOUR, PREDICTION_COLOUR = YELLOW, SKY
 MAX_TRIED_IMAGES = 12  # images looked at for a false positive or negative: each is read whole
@@ -26,15 +23,17 @@ class Example:
     record: ImageRecord
 
 
-def draw_overlays(recipe: Recipe, paths: Paths):
+def draw_overlays(run: RunFiles):
     """Held-out images: as a reader drew them, the segmenters' mean map, and the final mask."""
-    examples = list(_find_examples(recipe, paths))
+    examples = list(_find_examples(run))
     if not examples:
         return None
     panels = [_draw_truth_panel]
     panels += [_draw_map_panel] if any(example.record.prob_maps for example in examples) else []
     panels += [_draw_final_panel] if any(example.record.final_mask is not None for example in examples) else []
-    title = f"{paths.dataset_name}, recipe {recipe.name}: held-out images\nyellow line: drawn by hand; blue: found"
+    title = (
+        f"{run.paths.dataset_name}, recipe {run.recipe.name}: held-out images\nyellow line: drawn by hand; blue: found"
+    )
     figure = create_figure(3.1 * len(examples), 3.35 * len(panels) + 1.1, title)
     axes = figure.subplots(len(panels), len(examples), squeeze=False)
     for row, draw_panel in zip(axes, panels, strict=True):
@@ -44,42 +43,38 @@ def draw_overlays(recipe: Recipe, paths: Paths):
     return figure
 
 
-def _find_examples(recipe: Recipe, paths: Paths) -> Iterator[Example]:
+def _find_examples(run: RunFiles) -> Iterator[Example]:
     """Lesions of typical size in each third of sizes, a false positive and a false negative; no image twice."""
-    table = _build_held_out_table(recipe, paths)
+    table = _build_held_out_table(run)
     positives = table[table["label"] == 1].sort_values("mask_area")
     shown_ids = set()
     for name, third in zip(("small", "middle", "large"), np.array_split(np.arange(len(positives)), 3), strict=True):
         if len(third):
             image_id = positives.index[third[len(third) // 2]]
             shown_ids.add(image_id)
-            yield Example(f"{name} lesion", gather_image_record(image_id, recipe, paths))
+            yield Example(f"{name} lesion", gather_image_record(image_id, run))
     if table["prob"].isna().all():
         return
     negatives = table[table["label"] == 0].sort_values(["positive", "prob"], ascending=False, kind="stable")
     likely_missed = positives.sort_values(["positive", "mask_area"], ascending=[True, False], kind="stable")
-    yield from _find_mistake("false positive", negatives, True, recipe, paths)
-    yield from _find_mistake("false negative", likely_missed.drop(index=list(shown_ids)), False, recipe, paths)
+    yield from _find_mistake("false positive", negatives, True, run)
+    yield from _find_mistake("false negative", likely_missed.drop(index=list(shown_ids)), False, run)
 
 
-def _build_held_out_table(recipe: Recipe, paths: Paths) -> pd.DataFrame:
+def _build_held_out_table(run: RunFiles) -> pd.DataFrame:
     """label, mask_area, prob and positive of the images held out in the folds that were trained, by image_id."""
-    prepared = Prepared(paths.prepared_folder, paths.folds_csv)
-    folds = prepared.folds["fold"]
-    table = prepared.manifest.loc[folds.index[folds.isin(recipe.folds_to_train)], ["label", "mask_area"]]
-    stacked_path = paths.stage3_folder / "stacked.parquet"
-    if not stacked_path.is_file():
+    folds = run.prepared.folds["fold"]
+    held_out_ids = folds.index[folds.isin(run.recipe.folds_to_train)]
+    table = run.prepared.manifest.loc[held_out_ids, ["label", "mask_area"]]
+    if run.stacked_table is None:
         return table.assign(prob=np.nan, positive=False)
-    probs = tables.read_table(stacked_path, tables.STACKED, "stage 3").set_index("image_id")[["prob", "positive"]]
-    return table.join(probs, how="inner")
+    return table.join(run.stacked_table[["prob", "positive"]], how="inner")
 
 
-def _find_mistake(
-    title: str, table: pd.DataFrame, wrong_answer: bool, recipe: Recipe, paths: Paths
-) -> Iterator[Example]:
+def _find_mistake(title: str, table: pd.DataFrame, wrong_answer: bool, run: RunFiles) -> Iterator[Example]:
     """The first of the foremost rows whose final answer is `wrong_answer`, if there is one."""
     for image_id, row in table[:MAX_TRIED_IMAGES].iterrows():
-        record = gather_image_record(image_id, recipe, paths)
+        record = gather_image_record(image_id, run)
         predicted_positive = bool(row["positive"]) if record.final_mask is None else bool(record.final_mask.any())
         if predicted_positive == wrong_answer:
             yield Example(title, record)

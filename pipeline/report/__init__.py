@@ -1,19 +1,20 @@
 """The report of a run: one HTML page that opens offline, artifacts/<dataset>/<recipe>/report.html.
 
-blocks.py    what a page is made of            page.py      the page, from page.html and style.css
-sources.py   the files that a run left         published.py what others report, as points of the ROC curve
-units.py     what page and pictures are made from
-compare.py   two runs in one page
-One module for each chapter: headline, ranking, stack, lesions, thresholds, chest_boxes, training, gallery (with
-thumbnails.py and cams.py), material, steps. A chapter that lacks a file is left out, and says so.
+page.py           the page, from page.html and style.css, and the list of its chapters
+blocks.py         what a page is made of
+report_steps.py   what the page and the pictures are made from
+compare.py        two runs in one page
+published_scores.py  what others report, as points of the ROC curve
+One module for each chapter: headline, ranking, stackers, lesions, thresholds, gallery (with thumbnails.py and cams.py),
+chest_boxes, training, dataset, provenance. They read the run's files through pipeline/run_files.py; a chapter that
+lacks a file is left out, with a line that names it.
 """
 
 from pathlib import Path
 
 from cxr.paths import Paths
 from cxr.recipe import Recipe
-from pipeline.report.report_steps import build_page_step
-from pipeline.report.sources import locate_report
+from pipeline.report.report_steps import build_page_step, locate_report
 
 
 def write_report(recipe: Recipe, paths: Paths) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import jobs
 from pipeline.report.report_steps import build_cam_step
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 CamMaps = dict[str, np.ndarray]
 

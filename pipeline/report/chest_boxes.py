@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr import runs
 from cxr.datasets import box_files, box_table
-from cxr.errors import UsageError
 from cxr.imaging.geometry import box_iou
 from evaluation.metrics import format_metric
 from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from stage0_bbox.config import find_label_files, read_detector_settings
 
 BOX_METRICS = {
@@ -25,9 +23,7 @@ BOX_METRICS = {
 
 def build_blocks(run: RunFiles) -> list:
     """Stage 0's figures, and the overlaps one by one."""
-    metrics = runs.read_metrics(run.paths.stage0_folder)
-    if metrics is None:
-        raise UsageError("stage0/run.json is missing or damaged; it is made by: " + box_table.STAGE0_STEP)
+    metrics = run.stage0_metrics
     rows = [[title, _format_number(metrics.get(name))] for name, title in BOX_METRICS.items() if name in metrics]
     overlaps = measure_box_overlaps(run)
     box_description = "as written, with the margin, with the hand-drawn ones of training images"
@@ -46,8 +42,7 @@ def _format_number(value: float | int | None) -> str:
 def measure_box_overlaps(run: RunFiles) -> np.ndarray:
     """IoU of each hand-drawn training box with the found one [n]; an edited box is none that was found."""
     hand_drawn = read_hand_boxes(run)
-    found_boxes = box_table.read_boxes_table(run.paths.boxes_csv)
-    found_boxes = box_table.index_edges_by_image(found_boxes[found_boxes["source"] != "edited"])
+    found_boxes = box_table.index_edges_by_image(run.chest_boxes[run.chest_boxes["source"] != "edited"])
     non_test_ids = set(run.prepared.list_ids("train")) | set(run.prepared.list_ids("unlabelled"))
     common_ids = sorted(hand_drawn.keys() & found_boxes.keys() & non_test_ids)
     return (

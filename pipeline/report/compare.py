@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.files import read_json, write_text
+from cxr.files import write_text
 from evaluation.metrics import format_metric
 from evaluation.panel import PARTS
-from pipeline.compare import compare_runs, read_run_cases, select_common_images
+from pipeline.compare import compare_runs, select_common_images
 from pipeline.pictures.figure import BLUE, ORANGE
 from pipeline.report import headline, page, ranking
 from pipeline.report.blocks import Chapter, Picture, PictureRow, Table, format_with_interval
+from pipeline.run_files import read_metric_panel, read_run_cases
 
 RESAMPLES, SEED = 2000, 1
 PART_TITLES = {"held_out": "held-out", "test": "test"}
@@ -90,7 +91,7 @@ def _draw_common_roc(common_cases: dict[str, pd.DataFrame], names: list[str]) ->
 
 def _build_headlines(run_folders: dict[str, Path]) -> list:
     """Both panels, part by part; a run without one is left out."""
-    panels = {name: read_json(run / "stage3" / "panel.json") for name, run in run_folders.items()}
+    panels = {name: read_metric_panel(run) for name, run in run_folders.items()}
     missing_notes = [f"{name}: stage3/panel.json is missing." for name, panel in panels.items() if not panel]
     columns = {
         f"{name}, {PART_TITLES[part]}": panel[part]

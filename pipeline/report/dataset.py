@@ -3,12 +3,12 @@
 from cxr.errors import DataError, UsageError
 from pipeline.pictures.__main__ import draw_class_balance
 from pipeline.report.blocks import Table, embed_svg
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 
 def build_fold_blocks(run: RunFiles) -> list:
     """Class balance by fold, and the leak figures."""
-    figure = draw_class_balance(run.recipe, run.paths)
+    figure = draw_class_balance(run)
     alt = "labelled images with and without a pneumothorax, by fold"
     chapter_blocks = [] if figure is None else [embed_svg(figure, alt, wide=True)]
     try:

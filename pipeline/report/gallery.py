@@ -9,7 +9,7 @@ from evaluation.metrics import dice_of_areas, format_metric
 from pipeline.pictures.image_record import ImageRecord, gather_image_record
 from pipeline.report import cams, thumbnails
 from pipeline.report.blocks import Card, Gallery
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 MAX_PER_KIND = 6  # images of a kind: Grad-CAM asks the networks about every one of them
 
@@ -89,7 +89,7 @@ def choose_images(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _build_card(run: RunFiles, image_id: str, row: pd.Series, cams_by_member: dict[str, dict[str, np.ndarray]]) -> Card:
-    record = gather_image_record(image_id, run.recipe, run.paths)
+    record = gather_image_record(image_id, run)
     lines = [_format_probability(row, record), _format_member_probs(record)]
     if run.recipe.stage2:
         lines.append(f"Dice {row['dice']:.2f}; lesion {row['share']:.2%} of the image" if row["label"] else "no lesion")

@@ -2,7 +2,7 @@
 
 from cxr.errors import UsageError
 from pipeline.report.blocks import FoldedBlock, Table, format_with_interval
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 PART_TITLES = {"held_out": "held-out", "test": "test"}
 METRIC_TITLES = {

@@ -6,7 +6,7 @@ import pandas as pd
 from evaluation.metrics import dice_of_areas
 from pipeline.pictures.figure import BLUE, ORANGE, create_figure
 from pipeline.report.blocks import Picture, PictureRow, embed_svg
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 SPLIT_TITLES = {"train": "held-out", "test": "test"}
 MIN_LESIONS_PER_BIN, MAX_BINS = 8, 10  # lesions of a part whose medians are drawn; parts

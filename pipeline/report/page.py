@@ -25,7 +25,7 @@ from pipeline.report import (
     training,
 )
 from pipeline.report.blocks import Chapter
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 CHAPTERS: tuple[tuple[str, str, Callable[[RunFiles], list]], ...] = (
     ("headline", "How good it is", headline.build_blocks),

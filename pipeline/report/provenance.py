@@ -7,12 +7,11 @@ import yaml
 
 from cxr import runs
 from cxr.errors import UsageError
-from cxr.files import read_json
 from cxr.paths import Paths
 from cxr.progress import format_duration
 from cxr.recipe import Recipe
 from pipeline.report.blocks import FoldedBlock, Table
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles, read_step_record
 from pipeline.stages import list_steps_by_stage
 from stage0_bbox.config import build_detect_step, build_fit_step, read_detector_settings
 
@@ -49,10 +48,10 @@ def _read_run_records(run: RunFiles) -> dict[str, dict]:
     paths, recipe = run.paths, run.recipe
     prepare_folders = {"prepare": paths.prepared_folder, "folds": paths.folds_csv.parent}
     step_folders = {str(folder.relative_to(paths.run_folder)): folder for folder in list_step_folders(recipe, paths)}
-    records = {name: read_json(folder / "run.json") for name, folder in prepare_folders.items()} | {
+    records = {name: read_step_record(folder) for name, folder in prepare_folders.items()} | {
         "doctor": _find_doctor_record(run)
     }
-    records |= {name: read_json(folder / "run.json") for name, folder in step_folders.items()}
+    records |= {name: read_step_record(folder) for name, folder in step_folders.items()}
     return {name: record for name, record in records.items() if record}
 
 

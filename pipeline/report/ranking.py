@@ -8,7 +8,7 @@ from evaluation.metrics import format_metric, log_loss
 from pipeline.pictures.figure import BLUE, GREEN, ORANGE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
 from pipeline.report.published_scores import PUBLISHED_POINTS
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 FIGURE_SIZE = (4.6, 4.7)  # inches: readable on a phone's width
 SPLIT_STYLES = {"train": ("held-out", BLUE), "test": ("test", ORANGE)}

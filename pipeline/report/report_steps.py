@@ -8,7 +8,6 @@ from cxr.config import StrictModel
 from cxr.paths import ROOT, Paths
 from cxr.recipe import Recipe
 from cxr.step import Step
-from pipeline.report.sources import locate_report
 from pipeline.stages import STAGE_PACKAGES
 
 PICTURE_NAMES = ("class_balance.png", "overlays.png", "curves.png")
@@ -26,6 +25,11 @@ class CamConfig(StrictModel):
     """Whose Grad-CAMs."""
 
     member: str
+
+
+def locate_report(paths: Paths) -> Path:
+    """Where a run's report stands."""
+    return paths.run_folder / "report.html"
 
 
 def build_picture_step(recipe: Recipe, paths: Paths) -> Step:

@@ -7,7 +7,7 @@ from evaluation import metric_list, ranking, resampling
 from evaluation.metrics import format_metric, log_loss
 from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format_with_interval
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 RESAMPLES = 500  # a standard error to 3 %; the page is drawn, not read off
 STACKERS = {

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from cxr.errors import DataError
 from evaluation.metrics import format_metric
 from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from stage3_stack.config import refuse_renamed_keys
 
 PARAMETER_TITLES = {
@@ -28,9 +27,8 @@ def build_blocks(run: RunFiles) -> list:
     decision = run.decision_record
     refuse_renamed_keys(run.paths.stage3_folder / "decision.json", decision["test"])
     chapter_blocks = [_build_parameter_table(decision), *_describe_search(decision, bool(run.recipe.stage2))]
-    path = run.paths.stage3_folder / "search.npz"
-    if path.is_file():
-        chapter_blocks.insert(0, PictureRow(_draw_search_pictures(path, decision["test"])))
+    if run.search_arrays is not None:
+        chapter_blocks.insert(0, PictureRow(_draw_search_pictures(run.search_arrays, decision["test"])))
     elif run.recipe.stage2:
         chapter_blocks.append(
             "Every list of the grid has one value: nothing was searched, so there is no surface to show."
@@ -109,12 +107,7 @@ def _format_value(value: object) -> str:
     return format_metric(value) if value is None or isinstance(value, float) else str(value)
 
 
-def _draw_search_pictures(path, test_decision: dict) -> list[Picture]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"stage3/search.npz cannot be read ({error}); FORCE=1 makes it anew") from None
+def _draw_search_pictures(arrays: dict[str, np.ndarray], test_decision: dict) -> list[Picture]:
     line_charts = [
         _draw_line(arrays[values], arrays[dice], test_decision[name], PARAMETER_TITLES[name])
         for values, dice, name in (

@@ -2,12 +2,12 @@
 
 from pipeline.pictures.curves import draw_curves
 from pipeline.report.blocks import embed_svg
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 
 
 def build_blocks(run: RunFiles) -> list:
     """Curves of every member and fold."""
-    figure = draw_curves(run.recipe, run.paths)
+    figure = draw_curves(run)
     if figure is None:
         return ["No training has left its curves (history.csv) yet."]
     return [embed_svg(figure, "loss, learning rate and watched scores by epoch", wide=True)]

@@ -9,7 +9,7 @@ from cxr.files import read_json, write_json
 from cxr.paths import Paths
 from evaluation.leakage import measure_leakage
 from evaluation.panel import compute_panel
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from tests.evaluation.panel_cases import made
 from tests.stage3_stack.toy_world import World
 

@@ -22,21 +22,21 @@ def seen(unit) -> dict:
     return read_json(unit.folder / "seen.json")
 
 
-def test_a_second_run_does_nothing(toy, paths, capsys):
+def test_a_second_run_does_nothing(toy, capsys):
     units = [toy("a"), toy("b")]
-    jobs.JobRunner(units, [], paths, []).run_all()
+    jobs.JobRunner(units, [], []).run_all()
     first = [seen(unit) for unit in units]
     capsys.readouterr()
-    jobs.JobRunner(units, [], paths, []).run_all()
+    jobs.JobRunner(units, [], []).run_all()
     assert capsys.readouterr().out == "a: up to date\nb: up to date\n"
     assert [seen(unit) for unit in units] == first
 
 
 @pytest.mark.parametrize(("what", "code"), [("exit2", 2), ("exit3", 3), ("exit1", 1), ("die", 1)])
-def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, paths, capsys, what, code):
+def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, capsys, what, code):
     units = [toy("good"), toy("bad one", what), toy("never")]
     with pytest.raises(SystemExit) as stopped:
-        jobs.JobRunner(units, [], paths, []).run_all()
+        jobs.JobRunner(units, [], []).run_all()
     assert stopped.value.code == code
     message = capsys.readouterr().err
     assert "bad one" in message
@@ -57,9 +57,9 @@ def test_the_hint_holds_the_run_and_quotes(monkeypatch):
     assert "'RECIPE=a b.yaml'" in jobs.format_shell_command(("stage1_classify.train", "--fold", "0"))
 
 
-def test_each_gpu_has_one_unit_at_a_time(toy, paths):
+def test_each_gpu_has_one_unit_at_a_time(toy):
     units = [toy(f"unit{number}", ".4") for number in range(4)]
-    jobs.JobRunner(units, [], paths, ["0", "1"]).run_all()
+    jobs.JobRunner(units, [], ["0", "1"]).run_all()
     found = [seen(unit) for unit in units]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in found[:2]] == ["0", "1"]
     assert all(one["CXR_PLAIN"] == "1" and int(one["CXR_WORKERS"]) >= 1 for one in found)
@@ -71,49 +71,49 @@ def test_each_gpu_has_one_unit_at_a_time(toy, paths):
         assert spans[0][1] <= spans[1][0]
 
 
-def test_one_gpu_is_left_as_it_is(toy, paths):
+def test_one_gpu_is_left_as_it_is(toy):
     unit = toy("only")
-    jobs.JobRunner([unit], [], paths, ["0"]).run_all()
+    jobs.JobRunner([unit], [], ["0"]).run_all()
     assert seen(unit)["CUDA_VISIBLE_DEVICES"] is None
 
 
-def test_a_unit_waits_for_those_it_reads(toy, paths):
+def test_a_unit_waits_for_those_it_reads(toy):
     first = toy("first", "2")
     second = toy("second", "0", inputs=(first.folder / "out.txt",))
     third = toy("third", "0")
-    jobs.JobRunner([first, second, third], [], paths, ["0", "1"]).run_all()
+    jobs.JobRunner([first, second, third], [], ["0", "1"]).run_all()
     assert seen(second)["start"] >= seen(first)["end"]
     assert seen(third)["start"] < seen(first)["end"]
 
 
-def test_a_failure_ends_the_units_beside_it(toy, paths):
+def test_a_failure_ends_the_units_beside_it(toy):
     slow = toy("slow", "30")
     start = time.monotonic()
     with pytest.raises(SystemExit):
-        jobs.JobRunner([slow, toy("bad", "exit3")], [], paths, ["0", "1"]).run_all()
+        jobs.JobRunner([slow, toy("bad", "exit3")], [], ["0", "1"]).run_all()
     assert time.monotonic() - start < 10
     assert not slow.is_up_to_date
 
 
-def test_the_share_of_the_whole_run(toy, paths):
+def test_the_share_of_the_whole_run(toy):
     done, now, later = toy("done", work=50.0), toy("now", work=2.0), toy("later", work=6.0)
     done.folder.mkdir(parents=True)
     (done.folder / "run.json").write_text("{}")
-    jobs.JobRunner([now], [done, later], paths, []).run_all()
+    jobs.JobRunner([now], [done, later], []).run_all()
     assert float(seen(now)["CXR_RUN_WORK"]) == pytest.approx(4.0)
 
 
-def test_what_reads_from_a_stale_unit_is_stale(toy, paths):
+def test_what_reads_from_a_stale_unit_is_stale(toy):
     first = toy("first")
     second = toy("second", inputs=(first.folder / "out.txt",))
     second.folder.mkdir(parents=True)
     (second.folder / "run.json").write_text("{}")
-    assert find_outdated_steps([first, second], paths) == [first, second]
-    assert find_outdated_steps([second], paths) == []
-    assert not feeds_into(second, first, paths)
+    assert find_outdated_steps([first, second]) == [first, second]
+    assert find_outdated_steps([second]) == []
+    assert not feeds_into(second, first)
 
 
-def test_ended_from_outside_it_leaves_no_process(toy, paths):
+def test_ended_from_outside_it_leaves_no_process(toy):
     unit = toy("long", "60")
     code = f"""
 import signal, sys
@@ -131,7 +131,7 @@ jobs.run_module("long", {unit.command!r})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children of a killed parent; others do not")
-def test_killed_it_leaves_no_process(toy, paths):
+def test_killed_it_leaves_no_process(toy):
     unit = toy("long", "60")
     code = f"from pipeline import jobs; jobs.run_module('long', {unit.command!r})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})

@@ -12,6 +12,7 @@ from cxr.errors import UsageError
 from cxr.files import write_json
 from cxr.paths import ROOT
 from pipeline.pictures import __main__, curves, overlays
+from pipeline.run_files import RunFiles
 
 DECISION = {
     "top_score_threshold": 0.5, "min_area": 1, "bottom_score_threshold": 0.5, "probability_threshold": 0.5,
@@ -65,7 +66,7 @@ def titles(figure) -> list[str]:
 
 
 def test_the_bars_of_the_folds_are_the_counts_of_the_tables(recipe, prepared_paths, manifest):
-    figure = __main__.draw_class_balance(recipe, prepared_paths)
+    figure = __main__.draw_class_balance(RunFiles(recipe, prepared_paths))
     pie, bars = figure.axes
     assert [text.get_text() for text in pie.texts] == ["pneumothorax\n8", "none\n8", "50.0%", "50.0%"]
     widths = np.array([bar.get_width() for bar in bars.patches]).reshape(2, 2)  # [with, without; fold]
@@ -81,12 +82,12 @@ def test_three_sizes_and_both_kinds_of_mistakes(recipe, prepared_paths, manifest
     missed = positives[0]
     stack(prepared_paths, manifest, wrong=(negative, missed))
     draw_maps(prepared_paths)
-    examples = {found.title: found.record for found in overlays._find_examples(recipe, prepared_paths)}
+    examples = {found.title: found.record for found in overlays._find_examples(RunFiles(recipe, prepared_paths))}
     assert [examples[f"{size} lesion"].image_id for size in ("small", "middle", "large")] == [
         positives[1], positives[4], positives[7],
     ]  # fmt: skip
     assert (examples["false positive"].image_id, examples["false negative"].image_id) == (negative, missed)
-    figure = overlays.draw_overlays(recipe, prepared_paths)
+    figure = overlays.draw_overlays(RunFiles(recipe, prepared_paths))
     assert len(figure.axes) == 3 * 5
     large = examples["large lesion"]
     both, total = (large.final_mask & large.truth_mask).sum(), large.final_mask.sum() + large.truth_mask.sum()
@@ -97,7 +98,7 @@ def test_three_sizes_and_both_kinds_of_mistakes(recipe, prepared_paths, manifest
 def test_a_right_answer_is_no_mistake(recipe, prepared_paths, manifest):
     stack(prepared_paths, manifest)
     draw_maps(prepared_paths)
-    found = {example.title for example in overlays._find_examples(recipe, prepared_paths)}
+    found = {example.title for example in overlays._find_examples(RunFiles(recipe, prepared_paths))}
     assert found == {"small lesion", "middle lesion", "large lesion"}
 
 
@@ -106,14 +107,14 @@ def test_without_maps_the_stack_alone_tells_the_mistakes(recipe, prepared_paths,
     negative = manifest.index[manifest["label"] == 0][0]
     stack(prepared_paths, manifest, wrong=(negative,))
     recipe = recipe.model_copy(update={"stage2": []})
-    figure = overlays.draw_overlays(recipe, prepared_paths)
+    figure = overlays.draw_overlays(RunFiles(recipe, prepared_paths))
     assert len(figure.axes) == 4
     assert titles(figure)[-1].startswith("false positive\n")
 
 
 def test_maps_without_a_stack_show_lesions(recipe, prepared_paths):
     draw_maps(prepared_paths)
-    figure = overlays.draw_overlays(recipe, prepared_paths)
+    figure = overlays.draw_overlays(RunFiles(recipe, prepared_paths))
     assert len(figure.axes) == 2 * 3
     assert "mean map of 1, highest 1.00" in titles(figure)
 
@@ -122,14 +123,14 @@ def test_only_images_of_folds_that_were_trained_are_shown(recipe, prepared_paths
     stack(prepared_paths, manifest)
     draw_maps(prepared_paths)
     recipe = recipe.model_copy(update={"train_folds": [1]})
-    assert {example.record.fold for example in overlays._find_examples(recipe, prepared_paths)} == {1}
+    assert {example.record.fold for example in overlays._find_examples(RunFiles(recipe, prepared_paths))} == {1}
 
 
 def test_curves_draw_the_columns_that_are_there(recipe, prepared_paths):
     train(prepared_paths, 1, "a", 0, score=[0.5, 0.75])
     train(prepared_paths, 1, "a", 1, score=[0.6, 0.7])
     train(prepared_paths, 2, "u", 1, score=[0.1, 0.2], positives_dice=[0.3, 0.4], positives_iou=[0.2, 0.3])
-    figure = curves.draw_curves(recipe, prepared_paths)
+    figure = curves.draw_curves(RunFiles(recipe, prepared_paths))
     axes = np.array(figure.axes).reshape(2, 5)  # b has no history
     assert [axis.get_title() for axis in axes[0]] == list(curves.CURVE_TITLES.values())
     lines = axes[0, 2].lines  # of each fold its curve and its kept epoch
@@ -141,7 +142,7 @@ def test_curves_draw_the_columns_that_are_there(recipe, prepared_paths):
 
 def test_a_recipe_without_classifiers(recipe, prepared_paths):
     train(prepared_paths, 2, "u", 0)
-    figure = curves.draw_curves(recipe.model_copy(update={"stage1": []}), prepared_paths)
+    figure = curves.draw_curves(RunFiles(recipe.model_copy(update={"stage1": []}), prepared_paths))
     assert [axis.get_title() for axis in figure.axes] == ["training loss", "learning rate"]
 
 

@@ -16,7 +16,7 @@ from pipeline.pictures.image_record import ImageRecord
 from pipeline.report import cams, gallery, page, provenance, stackers, write_report
 from pipeline.report.blocks import Gallery
 from pipeline.report.report_steps import build_page_step
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
 from tests.pipeline.html_checks import checked
@@ -273,7 +273,7 @@ def test_the_page_of_12_000_images_is_small(world, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024), dtype=np.uint8)
     box = Letterbox(1024, 1024, 1024)
     monkeypatch.setattr(
-        gallery, "gather_image_record", lambda image_id, recipe, paths: ImageRecord(image_id, "train", 0, noise, box)
+        gallery, "gather_image_record", lambda image_id, run: ImageRecord(image_id, "train", 0, noise, box)
     )
     path = write_report(world.recipe, world.paths)
     assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.MAX_PER_KIND

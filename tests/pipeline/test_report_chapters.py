@@ -17,7 +17,7 @@ from cxr.recipe import SmallTrial
 from pipeline.pictures.figure import create_figure
 from pipeline.report import blocks, cams, chest_boxes, gallery, ranking, write_report
 from pipeline.report.blocks import format_with_interval
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from stage0_bbox.config import read_detector_settings
 from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
@@ -116,7 +116,7 @@ def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch
     assert chest_boxes.read_hand_boxes(run) == {"im000": (10, 20, 40, 60)}
     assert chest_boxes.measure_box_overlaps(run).tolist() == [0.5]
     tables.write_table(found.assign(source="edited"), world.paths.boxes_csv, tables.BOXES)
-    assert chest_boxes.measure_box_overlaps(run).size == 0
+    assert chest_boxes.measure_box_overlaps(RunFiles(world.recipe, world.paths)).size == 0
     path.write_text("nothing,like,it\n1,2,3\n")
     with pytest.raises(DataError, match=r"is no file of boxes that is known"):
         chest_boxes.read_hand_boxes(run)

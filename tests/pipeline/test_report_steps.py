@@ -7,7 +7,7 @@ from cxr.paths import ROOT
 from cxr.recipe import Recipe, read_recipe
 from pipeline.report import headline, provenance, thresholds
 from pipeline.report.blocks import FoldedBlock
-from pipeline.report.sources import RunFiles
+from pipeline.run_files import RunFiles
 from tests.pipeline import report_world
 
 RECORD = {"seconds": 5, "commit": None, "versions": {"python": "3.11"}, "config": {"seed": 1}}

@@ -15,6 +15,7 @@ from cxr.imaging import rle
 from cxr.paths import ROOT, Paths
 from pipeline import show
 from pipeline.pictures import image_record
+from pipeline.run_files import RunFiles
 
 SIZE = 64
 IDS = ["1.2.10", "1.2.11", "1.2.12", "ID_000000001"]
@@ -82,27 +83,27 @@ def fill(recipe, paths) -> None:
 
 @pytest.mark.parametrize("image_id", IDS)
 def test_with_prepared_data_alone_the_rest_is_noted(recipe, paths, tmp_path, image_id):
-    found = image_record.gather_image_record(image_id, recipe, paths)
+    found = image_record.gather_image_record(image_id, RunFiles(recipe, paths))
     assert "box (stage 0)" in found.missing_outputs
     assert "final mask (stage 3)" in found.missing_outputs
-    show.draw_image_record(image_id, recipe, paths, tmp_path / "out.png")
+    show.draw_image_record(image_id, RunFiles(recipe, paths), tmp_path / "out.png")
     assert min(Image.open(tmp_path / "out.png").size) > 300
 
 
 def test_a_held_out_image_with_everything(recipe, paths, tmp_path):
     fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[0], recipe, paths)
+    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
     assert (found.fold, found.stacked_prob, found.probability_threshold) == (0, 0.9, 0.5)
     assert tuple(found.box) == (4, 6, 60, 58)
     assert list(found.prob_maps) == recipe.stage2
     overlap = (found.final_mask & found.truth_mask).sum() / (found.final_mask | found.truth_mask).sum()
     assert overlap > 0.8
-    show.draw_image_record(IDS[0], recipe, paths, tmp_path / "out.png")
+    show.draw_image_record(IDS[0], RunFiles(recipe, paths), tmp_path / "out.png")
 
 
 def test_the_gate_empties_the_mask(recipe, paths):
     fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[0], recipe, paths)
+    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
     decision = {
         "top_score_threshold": 0.5, "min_area": 100, "bottom_score_threshold": 0.4, "probability_threshold": 0.5,
         "label_head_threshold": 0.7, "min_component_area": 0, "reference_size": 32,
@@ -124,14 +125,14 @@ def test_the_mask_stacks_map_decides_where_there_is_one(recipe, paths, monkeypat
     index = pd.DataFrame({"image_id": [IDS[0]], "row": 0, "prob": np.nan})
     tables.write_table(index, paths.stage3_folder / "maps" / "index.parquet", tables.MAP_INDEX)
     np.save(paths.stage3_folder / "maps" / "maps.npy", np.zeros((1, 32, 32), np.uint8))
-    found = image_record.gather_image_record(IDS[0], recipe, paths)
+    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
     assert list(found.prob_maps) == [*recipe.stage2, image_record.MASK_STACK]
     assert not found.final_mask.any()
 
 
 def test_a_test_image_shows_what_was_submitted_and_the_phantoms_truth(recipe, paths):
     fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[3], recipe, paths)
+    found = image_record.gather_image_record(IDS[3], RunFiles(recipe, paths))
     assert found.truth_mask.sum() == 256
     assert not found.final_mask.any()
     assert found.probability_threshold == 0.5

@@ -77,9 +77,9 @@ def test_formers_come_first_and_once(recipe, paths, member):
     assert [unit.name.split()[2] for unit in found] == names
     assert [unit.settings.maps for unit in found] == [False] * 4 + [True] * 6
     first, second, third = found[1], found[3], found[5]
-    assert feeds_into(first, second, paths)
-    assert feeds_into(second, third, paths)
-    assert not feeds_into(found[0], second, paths)  # another fold's
+    assert feeds_into(first, second)
+    assert feeds_into(second, third)
+    assert not feeds_into(found[0], second)  # another fold's
 
 
 def test_a_former_that_is_in_the_recipe_writes_its_maps(recipe, paths, member):

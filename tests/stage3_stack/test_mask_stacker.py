@@ -183,8 +183,8 @@ def test_the_mask_stack_is_a_unit_of_its_own_that_feeds_the_stack(made: World, m
     monkeypatch.setattr(stage3, "read_stack_settings", lambda _recipe: config)
     first, second = stage3.units(made.recipe, made.paths)
     assert (first.name, second.name) == ("stage 3 mask stack", "stage 3")
-    assert feeds_into(first, second, made.paths)
-    assert not feeds_into(second, first, made.paths)
+    assert feeds_into(first, second)
+    assert not feeds_into(second, first)
     again = build_mask_step(made.recipe, made.paths, config.model_copy(update={"stacker": "mean"}))
     assert again.identity == first.identity  # what it does not depend on does not train it again
 

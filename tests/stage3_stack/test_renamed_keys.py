@@ -9,6 +9,7 @@ import yaml
 from cxr.config import load_settings
 from cxr.errors import UsageError
 from pipeline.pictures import image_record
+from pipeline.run_files import RunFiles
 from stage3_stack.config import CONFIGS, RENAMED_DECISION_KEYS, Config, GridConfig, LightgbmConfig
 from stage3_stack.postprocessing import nested_choice
 from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, PostprocessingParams
@@ -66,4 +67,4 @@ def test_the_pipeline_refuses_an_old_decision_too(finished: World, monkeypatch, 
     monkeypatch.setattr(image_record, "read_stack_settings", lambda _recipe: SimpleNamespace(masks="mean"))
     image_id = "im000" if split == "train" else "ID_000"
     with pytest.raises(UsageError, match=r"decision\.json is of an earlier version: 'top' is now called"):
-        image_record.gather_image_record(image_id, finished.recipe, finished.paths)
+        image_record.gather_image_record(image_id, RunFiles(finished.recipe, finished.paths))
