@@ -1,7 +1,7 @@
 """Before any work: can every segmenter of the recipe be built, are its start weights here, and do they fit?
 
-python -m stage2_segment.check            of the chosen recipe; what settings alone can tell, reading them has told
-python -m stage2_segment.check --fetch    only have the hub's start weights fetched; what it does not give is said
+python -m stage2_segment.check            settings that contradict each other were refused when the YAML was read
+python -m stage2_segment.check --fetch    only fetch the hub's start weights; a file that the hub does not have is named
 """
 
 import argparse
@@ -29,12 +29,17 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe, paths = load_recipe_and_paths(say=False)
     if arguments.fetch:
-        for name, member in {
-            config.get_start_weights(m): (name, m) for name, m in config.read_members(recipe).items()
-        }.values():
-            resolve_or_report(ensure_start_weights, name, member)
-        return
-    check_members(recipe, paths)
+        _fetch_all_start_weights(recipe)
+    else:
+        check_members(recipe, paths)
+
+
+def _fetch_all_start_weights(recipe: Recipe) -> None:
+    """Fetch each start file once, whichever members share it; print which ones the hub does not have."""
+    members = config.read_members(recipe)
+    name_by_start = {config.get_start_weights(member): name for name, member in members.items()}
+    for name in name_by_start.values():
+        resolve_or_report(ensure_start_weights, name, members[name])
 
 
 def check_members(recipe: Recipe, paths: Paths) -> None:
@@ -56,14 +61,7 @@ def check_member(name: str, member: SegmenterConfig) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tensors without memory are filled below, to see whether the weights fit
         if problem := find_build_problem(member):
-            alternatives = [
-                description
-                for description, candidate in _list_similar_members(member)
-                if not find_build_problem(candidate)
-            ]
-            raise UsageError(
-                f"{path}: key 'encoder': {problem}; what fits: {', '.join(alternatives) or _describe_known_encoders()}"
-            )
+            raise UsageError(f"{path}: key 'encoder': {problem}; what fits: {_describe_alternatives(member)}")
         ensure_start_weights(name, member)
         try:
             _check_weights(member)
@@ -89,22 +87,19 @@ def ensure_start_weights(name: str, member: SegmenterConfig) -> None:
 def resolve_members(
     recipe: Recipe, names: list[str], members: dict[str, SegmenterConfig]
 ) -> dict[str, SegmenterConfig]:
-    """Members, those named with all that they start from: the start weights are here, their settings complete."""
+    """Add the members that the named ones start from, fetch their start weights, fill in mean, std and padding."""
     start_names = [start_name for name in names for start_name in config.list_start_members(name, members[name])]
-    members = {
-        start_name: config.read_members(recipe, start_name)[start_name]
-        for start_name in start_names
-        if start_name not in members
-    } | members
+    missing_names = [name for name in start_names if name not in members]
+    members = {name: config.read_members(recipe, name)[name] for name in missing_names} | members
     for name in dict.fromkeys([*start_names, *names]):
         ensure_start_weights(name, members[name])
     return config.complete_members(members)
 
 
 def find_build_problem(member: SegmenterConfig) -> str | None:
-    """Why the network cannot be built, or cannot pass an image, in words; None where it can."""
+    """Why the network cannot be built, or cannot pass an image; None where it can."""
     reason = _try_forward_pass(member, "meta")  # without memory or arithmetic
-    if reason and "meta" in reason:  # which some networks cannot be tried by
+    if reason and "meta" in reason:  # some networks cannot run on the meta device
         reason = _try_forward_pass(member, "cpu")
     return reason
 
@@ -116,9 +111,8 @@ def _try_forward_pass(member: SegmenterConfig, device: str) -> str | None:
 
     try:
         with torch.device(device), torch.no_grad():
-            Segmenter(member.model_copy(update={"weights": None}))(
-                torch.zeros(2, 1, MIN_SIDE, MIN_SIDE, dtype=torch.uint8)
-            )
+            model = Segmenter(member.model_copy(update={"weights": None}))
+            model(torch.zeros(2, 1, MIN_SIDE, MIN_SIDE, dtype=torch.uint8))
     except UsageError as error:
         return str(error)
     except Exception as error:  # shapes that do not meet: libraries raise many kinds
@@ -126,8 +120,15 @@ def _try_forward_pass(member: SegmenterConfig, device: str) -> str | None:
     return None
 
 
+def _describe_alternatives(member: SegmenterConfig) -> str:
+    """Changes of one setting after which the network can be built."""
+    candidates = _list_similar_members(member)
+    alternatives = [description for description, candidate in candidates if not find_build_problem(candidate)]
+    return ", ".join(alternatives) or _describe_known_encoders()
+
+
 def _list_similar_members(member: SegmenterConfig) -> list[tuple[str, SegmenterConfig]]:
-    """Members near this one that may fit, in words: the encoders of nearest name, the other architecture."""
+    """Similar members, each with a description of the change: encoders of nearest name, the other architecture."""
     changes = [(f"encoder: {name}", {"encoder": name}) for name in find_similar_encoders(member.encoder or "")]
     other_architecture = "unet" if member.architecture == "unetplusplus" else "unetplusplus"
     changes.append((f"architecture: {other_architecture}", {"architecture": other_architecture}))
@@ -151,7 +152,7 @@ def _describe_known_encoders() -> str:
 
 
 def _check_weights(member: SegmenterConfig) -> None:
-    """UsageError where the start weights are not there, or are another network's."""
+    """UsageError where the start weights are missing, or belong to another network."""
     import torch
 
     from stage2_segment.networks import Segmenter, load_start_weights, require_encoder

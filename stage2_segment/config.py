@@ -15,7 +15,8 @@ from cxr.training.augment import Augmentation
 from cxr.training.cropping import View
 from cxr.training.sampling import Sampling
 from cxr.training.settings import HeadConfig, Training
-from cxr.training.start_weights import MISSING_WEIGHTS, RANDOM, StartWeights, adopt_expected_input
+from cxr.training.start_weights import StartWeights, adopt_expected_input
+from stage2_segment.setting_conflicts import find_conflicts
 
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
@@ -26,10 +27,9 @@ TRAINING_MS = {
     "unet:efficientnet_b4": 174, "unetplusplus:mobilenetv2_100": 71, "unetplusplus:tf_efficientnet_b1": 115,
     "unetplusplus:tf_efficientnet_b4": 220, "unetplusplus:efficientnet_b4": 220, "unetplusplus:xception": 360,
 }  # fmt: skip
-CHECK = ("stage2_segment.check",)  # asked before any step: its answers are settings and the start weights' file
-DEPTH = 5  # stages of an encoder: its last feature map is 1/32 of the image
-SQUEEZE = 16  # scSE's bottleneck is this part of the channels
-TRAINING_FILES, MAP_FILES = ("weights.safetensors", "history.csv"), ("maps.npy", "index.parquet")  # what a step leaves
+CHECK = ("stage2_segment.check",)  # runs before any step: its results, settings and start weights, are inputs of steps
+TRAINING_FILES = ("weights.safetensors", "history.csv")
+MAP_FILES = ("maps.npy", "index.parquet")
 SAME_NETWORK = ("architecture", "encoder", "encoder_args", "decoder_channels", "attention")
 
 
@@ -48,7 +48,7 @@ class LossConfig(StrictModel):
 
 
 class LabelHead(StrictModel):
-    """A classifier's head on the encoder, trained beside the map by the image's label (BCE)."""
+    """A classifier's head on the encoder, trained together with the map, by the image's label (BCE)."""
 
     head: HeadConfig
     weight: NonNegativeFloat = 0.5
@@ -66,22 +66,22 @@ class SegmenterConfig(StrictModel):
     attention: Literal["scse"] | None = None
     """In the decoder: concurrent spatial and channel squeeze and excitation (Roy et al. 2018)."""
     dropout: float = 0.0
-    """Of whole channels, before the last convolution."""
+    """Probability that a channel is dropped, before the last convolution."""
     freeze_encoder: bool = False
-    """For good; training.head_first freezes it for the first epochs."""
+    """In all epochs; training.head_first freezes it in the first ones only."""
     freeze_norm: bool = False
-    """The encoder's batch norm keeps its start statistics and weights (fourth place); of a random start, those of the
-    training images."""
+    """The encoder's batch norm keeps its start statistics and weights (fourth place); with random weights, the
+    statistics of the training images."""
     weights: str | None = None
     """Start: 'imagenet' (a file <encoder>_imagenet in WEIGHTS or weights/, else the hub's), the name of another file
-    there, or 'random'; has to be said (weights/README.md), but by a member that has start_from."""
+    there, or 'random' (weights/README.md). Required, except with start_from."""
     start_from: str | None = None
-    """Another member, trained first on the same folds, whose weights this one goes on from (512, then 1024)."""
+    """Another member, trained first on the same folds, whose weights this one starts from (512, then 1024)."""
     recalibrate: bool = False
     """Set batch norm's statistics on the training images before the first step."""
     mean: float | None = None
     std: float | None = None
-    """Of the gray values in 0..1; none: as the start weights want them, else ImageNet's .449 and .226."""
+    """Mean and deviation of gray values in 0..1; by default the start weights', else ImageNet's .449 and .226."""
     view: View
     augment: Augmentation = Augmentation()
     loss: LossConfig = LossConfig()
@@ -92,76 +92,19 @@ class SegmenterConfig(StrictModel):
 
     @model_validator(mode="after")
     def _require_fitting_settings(self) -> "SegmenterConfig":
-        problems = [*_find_network_problems(self), *_find_start_problems(self), *_find_view_problems(self)]
-        problems += [MISSING_WEIGHTS] if self.weights is None and not self.start_from else []
-        if problems:
-            raise ValueError(problems[0])
+        if conflicts := find_conflicts(self):
+            raise ValueError(conflicts[0])
         return self
 
 
-def _find_network_problems(member: SegmenterConfig) -> list[str]:
-    """What the architecture, encoder, decoder and attention cannot be together, as far as the settings tell."""
-    return _find_fcn_problems(member) if member.architecture == "fcn" else _find_unet_problems(member)
-
-
-def _find_fcn_problems(member: SegmenterConfig) -> list[str]:
-    encoder_keys = ("encoder", "encoder_args", "attention", "freeze_encoder", "freeze_norm", "label_head")
-    problems = [
-        f"{key}: fcn has no encoder; leave it out, or take unet" for key in encoder_keys if getattr(member, key)
-    ]
-    if member.weights not in (None, RANDOM):
-        problems.append("weights: fcn has no encoder to take them; write `weights: random`, or take unet")
-    if member.training.head_first or member.training.layer_decay != 1:
-        problems.append("training.head_first, training.layer_decay: fcn has no encoder; leave them out")
-    if "decoder_channels" not in member.model_fields_set or not 3 <= len(member.decoder_channels) <= DEPTH + 1:
-        problems.append("decoder_channels: fcn takes 2 to 5 stride-2 widths and the bridge's, as in [32, 64, 128, 128]")
-    return problems
-
-
-def _find_unet_problems(member: SegmenterConfig) -> list[str]:
-    problems, channels = [], member.decoder_channels
-    if not member.encoder:
-        problems.append(f"encoder: {member.architecture} needs one, resnet34 or tu-efficientnet_b0 say; fcn has none")
-    if len(channels) != DEPTH:
-        problems.append(f"decoder_channels: {member.architecture} takes {DEPTH} numbers, not {len(channels)}")
-    if member.attention and min(channels) < SQUEEZE:
-        problems.append(f"decoder_channels: attention: scse needs at least {SQUEEZE} in each, not {min(channels)}")
-    return problems
-
-
-def _find_start_problems(member: SegmenterConfig) -> list[str]:
-    """Where the weights come from, what of them stays, and whether they learn."""
-    problems = []
-    if member.weights == "coco":
-        problems.append("weights: coco's are a detector's; take imagenet, random or the name of a file")
-    if member.start_from and member.weights:
-        problems.append("weights: start_from brings the weights; leave one of them out")
-    if not any((member.loss.bce, member.loss.dice, member.loss.log_dice, member.loss.focal)):
-        problems.append("loss: every weight is 0, so nothing would be learnt; give bce, dice, log_dice or focal one")
-    if member.recalibrate and member.freeze_encoder:
-        problems.append("recalibrate: freeze_encoder keeps the start statistics; leave one of them out")
-    if member.freeze_encoder and member.training.head_first:
-        problems.append("training.head_first: freeze_encoder freezes it for good; leave one of them out")
-    return problems
-
-
-def _find_view_problems(member: SegmenterConfig) -> list[str]:
-    problems, view, label = [], member.view, member.label_head
-    if label and label.head.kind == "tap" and label.head.stride not in [2**stage for stage in range(1, DEPTH + 1)]:
-        problems.append(f"label_head.head.stride: 2, 4, 8, 16 or 32, not {label.head.stride}")
-    if label and label.head.kind == "flat" and view.inference_size != view.size:
-        problems.append("label_head.head.kind: flat needs images of one size, view.frame has two; take pooled or tap")
-    return problems
-
-
 class SegmenterStepConfig(StrictModel):
-    """All that one step depends on beside its inputs."""
+    """All that one step depends on, apart from its input files."""
 
     member: SegmenterConfig
     fold: int | None
     seed: int
     maps: bool = True
-    """Whether maps are written: not by a member of which only the weights are wanted (start_from)."""
+    """Whether maps are written; a member that others only start from writes none."""
 
 
 def member_path(name: str) -> Path:
@@ -175,7 +118,7 @@ def read_member(name: str) -> SegmenterConfig:
 
 
 def list_start_members(name: str, member: SegmenterConfig) -> list[str]:
-    """Members to train before this one, first to last; UsageError where the chain of start_from is no good."""
+    """Members to train before this one, first to last; UsageError where one is missing, does not fit or is a circle."""
     chain, chain_end = [name], member
     while chain_end.start_from:
         key = f"{member_path(chain[-1])}: key 'start_from'"
@@ -188,7 +131,7 @@ def list_start_members(name: str, member: SegmenterConfig) -> list[str]:
 
 
 def _read_start_member(key: str, member: SegmenterConfig) -> SegmenterConfig:
-    """The member that this one starts from; UsageError where there is none, or it is another network."""
+    """The member that this one starts from; UsageError that begins with `key` where it is missing or does not fit."""
     if not member_path(member.start_from).is_file():
         names = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
         suggestions = difflib.get_close_matches(member.start_from, names, n=1) or names
@@ -207,47 +150,59 @@ def _read_start_member(key: str, member: SegmenterConfig) -> SegmenterConfig:
 def build_training_step(
     recipe: Recipe, paths: Paths, name: str, fold: int, member: SegmenterConfig, writes_maps: bool = True
 ) -> Step:
-    """Training of one member on all folds but one, and its maps of that fold."""
-    image_count = paths.prepared_image_count
-    start_files = [start_from_weights(paths, member, fold)] if member.start_from else []
+    """Training of one member on all folds but one, and its maps of that fold.
+
+    recipe: seed and count of folds
+    paths: of the run
+    name: the member's, as in the recipe
+    fold: the held-out one, 0 to recipe.folds - 1
+    member: its settings, as the recipe trains them
+    writes_maps: False for a member that others only start from
+    """
+    folder, image_count = paths.fold_folder(2, name, fold), paths.prepared_image_count
+    map_bytes = image_count / recipe.folds * member.view.inference_size**2 if writes_maps else 0
+    settings = SegmenterStepConfig(member=_complete_standalone(member), fold=fold, seed=recipe.seed, maps=writes_maps)
     return Step(
         name=f"stage 2 {name} fold {fold}",
         room=ROOM,
         command=("stage2_segment.train", "--member", name, "--fold", str(fold)),
-        folder=paths.fold_folder(2, name, fold),
-        settings=SegmenterStepConfig(
-            member=_complete_standalone(member), fold=fold, seed=recipe.seed, maps=writes_maps
-        ),
-        inputs=(*_list_input_files(recipe, paths, member), *get_start_weights(member).input_files, *start_files),
+        folder=folder,
+        settings=settings,
+        inputs=(*_list_input_files(paths, member), *_list_start_files(paths, member, fold)),
         work_seconds=estimate_training_cost(member, image_count * (recipe.folds - 1) / recipe.folds),
-        disk_bytes=int(writes_maps * image_count / recipe.folds * member.view.inference_size**2 + 60e6),
+        disk_bytes=int(map_bytes + 60e6),
         needs_gpu=True,
-        outputs=tuple(
-            paths.fold_folder(2, name, fold) / file for file in (*TRAINING_FILES, *(MAP_FILES if writes_maps else ()))
-        ),
+        outputs=tuple(folder / file for file in (*TRAINING_FILES, *(MAP_FILES if writes_maps else ()))),
         excluded_modules=CHECK,
     )
 
 
 def build_test_step(recipe: Recipe, paths: Paths, name: str, member: SegmenterConfig) -> Step:
-    """Maps of the test images: the mean over the folds' models."""
+    """Maps of the test images: the mean over the folds' models.
+
+    recipe: seed, and which folds are trained
+    paths: of the run
+    name: the member's, as in the recipe
+    member: its settings, as the recipe trains them
+    """
+    folder = paths.run_folder / "stage2" / name / "test"
     weights = [paths.fold_folder(2, name, fold) / "weights.safetensors" for fold in recipe.folds_to_train]
     return Step(
         name=f"stage 2 {name} test maps",
         room=ROOM,
         command=("stage2_segment.predict", "--member", name),
-        folder=paths.run_folder / "stage2" / name / "test",
+        folder=folder,
         settings=SegmenterStepConfig(member=_complete_standalone(member), fold=None, seed=recipe.seed),
-        inputs=(*_list_input_files(recipe, paths, member), *weights),
+        inputs=(*_list_input_files(paths, member), *weights),
         disk_bytes=paths.prepared_image_count // 4 * member.view.inference_size**2,
         needs_gpu=True,
-        outputs=tuple(paths.run_folder / "stage2" / name / "test" / file for file in MAP_FILES),
+        outputs=tuple(folder / file for file in MAP_FILES),
         excluded_modules=CHECK,
     )
 
 
 def units(recipe: Recipe, paths: Paths) -> list[Step]:
-    """Every step of a recipe, in the order to run them; of members that others start from the trainings alone."""
+    """Every step of a recipe, in the order to run them; members that are only pretraining have no test step."""
     steps, pretraining_names = [], pretraining_only(recipe)
     for name, member in complete_members(read_members(recipe)).items():
         writes_maps = name not in pretraining_names
@@ -257,31 +212,31 @@ def units(recipe: Recipe, paths: Paths) -> list[Step]:
 
 
 def read_members(recipe: Recipe, extra_name: str | None = None) -> dict[str, SegmenterConfig]:
-    """The recipe's members, the one asked for and those they start from, as the recipe trains them, these first."""
+    """The recipe's members and `extra_name`, as the recipe trains them, each after those that it starts from."""
     members: dict[str, SegmenterConfig] = {}
-    for name in dict.fromkeys([*recipe.stage2, *([extra_name] if extra_name else [])]):
+    for name in [*recipe.stage2, extra_name] if extra_name else recipe.stage2:
         member = read_member(name)
-        members |= {start_name: read_member(start_name) for start_name in list_start_members(name, member)} | {
-            name: member
-        }
+        for start_name in list_start_members(name, member):
+            members[start_name] = read_member(start_name)
+        members[name] = member
     return {name: _drop_recipe_weights(member) for name, member in recipe.adapt_members(members).items()}
 
 
 def _drop_recipe_weights(member: SegmenterConfig) -> SegmenterConfig:
-    """A recipe's start weights are for those that start from no other member."""
+    """The member without the recipe's start weights, where it starts from another member."""
     return member.model_copy(update={"weights": None}) if member.start_from else member
 
 
 def get_start_weights(member: SegmenterConfig) -> StartWeights:
-    """What a member starts from, but for start_from."""
+    """The file that `weights` of a member names; start_from is not looked at."""
     encoder = member.encoder or ""
     return StartWeights(member.weights, encoder.removeprefix("tu-"), "timm" if encoder.startswith("tu-") else "smp")
 
 
 def complete_members(members: dict[str, SegmenterConfig]) -> dict[str, SegmenterConfig]:
-    """Members whose gray values and padding, where their YAML leaves them out, are those that their start wants.
+    """Fill in mean, std and padding, where the YAML leaves them out, from the start weights.
 
-    A member with start_from takes those of the member that it starts from, which has to be among them.
+    A member with start_from takes those of the member that it starts from, which has to be in `members`.
     """
     return {name: _complete_member(members, member) for name, member in members.items()}
 
@@ -305,7 +260,7 @@ def pretraining_only(recipe: Recipe) -> set[str]:
 
 
 def start_from_weights(paths: Paths, member: SegmenterConfig, fold: int) -> Path:
-    """The weights that a member with start_from goes on from."""
+    """The weights of the fold that a member with start_from starts from."""
     return paths.fold_folder(2, member.start_from, fold) / "weights.safetensors"
 
 
@@ -315,7 +270,12 @@ def estimate_training_cost(member: SegmenterConfig, image_count: float) -> float
     return TRAINING_MS.get(kind, 150) / 1000 * image_count * member.training.epochs * (member.view.size / 256) ** 2
 
 
-def _list_input_files(recipe: Recipe, paths: Paths, member: SegmenterConfig) -> tuple[Path, ...]:
+def _list_input_files(paths: Paths, member: SegmenterConfig) -> tuple[Path, ...]:
     files = [paths.prepared_folder / name for name in ("manifest.parquet", "index.parquet", "pixels.npy", "masks.npy")]
     boxes = [paths.boxes_csv] if member.view.crop == "box" else []
     return (*files, paths.folds_csv, *boxes)
+
+
+def _list_start_files(paths: Paths, member: SegmenterConfig, fold: int) -> tuple[Path, ...]:
+    start_from_files = [start_from_weights(paths, member, fold)] if member.start_from else []
+    return (*get_start_weights(member).input_files, *start_from_files)

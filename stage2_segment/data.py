@@ -1,4 +1,4 @@
-"""Batches for the segmenters: a jittered view of the canvas, augmented, with its mask, and a label: is any left?"""
+"""Batches for the segmenters: an augmented crop of the canvas, its mask, and whether any of the lesion is in it."""
 
 from dataclasses import dataclass, replace
 
@@ -30,13 +30,12 @@ class SegmenterData:
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches, each with its share of positives; negatives are drawn anew each epoch."""
         training, is_positive = self.member.training, self.prepared.read_labels(self.image_ids) > 0
-        rows = draw_epoch_rows(
-            self.member.sampling, is_positive, epoch, training.epochs, training.batch, keyed_rng(self.seed, epoch)
-        )
+        rng = keyed_rng(self.seed, epoch)
+        rows = draw_epoch_rows(self.member.sampling, is_positive, epoch, training.epochs, training.batch, rng)
         return split_into_batches(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32: whether any of the mask is left."""
+        """image uint8 [1, s, s], mask uint8 [1, s, s] of 0 or 1, label float32: 1 if any of the mask is in the crop."""
         rng = keyed_rng(self.seed, epoch, image_id)
         size = self.member.view.size
         view_box = draw_training_region(self.member.view, self.locate_chest(image_id), self.prepared.size, rng)
@@ -47,27 +46,21 @@ class SegmenterData:
 
     def load_inference_image(self, image_id: str) -> dict[str, np.ndarray]:
         """image uint8 [1, f, f] as inference sees it; f is view.inference_size."""
-        return {
-            "image": crop_image(
-                self.prepared.read_image(image_id),
-                self.find_inference_region(image_id),
-                self.member.view.inference_size,
-            )[None]
-        }
+        region, size = self.find_inference_region(image_id), self.member.view.inference_size
+        return {"image": crop_image(self.prepared.read_image(image_id), region, size)[None]}
 
     def find_inference_region(self, image_id: str) -> Box:
-        """What inference sees, on the canvas."""
+        """The region of the canvas that inference sees."""
         return inference_region(self.member.view, self.locate_chest(image_id), self.prepared.size)
 
     def paste_into_frame(self, image_id: str, patch: np.ndarray) -> np.ndarray:
         """A map of the view [f, f] pasted back into the full frame [f, f]."""
-        return paste_crop(
-            patch, self.find_inference_region(image_id), self.member.view.inference_size, self.prepared.size
-        )
+        region, size = self.find_inference_region(image_id), self.member.view.inference_size
+        return paste_crop(patch, region, size, self.prepared.size)
 
     @property
     def without_tta(self) -> "SegmenterData":
-        """The same examples, which inference passes once and plainly: enough to choose an epoch by."""
+        """The same examples without test-time augmentation: one pass is enough to choose an epoch by."""
         return replace(self, member=self.member.model_copy(update={"hflip_tta": False}))
 
     def load_true_mask(self, image_id: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Full-frame maps of images, and what the label head says of them, by one model or the mean of several."""
+"""Full-frame maps of images and the label head's probabilities, by one model or as the mean of several."""
 
 from collections.abc import Iterator
 
@@ -16,16 +16,19 @@ MapAndProb = tuple[np.ndarray, float]
 def predict_maps(
     models: list[nn.Module], data: SegmenterData, image_ids: list[str], device: torch.device
 ) -> Iterator[MapAndProb]:
-    """Of each image, in the order given: probability map, uint8 [f, f] of the full frame; the label head's probability.
+    """Yield, for each image in the given order, its full-frame map and the label head's probability.
 
-    f is view.inference_size; the probability is NaN without a label head.
+    models: Segmenters, one for each fold, whose probabilities are averaged
+    data: where the images are read from
+    image_ids: which images
+    device: where the models run; they are moved there
+    Yields (uint8 [f, f], probability x 255, with f = view.inference_size; float 0 to 1, NaN without a label head).
     """
     for model in models:
         model.to(device, memory_format=torch.channels_last).eval()
     position = 0
-    for images in load_in_order(
-        image_ids, data.load_inference_image, _choose_batch_size(data), data.member.training.workers
-    ):
+    workers = data.member.training.workers
+    for images in load_in_order(image_ids, data.load_inference_image, _choose_batch_size(data), workers):
         patches, probs = _average_probabilities(models, data, move_batch(images, device)["image"], device)
         for patch, prob in zip(patches, probs, strict=True):
             yield data.paste_into_frame(image_ids[position], patch), float(prob)
@@ -33,7 +36,7 @@ def predict_maps(
 
 
 def _choose_batch_size(data: SegmenterData) -> int:
-    """Images at once: twice the pixels of a training batch."""
+    """Images per batch of inference: twice the pixels of a training batch."""
     view = data.member.view
     return max(1, round(2 * data.member.training.batch * (view.size / view.inference_size) ** 2))
 

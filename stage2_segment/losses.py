@@ -10,7 +10,7 @@ from stage2_segment.config import SegmenterConfig
 class SegmenterLoss(nn.Module):
     """loss(model, batch) -> scalar; soft Dice is over the whole batch, so that empty masks count little in it.
 
-    Where a whole batch is empty, both losses of soft Dice are 0.
+    If all masks of a batch are empty, both losses of soft Dice are 0.
     """
 
     def __init__(self, member: SegmenterConfig) -> None:

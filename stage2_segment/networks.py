@@ -10,8 +10,9 @@ from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.heads import build_head
 from cxr.torchkit.weights import load_fitting, read_parts
 from cxr.training.start_weights import adopt_expected_input, describe_start, require_weights_file
-from stage2_segment.config import DEPTH, SegmenterConfig, get_start_weights
+from stage2_segment.config import SegmenterConfig, get_start_weights
 from stage2_segment.fcn import Fcn
+from stage2_segment.setting_conflicts import DEPTH
 
 
 class Segmenter(nn.Module):
@@ -21,7 +22,7 @@ class Segmenter(nn.Module):
         super().__init__()
         member = adopt_expected_input(member, get_start_weights(member), "encoder_args")
         if None in (member.mean, member.std):
-            require_weights_file(get_start_weights(member))  # which says what is missing
+            require_weights_file(get_start_weights(member))  # its error names the missing file
         self.mean, self.std = 255 * member.mean, 255 * member.std
         self.net = build_network(member)
         self.drop = nn.Dropout2d(0.0 if self.encoder is None else member.dropout)
@@ -29,7 +30,7 @@ class Segmenter(nn.Module):
         self.head, self.head_stage = None, DEPTH
         if member.label_head:
             self._add_head(member)
-        for module in [self.encoder] if self.freezes_encoder else self._norm_layers if self.freezes_norm else []:
+        for module in self._frozen_modules:
             module.requires_grad_(False)
 
     def _add_head(self, member: SegmenterConfig) -> None:
@@ -51,12 +52,18 @@ class Segmenter(nn.Module):
 
     @property
     def needs_norm_statistics(self) -> bool:
-        """Whether frozen batch norm has no statistics yet: of random weights, it would let all values grow."""
+        """Whether frozen batch norm has no statistics yet: with random weights, activations would grow unchecked."""
         return self.freezes_norm and not any(norm.running_mean.any() for norm in self._norm_layers)
 
     @property
     def _norm_layers(self) -> list[nn.Module]:
         return [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    @property
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.freezes_encoder:
+            return [self.encoder]
+        return self._norm_layers if self.freezes_norm else []
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         image = (image.float() - self.mean) / self.std
@@ -68,45 +75,39 @@ class Segmenter(nn.Module):
         return logits, label
 
     def train(self, mode: bool = True) -> "Segmenter":
-        """As nn.Module's, but what is frozen keeps its batch norm statistics too."""
+        """As nn.Module's, but frozen modules keep their batch norm statistics, too."""
         super().train(mode)
-        for module in [self.encoder] if self.freezes_encoder else self._norm_layers if self.freezes_norm else []:
+        for module in self._frozen_modules:
             module.eval()
         return self
 
 
 def build_segmenter(member: SegmenterConfig, start_from: Path | None = None) -> Segmenter:
-    """A segmenter with its start weights, or those of the member it starts from; says in a line where they are from."""
+    """A segmenter with its start weights, or those in the file `start_from`; prints where they are from."""
+    model = Segmenter(member)
     if start_from:
-        model = Segmenter(member)
         share = load_fitting(model, load_weights(start_from))
         print(f"start weights: {start_from.parent.parent.name}, {start_from.parent.name} ({share:.0%})", flush=True)
         return model
-    model = Segmenter(member)
-    if get_start_weights(member).is_random:
+    start = get_start_weights(member)
+    if start.is_random:
         return model
     require_encoder(member)
-    description = describe_start(
-        adopt_expected_input(member, get_start_weights(member), "encoder_args"),
-        get_start_weights(member),
-        "encoder_args",
-    )
+    description = describe_start(adopt_expected_input(member, start, "encoder_args"), start, "encoder_args")
     print(f"start weights: {description} ({load_start_weights(model, member)})", flush=True)
     return model
 
 
 def require_encoder(member: SegmenterConfig) -> None:
-    """UsageError where start weights are asked for that no encoder can take."""
+    """UsageError if start weights are set but the network has no encoder."""
     if member.architecture == "fcn":
         raise UsageError(f"weights '{member.weights}': fcn has no encoder to take them; write `weights: random`")
 
 
 def load_start_weights(model: Segmenter, member: SegmenterConfig) -> str:
-    """Load the file `member.weights` where it fits; returns what was found, UsageError where too little fits."""
-    tensors_by_part, prefix = (
-        read_parts(require_weights_file(get_start_weights(member))),
-        "model." if member.encoder.startswith("tu-") else "",
-    )
+    """Load the file `member.weights`; returns which parts were loaded, UsageError where too few tensors fit."""
+    tensors_by_part = read_parts(require_weights_file(get_start_weights(member)))
+    prefix = "model." if member.encoder.startswith("tu-") else ""
     share = load_fitting(model.encoder, tensors_by_part["encoder"], prefix=prefix)
     if share < get_start_weights(member).min_tensor_share:
         name, tensor = next(iter(model.encoder.state_dict().items()))

@@ -5,6 +5,7 @@ python -m stage2_segment.train --member unet_effb4_crop --fold 0 [--training.epo
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr import runs
 from cxr.config import override_settings
@@ -17,6 +18,10 @@ from cxr.training import start_weights
 from stage2_segment import config, predict
 from stage2_segment.check import resolve_members
 from stage2_segment.predict import open_data, write_maps
+
+if TYPE_CHECKING:
+    from stage2_segment.data import SegmenterData
+    from stage2_segment.networks import Segmenter
 
 
 def main() -> None:
@@ -37,16 +42,15 @@ def main() -> None:
 
 
 def _train_with_start_members(recipe: Recipe, paths: Paths, members: dict, name: str, fold: int) -> None:
-    """Train a member on a fold; before it, where that is not done, those that it starts from."""
+    """Train a member on a fold, after the members that it starts from, where those are not trained yet."""
     for start_name in config.list_start_members(name, members[name]):
         _train_once(_build_step(recipe, paths, start_name, fold, members[start_name]), recipe, paths)
     _run_training(_build_step(recipe, paths, name, fold, members[name]), recipe, paths)
 
 
 def _build_step(recipe: Recipe, paths: Paths, name: str, fold: int, member: config.SegmenterConfig) -> Step:
-    return config.build_training_step(
-        recipe, paths, name, fold, member, writes_maps=name not in config.pretraining_only(recipe)
-    )
+    writes_maps = name not in config.pretraining_only(recipe)
+    return config.build_training_step(recipe, paths, name, fold, member, writes_maps)
 
 
 def _run_training(step: Step, recipe: Recipe, paths: Paths) -> None:
@@ -54,13 +58,21 @@ def _run_training(step: Step, recipe: Recipe, paths: Paths) -> None:
 
 
 def _train_once(step: Step, recipe: Recipe, paths: Paths) -> None:
-    """Train what another member starts from where that is not done; FORCE=1 is for the member that was asked for."""
+    """Train a member that another starts from, if it is out of date; FORCE=1 retrains only the member that is named."""
     if not runs.matches_identity(step.folder, step.identity):
         _run_training(step, recipe, paths)
 
 
 def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
-    """Fit the step's model, from its checkpoint where there is one, and write its held-out maps."""
+    """Fit the step's model, from its checkpoint if there is one, and write its held-out maps.
+
+    step: of config.build_training_step
+    recipe: its seed
+    paths: of the run
+    identity: fingerprint of the step, which a checkpoint has to match
+    metrics: filled with the training's metrics and `start`, the file that the network started from
+    Raises DataError where a member that trains on positives only has none.
+    """
     from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit
     from stage2_segment.losses import SegmenterLoss
@@ -69,8 +81,8 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     member, fold = step.settings.member, step.settings.fold
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     train_ids, val_ids, held_out_ids = prepared.split_fold(fold, member.training.uses_validation)
-    if member.sampling.positives_only and not prepared.read_labels(train_ids).any():
-        raise DataError(f"{step.name}: it trains on positives only, and {paths.folds_csv} leaves it none")
+    if member.sampling.positives_only:
+        _require_positives(step, prepared, train_ids)
     data = open_data(prepared, paths, member, train_ids, recipe.seed)
     seed_torch(recipe.seed, fold)
     start_from = config.start_from_weights(paths, member, fold) if member.start_from else None
@@ -85,20 +97,21 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     (step.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
+def _require_positives(step: Step, prepared: Prepared, train_ids: list[str]) -> None:
+    if not prepared.read_labels(train_ids).any():
+        raise DataError(f"{step.name}: it trains on positives only, and {prepared.folds_csv} leaves it none")
+
+
 def _record_start(member: config.SegmenterConfig, start_from: Path | None) -> dict[str, str]:
-    """For run.json: the file that the network started from."""
+    """The file that the network started from, for run.json: name, file, sha256, origin."""
     if start_from is None:
         return start_weights.record_start(config.get_start_weights(member))
     origin = f"stage 2, {start_from.parent.parent.name}, {start_from.parent.name}"
-    return {
-        "name": member.start_from,
-        "file": start_from.name,
-        "sha256": runs.digest_file(start_from),
-        "origin": origin,
-    }
+    digest = runs.digest_file(start_from)
+    return {"name": member.start_from, "file": start_from.name, "sha256": digest, "origin": origin}
 
 
-def _build_model(member: config.SegmenterConfig, data, start_from: Path | None):
+def _build_model(member: config.SegmenterConfig, data: "SegmenterData", start_from: Path | None) -> "Segmenter":
     from cxr.torchkit.loading import load_in_order
     from cxr.torchkit.weights import set_norm_statistics
     from stage2_segment.networks import build_segmenter
