@@ -3,10 +3,10 @@
 Of 2,000 samples each of 300 and of 3,000 images, calibrated, over- and under-confident, these held the truth in
 - compute_share_interval (AUC, precision, points of the ROC curve, Dice, rates, Brier): 93.5 to 96.2 %;
 - compute_amount_interval (log-loss, false parts): 94.0 to 95.0 %;
-- calibration.estimate_unbiased_error: 94.0 to 96.6 %, of a shifted model too.
-Tried and left: plain percentiles (93.0 to 96.5 %, mostly below ours, and none to 94 % for the calibration error);
-Student's on the plain scale (93.6 to 94.9 % at n = 300, and beyond 0 and 1); on the logit's (as Wilson's, but
-undefined at 0 and 1).
+- calibration_error.estimate_unbiased_error: 94.0 to 96.6 %, of a shifted model too.
+Tried and rejected: plain percentiles (93.0 to 96.5 %, mostly below ours, and 0 to 94 % for the calibration error);
+Student's on the plain scale (93.6 to 94.9 % at n = 300, and reaches beyond 0 and 1); Student's on the logit scale (as
+good as Wilson's, but undefined at 0 and 1).
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ import numpy as np
 from scipy.special import stdtrit
 
 CONFIDENCE_LEVEL = 0.95
-MIN_STANDARD_ERROR = 1e-9  # a standard error below is rounding
-MAX_UNDEFINED_SHARE = 0.05  # of the resamples, from which on a metric has a value and no interval
+MIN_STANDARD_ERROR = 1e-9  # a smaller standard error is rounding
+MAX_UNDEFINED_SHARE = 0.05  # a metric that is undefined in more of the resamples has a value, but no interval
 
 
 @dataclass(frozen=True)
 class ResampledMetric:
-    """One metric in the sample and in its resamples."""
+    """One metric in the sample and in its resamples, with what an interval needs to know of them."""
 
     value: float
     resampled_values: np.ndarray
     """[resamples], nan where it is undefined."""
     patients: int
-    """Of those that it rests on: for an AUC the fewer of those with a positive and those with a negative image."""
+    """How many it rests on; for an AUC the fewer of those with a positive and those with a negative image."""
 
     @property
     def has_interval(self) -> bool:
@@ -40,20 +40,21 @@ class ResampledMetric:
 
     @property
     def standard_error(self) -> float:
-        """Standard error."""
+        """The bootstrap's: the standard deviation of the resamples."""
         return float(np.nanstd(self.resampled_values))
 
     @property
     def critical_value(self) -> float:
-        """Standard errors on either side: Student's, as the error is an estimate from few patients."""
+        """Half width of a 95 % interval in standard errors: Student's, as the standard error is itself estimated."""
         return float(stdtrit(self.patients - 1, (1 + CONFIDENCE_LEVEL) / 2))
 
 
 def compute_share_interval(draws: ResampledMetric) -> tuple[float, float]:
-    """Interval of what lies in 0..1: Wilson's, for as many images as would have the bootstrap's standard error.
+    """Interval (low, high) of a metric that lies within 0..1: Wilson's score interval (J Am Stat Assoc 1927).
 
-    (Franco et al., J Surv Stat Methodol 2019: of the intervals for clustered shares it covers best.) At 0 or 1, where
-    the bootstrap shows no error, every patient counts once.
+    Its number of images is the effective one: as many independent images as would have the bootstrap's standard error
+    (Franco et al., J Surv Stat Methodol 2019, found it the best for clustered shares). At 0 or 1, where the bootstrap
+    shows no error, it is the number of patients.
     """
     value, z = draws.value, draws.critical_value
     variance = value * (1 - value)
@@ -69,9 +70,11 @@ def compute_share_interval(draws: ResampledMetric) -> tuple[float, float]:
 
 
 def compute_amount_interval(draws: ResampledMetric) -> tuple[float, float] | tuple[None, None]:
-    """Interval of what is 0 and up: Student's on a scale of logarithms; of 0 itself up to 3 / patients (rule of 3).
+    """Interval (low, high) of a metric without an upper bound, 0 and above: Student's on the logarithm.
 
-    (None, None) of the same amount in every image: it has no top by which to tell what the others may have.
+    By the delta method the standard error of log(value) is standard error / value. Of a value of 0 the interval ends at
+    3 / patients (rule of three: Hanley and Lippman-Hand, JAMA 1983). (None, None) where every resample has the same
+    positive value: the resamples then say nothing about other patients.
     """
     if draws.value <= 0:
         return 0.0, 3 / draws.patients
@@ -82,7 +85,7 @@ def compute_amount_interval(draws: ResampledMetric) -> tuple[float, float] | tup
 
 
 def compute_percentile_interval(draws: ResampledMetric) -> tuple[float, float]:
-    """The plain percentiles, for comparison."""
+    """Interval (low, high) by plain percentiles of the resamples; for comparison in bench/coverage.py only."""
     low, high = np.nanpercentile(
         draws.resampled_values, [100 * (1 - CONFIDENCE_LEVEL) / 2, 100 * (1 + CONFIDENCE_LEVEL) / 2]
     )

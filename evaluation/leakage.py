@@ -1,4 +1,4 @@
-"""Whether the held-out images' patients, or copies of the images themselves, are in training too."""
+"""Whether the patients of held-out images, or copies of the images themselves, are in training too."""
 
 import os
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from cxr.datasets import near_duplicates
 from cxr.datasets.prepared import Prepared
 
 TRAIN = "train"
-"""The fold whose images all others are trained with."""
+"""The fold whose images all other folds are trained with."""
 TRAITS = ("patient", "duplicate")
+"""What a held-out image can share with a training image."""
 
 
 def measure_leakage(
@@ -21,43 +22,50 @@ def measure_leakage(
     duplicates: Mapping[str, int] | None,
     labels: Mapping[str, float] | None,
 ) -> dict:
-    """Of each held-out part, the images whose patient, or a near-duplicate, is in training too.
+    """How many held-out images share their patient with a training image, or look the same as one.
 
-    folds: image_id and fold of each image; a fold called 'train' is the training of all others, else all other folds
-    are; where there is a column division, those of the same one. patients, duplicates: the patient, and the number of
-    the group of near-duplicates, by image_id; labels: above 0 where positive. None: unknown, and so are then the
-    figures. An image that is itself on both sides counts.
+    folds: image_id, fold, optionally division. A fold is trained with the fold 'train' where there is one, else with
+        all others, of its own division alone; an image on both sides counts as leaked
+    patients: patient by image_id
+    duplicates: number of the group of near-duplicates by image_id
+    labels: above 0 where positive, by image_id; of these three None: unknown, and so are its figures
 
-    Returns images, patients_known, folds and all: of each part images, positive, and for `patient` and `duplicate`
-    {images, share, positive, positive_share}; and leak: whether any of them is above 0.
+    Returns images and patients_known (numbers of images); folds: of each held-out fold `fold`, images, positive, and
+    for patient and duplicate {images, share, positive, positive_share} of the images that leak; all: the same of all
+    held-out images; leak: whether any image leaks.
     """
-    table = folds[["image_id", "fold"]].assign(division=folds.get("division", "")).astype(str)
-    table = table.drop_duplicates(ignore_index=True)
-    table["positive"] = [bool((labels or {}).get(name, 0) > 0) for name in table["image_id"]]
     traits = {"patient": patients, "duplicate": duplicates}
-    for trait, values in traits.items():
-        table[trait] = [str((values or {}).get(name, f"of {name} alone")) for name in table["image_id"]]
-        table[f"{trait}_seen"] = _mark_in_training(table, trait)
+    table = _build_trait_table(folds, traits, labels or {})
     held_out = table[table["fold"] != TRAIN]
     known_traits = {trait for trait, values in traits.items() if values is not None}
-    parts = sorted(held_out["fold"].unique(), key=lambda part: (len(part), part))
-    fold_counts = [
-        {"fold": part} | _count_part(held_out[held_out["fold"] == part], known_traits, labels) for part in parts
-    ]
     return {
         "images": table["image_id"].nunique(),
         "patients_known": sum(name in (patients or {}) for name in table["image_id"].unique()),
-        "folds": fold_counts, "all": _count_part(held_out, known_traits, labels),
-        "leak": bool(held_out[["patient_seen", "duplicate_seen"]].to_numpy().any()),
-    }  # fmt: skip
+        "folds": _count_folds(held_out, known_traits, labels),
+        "all": _count_part(held_out, known_traits, labels),
+        "leak": bool(held_out[[f"{trait}_leaks" for trait in TRAITS]].to_numpy().any()),
+    }
 
 
-def _mark_in_training(table: pd.DataFrame, trait: str) -> np.ndarray:
-    """Whether another fold that is trained on holds the same value, bool [n]."""
-    in_training = np.zeros(len(table), bool)
+def _build_trait_table(
+    folds: pd.DataFrame, traits: dict[str, Mapping | None], labels: Mapping[str, float]
+) -> pd.DataFrame:
+    """image_id, fold, division, positive; for each trait its value (unique where unknown) and <trait>_leaks."""
+    table = folds[["image_id", "fold"]].assign(division=folds.get("division", "")).astype(str)
+    table = table.drop_duplicates(ignore_index=True)
+    table["positive"] = [bool(labels.get(name, 0) > 0) for name in table["image_id"]]
+    for trait, values in traits.items():
+        table[trait] = [str((values or {}).get(name, f"of {name} alone")) for name in table["image_id"]]
+        table[f"{trait}_leaks"] = _mark_leaks(table, trait)
+    return table
+
+
+def _mark_leaks(table: pd.DataFrame, trait: str) -> np.ndarray:
+    """Whether another fold of the training holds the same value, bool [n]."""
+    leaks = np.zeros(len(table), bool)
     for rows in table.groupby("division").indices.values():
-        in_training[rows] = _mark_within_division(table.iloc[rows], trait)
-    return in_training
+        leaks[rows] = _mark_within_division(table.iloc[rows], trait)
+    return leaks
 
 
 def _mark_within_division(table: pd.DataFrame, trait: str) -> np.ndarray:
@@ -68,11 +76,16 @@ def _mark_within_division(table: pd.DataFrame, trait: str) -> np.ndarray:
                      for value, fold in zip(table[trait], table["fold"], strict=True)])  # fmt: skip
 
 
+def _count_folds(held_out: pd.DataFrame, known_traits: set[str], labels: Mapping | None) -> list[dict]:
+    folds = sorted(held_out["fold"].unique(), key=lambda fold: (len(fold), fold))
+    return [{"fold": fold} | _count_part(held_out[held_out["fold"] == fold], known_traits, labels) for fold in folds]
+
+
 def _count_part(part: pd.DataFrame, known_traits: set[str], labels: Mapping | None) -> dict:
     positive = part[part["positive"]]
     counts = {"images": len(part), "positive": len(positive) if labels is not None else None}
-    return counts | {trait: _count_leaked(part, positive, f"{trait}_seen", labels) if trait in known_traits else None
-                     for trait in ("patient", "duplicate")}  # fmt: skip
+    return counts | {trait: _count_leaked(part, positive, f"{trait}_leaks", labels) if trait in known_traits else None
+                     for trait in TRAITS}  # fmt: skip
 
 
 def _count_leaked(part: pd.DataFrame, positive: pd.DataFrame, column: str, labels: Mapping | None) -> dict:
@@ -83,20 +96,20 @@ def _count_leaked(part: pd.DataFrame, positive: pd.DataFrame, column: str, label
 
 
 def format_leakage(result: dict) -> str:
-    """The figures as a table for a terminal or a report, a line for each fold."""
+    """What `measure_leakage` returned, as a table for a terminal or a report, a line for each fold."""
     lines = [f"{'held-out':10s} {'images':>7s} {'positive':>9s}   {'patient in training':26s} near-duplicate there"]
     for row in [*result["folds"], {"fold": "all"} | result["all"]]:
         positive = "unknown" if row["positive"] is None else f"{row['positive']:,}"
-        shares = [_format_shares(row[trait]) for trait in ("patient", "duplicate")]
+        shares = [_format_shares(row[trait]) for trait in TRAITS]
         lines.append(f"{row['fold']:10s} {row['images']:7,} {positive:>9s}   {shares[0]:26s} {shares[1]}")
-    patients_known, images = result["patients_known"], result["images"]
-    if patients_known < images:
-        lines.append(
-            "patients unknown"
-            if not patients_known
-            else f"patients known of {patients_known:,} of {images:,} images only"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_note_unknown_patients(result["patients_known"], result["images"])])
+
+
+def _note_unknown_patients(patients_known: int, images: int) -> list[str]:
+    if patients_known == images:
+        return []
+    known_text = f"patients known of {patients_known:,} of {images:,} images only"
+    return [known_text if patients_known else "patients unknown"]
 
 
 def _format_shares(shares: dict | None) -> str:
@@ -107,9 +120,10 @@ def _format_shares(shares: dict | None) -> str:
 
 
 def audit_leakage(prepared: Prepared, trained_folds: list[int]) -> dict:
-    """`measure_leakage` of the images that are scored.
+    """`measure_leakage` of a run's scored images: those of its trained folds, each with all other folds as training.
 
-    They are held out in a trained fold, with all other folds as training.
+    prepared: the prepared data with the run's folds; trained_folds: numbers of the folds that have a model. Returns the
+    same keys, counted over the scored images.
     """
     image_ids = prepared.folds.index.tolist()
     manifest_rows = prepared.manifest.loc[image_ids]
@@ -118,19 +132,22 @@ def audit_leakage(prepared: Prepared, trained_folds: list[int]) -> dict:
     audit = measure_leakage(
         prepared.folds.reset_index(drop=True), patients or None, group_duplicates(prepared, image_ids), labels
     )
-    scored_ids = prepared.folds.index[prepared.folds["fold"].isin(trained_folds)]
     fold_records = [fold_record for fold_record in audit["folds"] if int(fold_record["fold"]) in trained_folds]
-    totals = {name: sum(fold_record[name] for fold_record in fold_records) for name in ("images", "positive")}
-    totals |= {trait: _sum_trait([fold_record[trait] for fold_record in fold_records], totals) for trait in TRAITS}
-    has_leak = any(totals[trait] and totals[trait]["images"] for trait in TRAITS)
-    known_count = sum(name in patients for name in scored_ids)
+    scored_ids = prepared.folds.index[prepared.folds["fold"].isin(trained_folds)]
+    totals = _sum_folds(fold_records)
     return {
         "images": len(scored_ids),
-        "patients_known": known_count,
+        "patients_known": sum(name in patients for name in scored_ids),
         "folds": fold_records,
         "all": totals,
-        "leak": has_leak,
+        "leak": any(totals[trait] and totals[trait]["images"] for trait in TRAITS),
     }
+
+
+def _sum_folds(fold_records: list[dict]) -> dict:
+    """The records of several folds as one, without its fold."""
+    totals = {name: sum(fold_record[name] for fold_record in fold_records) for name in ("images", "positive")}
+    return totals | {trait: _sum_trait([record[trait] for record in fold_records], totals) for trait in TRAITS}
 
 
 def _sum_trait(trait_records: list[dict | None], totals: dict[str, int]) -> dict | None:
@@ -143,31 +160,27 @@ def _sum_trait(trait_records: list[dict | None], totals: dict[str, int]) -> dict
 
 
 def group_duplicates(prepared: Prepared, image_ids: list[str]) -> dict[str, int]:
-    """Number of each image's group of near-duplicates, told by the prepared pixels."""
+    """Number of each image's group of near-duplicates, by image_id, from the prepared pixels."""
 
-    def compute_signature(image_id: str):
+    def build_picture(image_id: str) -> tuple[np.ndarray, np.ndarray]:
         canvas = prepared.read_image(image_id)
         return near_duplicates.compute_signature(canvas), near_duplicates.make_thumbnail(canvas)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        signatures = list(pool.map(compute_signature, image_ids))
-    return dict(zip(image_ids, near_duplicates.link_pictures(signatures).tolist(), strict=True))
+        pictures = list(pool.map(build_picture, image_ids))
+    return dict(zip(image_ids, near_duplicates.link_pictures(pictures).tolist(), strict=True))
 
 
 def describe_leakage(audit: dict) -> str:
-    """The audit in a sentence, for the table."""
+    """What `audit_leakage` returned, in a sentence for the closing table."""
     known_count, image_count = audit["patients_known"], audit["images"]
-    patient_text = (
-        f"Patients in training too: {_format_share(audit['all']['patient'])}" if known_count else "Patients unknown"
-    )
-    patient_text += (
-        f" (patients known of {known_count} of {image_count} images only)" if 0 < known_count < image_count else ""
-    )
-    return f"{patient_text}; near-duplicates: {_format_share(audit['all']['duplicate'])}."
+    text = f"Patients in training too: {_format_share(audit['all']['patient'])}" if known_count else "Patients unknown"
+    if 0 < known_count < image_count:
+        text += f" (patients known of {known_count} of {image_count} images only)"
+    return f"{text}; near-duplicates: {_format_share(audit['all']['duplicate'])}."
 
 
 def _format_share(trait_record: dict) -> str:
+    text = f"{100 * trait_record['share']:.1f} % of images"
     positive_share = trait_record["positive_share"]
-    return f"{100 * trait_record['share']:.1f} % of images" + (
-        "" if positive_share is None else f", {100 * positive_share:.1f} % of positive ones"
-    )
+    return text if positive_share is None else f"{text}, {100 * positive_share:.1f} % of positive ones"

@@ -1,6 +1,7 @@
-"""Metrics of a detector of a rare finding: AUC, log-loss, and Dice in both of its meanings.
+"""Plain metrics of one sample, without interval: AUC, log-loss, and Dice in both of its meanings.
 
-A metric that is undefined (one class only, no positives, nothing at all) is None, never 0 or .5.
+Trainings, validation and stage 3's choices use them; the metrics of the report, with intervals, are in ratios.py and
+ranking.py. A metric that is undefined (one class only, no positives, no images) is None, never 0 or .5.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ THIRDS = ("small", "middle", "large")
 def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
     """Area under the ROC curve of labels [n] of 0 or 1 and scores [n]; ties count half; None with one class only.
 
-    By the rank sum of Mann and Whitney, so that nothing is interpolated.
+    By the rank sum of Mann and Whitney (Hanley and McNeil, Radiology 1982), so that nothing is interpolated.
     """
     labels, probs = _check_pair(labels, probs)
     positive = labels > 0.5
@@ -25,10 +26,11 @@ def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float | None:
 
 
 def roc_auc_within_groups(labels: np.ndarray, probs: np.ndarray, group: np.ndarray) -> float | None:
-    """AUC of all pairs of a positive and a negative in one group (of what one model scored, say); None without any.
+    """AUC over all pairs of a positive and a negative of the same group [n], such as one model; None without any.
 
-    Scores of different models are not ranked against each other: where each was fitted without the
-    images that it scores, their offsets run against the images' labels, and a pooled AUC comes out too low.
+    Scores of different models are not ranked against each other: where each was fitted without the images that it
+    scores, their offsets run against the images' labels, and a pooled AUC comes out too low (Parker et al., BMC
+    Bioinformatics 2007).
     """
     labels, probs = _check_pair(labels, probs)
     group_rows = [np.asarray(group) == key for key in np.unique(group)]
@@ -52,7 +54,10 @@ def log_loss(labels: np.ndarray, probs: np.ndarray) -> float | None:
 
 
 def dice_of_masks(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Dice of two masks of one shape (any non-zero is inside), 0 to 1; empty against empty is 1."""
+    """Dice of two masks of one shape (any non-zero is inside), 0 to 1; empty against empty is 1.
+
+    Raises ValueError where the shapes differ.
+    """
     truth, predicted = np.asarray(truth) != 0, np.asarray(predicted) != 0
     if truth.shape != predicted.shape:
         raise ValueError(f"masks of shapes {truth.shape} and {predicted.shape}")
@@ -60,7 +65,7 @@ def dice_of_masks(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def dice_of_areas(truth_area: np.ndarray, predicted_area: np.ndarray, overlap: np.ndarray) -> np.ndarray:
-    """Dice of images given by their pixel counts, elementwise [...] -> [...]; empty against empty is 1."""
+    """Dice of images from their pixel counts, elementwise [...] -> [...]; empty against empty is 1 (Kaggle's rule)."""
     truth_area, predicted_area, overlap = (
         np.asarray(area, np.float64) for area in (truth_area, predicted_area, overlap)
     )
@@ -71,20 +76,20 @@ def dice_of_areas(truth_area: np.ndarray, predicted_area: np.ndarray, overlap: n
 def kaggle_dice(dices: np.ndarray) -> float | None:
     """Mean over all images of their Dice [n], as the competition scores; None for no images.
 
-    Most images are empty, and an empty answer to one is a 1: always read it beside `empty_submission_dice`.
+    Most true masks are empty, and an empty prediction of one scores 1: compare it with `empty_submission_dice`.
     """
     dices = np.asarray(dices, np.float64)
     return float(dices.mean()) if len(dices) else None
 
 
 def positives_dice(labels: np.ndarray, dices: np.ndarray) -> float | None:
-    """Mean Dice [n] of the images that have a lesion (label 1); None where there is none."""
+    """Mean of the Dice [n] of the images that have a lesion (label 1 of labels [n]); None where there is none."""
     labels, dices = _check_pair(labels, dices)
     return kaggle_dice(dices[labels > 0.5])
 
 
 def empty_submission_dice(labels: np.ndarray) -> float | None:
-    """Kaggle Dice of a submission that is empty throughout: the share of negatives; None for no images."""
+    """Kaggle Dice of a submission of empty masks: the share of negatives in labels [n]; None for no images."""
     labels = np.asarray(labels, np.float64)
     return float(np.mean(labels < 0.5)) if len(labels) else None
 
@@ -92,8 +97,8 @@ def empty_submission_dice(labels: np.ndarray) -> float | None:
 def size_thirds(areas: np.ndarray) -> np.ndarray:
     """Third by lesion size of each image, int [n]: 0, 1, 2 (THIRDS) among the images with area > 0, else -1.
 
-    `areas` [n] in any one unit (share of the image, say). The thirds are as equal in number as they can
-    be; equal areas are told apart by their order.
+    areas [n]: all in the same unit, for example the share of the image. The thirds are as equal in number as possible;
+    images of equal area are ordered as they come.
     """
     areas = np.asarray(areas, np.float64)
     positive = np.flatnonzero(areas > 0)

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from evaluation import calibration_error, metric_list, resampling
+from evaluation import metric_list, resampling
 from evaluation.intervals import CONFIDENCE_LEVEL, ResampledMetric
 
 METHOD = (
@@ -19,16 +19,24 @@ NO_INTERVAL = {"low": None, "high": None, "p": None}
 def compare_models(
     first: pd.DataFrame, second: pd.DataFrame, resamples: int, seed: int, prevalence: float
 ) -> dict[str, dict]:
-    """name -> first, second, difference (second - first), low, high, p of every metric; None where undefined.
+    """The difference of every metric between two models on the same images, with its 95 % interval and p.
 
-    first, second: the same images in the same order (tables.CASES), labels and patients equal.
-    p is below .05 just where the interval leaves out 0: both are of `METHOD`.
+    first: tables.CASES of the first model
+    second: tables.CASES of the second model: the same images in the same order, with equal labels and patients
+    resamples: how many bootstrap resamples of the patients, the same for both models
+    seed: of the resamples
+    prevalence: share of positives, 0 to 1, at which the predictive values are given
+
+    Returns metric -> first, second, difference (second - first), low, high, p; None where undefined. Interval and p
+    both follow METHOD, so p is below .05 exactly where the interval leaves out 0.
     """
     patient, _ = resampling.number_patients(first)
     counts = resampling.draw_resamples(int(patient.max()) + 1, resamples, seed)
     patients_by_metric = metric_list.count_patients_by_metric(first, patient)
     both_values = [metric_list.resample_metrics(cases, patient, counts, prevalence) for cases in (first, second)]
-    names = [name for name in both_values[0] if name in both_values[1] and name != "floor"]  # one and the same for both
+    names = [
+        name for name in both_values[0] if name in both_values[1] and name != "floor"
+    ]  # the floor depends on the images alone
     comparisons = {
         name: compare_metric(name, *(model_values[name] for model_values in both_values), patients_by_metric)
         for name in names
@@ -37,24 +45,29 @@ def compare_models(
 
 
 def compare_metric(name: str, first: np.ndarray, second: np.ndarray, patients_by_metric: dict[str, int]) -> dict:
-    """The difference of one metric [1 + resamples] of two models, the sample itself in place 0."""
+    """The difference of one metric between two models, with its interval and p.
+
+    name: of the metric
+    first: its values of the first model, [1 + resamples], the sample itself at index 0
+    second: the same of the second model, in the same resamples
+    patients_by_metric: of `metric_list.count_patients_by_metric`
+
+    Returns first, second, difference (second - first), low, high, p; None where undefined.
+    """
     draws = metric_list.build_resampled_metric(name, second - first, patients_by_metric)
-    values = {
+    comparison = {
         "first": _none_if_undefined(first[0]),
         "second": _none_if_undefined(second[0]),
         "difference": _none_if_undefined(draws.value),
     }
-    return values | (
-        assess_difference(draws, np.inf if name in metric_list.AMOUNT_METRICS else 1.0)
-        if draws.has_interval
-        else NO_INTERVAL
-    )
+    max_size = np.inf if name in metric_list.AMOUNT_METRICS else 1.0
+    return comparison | (assess_difference(draws, max_size) if draws.has_interval else NO_INTERVAL)
 
 
 def assess_difference(draws: ResampledMetric, max_size: float) -> dict[str, float]:
-    """low, high and p of a difference of at most `max_size` in size.
+    """low, high and p of a difference whose absolute value is at most `max_size` (Student's t, two-sided).
 
-    Without any error it is that of equal answers (p 1), or nothing is known.
+    Where the resamples show no error, equal answers have the interval 0..0 and p 1; of unequal ones all are None.
     """
     if draws.standard_error < 1e-12:
         return {"low": 0.0, "high": 0.0, "p": 1.0} if abs(draws.value) < 1e-12 else NO_INTERVAL
@@ -72,35 +85,22 @@ def _none_if_undefined(value: float) -> float | None:
 
 
 def _compare_calibration(first: pd.DataFrame, second: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> dict:
-    """Of errors without their bias; resamples of these would have it again, so the two intervals are combined."""
-    both_differences = [
-        calibration_error.compute_bin_differences(
-            cases["label"].to_numpy(float), cases["prob"].to_numpy(float), patient, counts
-        )
-        for cases in (first, second)
-    ]
-    first_estimate, second_estimate = (
-        calibration_error.estimate_unbiased_error(bin_differences, len(np.unique(patient)))
-        for bin_differences in both_differences
-    )
-    comparison = {
-        "first": first_estimate[0],
-        "second": second_estimate[0],
-        "difference": second_estimate[0] - first_estimate[0],
-    }
-    return comparison | (
-        NO_INTERVAL
-        if None in (*first_estimate, *second_estimate)
-        else combine_intervals(first_estimate, second_estimate)
-    )
+    """The difference of the unbiased errors; resamples would bring the bias back, so the intervals are combined."""
+    estimates = [metric_list.estimate_calibration_error(cases, patient, counts) for cases in (first, second)]
+    first_error, second_error = (estimate["value"] for estimate in estimates)
+    comparison = {"first": first_error, "second": second_error, "difference": second_error - first_error}
+    if any(estimate["low"] is None for estimate in estimates):
+        return comparison | NO_INTERVAL
+    sides = [(estimate["value"], estimate["low"], estimate["high"]) for estimate in estimates]
+    return comparison | combine_intervals(*sides)
 
 
 def combine_intervals(first: tuple[float, float, float], second: tuple[float, float, float]) -> dict[str, float]:
-    """low, high, p of a difference, from value, low and high of each side: the ends that lie farthest apart.
+    """low, high, p of second - first, from (value, low, high) of each: the ends that lie farthest apart.
 
-    Too wide, as both must err at once. The usual shorter one (MOVER: Zou and Donner, Stat Med 2008) covered 89.6 %
-    where one side is calibrated, at the end of its range. p: the difference in units of its half interval, as a normal
-    deviate.
+    The interval is too wide, because it assumes that both err in opposite directions at once. The usual shorter one
+    (MOVER: Zou and Donner, Stat Med 2008) covered 89.6 % where one model is calibrated, at the end of its range. For p
+    the difference, divided by the half width of the interval on the side of 0, counts as a normal deviate.
     """
     value, low, high = second[0] - first[0], second[1] - first[2], second[2] - first[1]
     side = value - low if value > 0 else high - value

@@ -1,10 +1,6 @@
-"""The panel of metrics: what a run's cases are worth, each figure with its 95 % interval.
+"""The panel of metrics: every metric of a run's cases with its 95 % interval, for all images and by subgroup.
 
-measure.py     all metrics in all resamples: ranking.py (AUC, points of the ROC curve), ratios.py (means and rates),
-               calibration.py (calibration error)
-resample.py    patients drawn with replacement       intervals.py  the interval of each metric, and why that one
-groups.py      view, sex, age, size, chest tube      paired.py     two models on the same images
-masks.py       one final mask beside the truth
+The metrics themselves come from metric_list.py; a metric that is added there appears in the panel.
 """
 
 import pandas as pd
@@ -17,12 +13,16 @@ PARTS = {"held_out": "train", "test": "test"}
 
 
 def compute_panel(cases: pd.DataFrame, resamples: int = 2000, seed: int = 1, prevalence: float | None = None) -> dict:
-    """Every metric of the held-out and of the test images with its 95 % interval, for all and by group.
+    """Every metric of the held-out and of the test images with its 95 % interval, for all images and by subgroup.
 
-    cases: tables.CASES, and perhaps a column chest_tube; without masks (nsd null) their figures are left out.
-    prevalence: at which the predictive values are stated; by default the share of positives among the images.
-    Returns resamples, seed, and for held_out and test (None where there are none) `measure_part`. Raises DataError,
-    and UsageError where the prevalence is not within 0 and 1 or a column is missing.
+    cases: tables.CASES, optionally with a column chest_tube; where nsd is null, the metrics of masks are left out
+    resamples: how many bootstrap resamples of the patients
+    seed: of the resamples
+    prevalence: share of positives, 0 to 1, at which the predictive values are given; by default that of the images
+
+    Returns resamples, seed, confidence, and held_out and test: what `measure_part` returns, None where there are no
+    images. Raises DataError for an invalid value in the cases; UsageError where the prevalence is not between 0 and 1
+    or a column is missing.
     """
     cases = check_cases(cases)
     results = {"resamples": resamples, "seed": seed, "confidence": 0.95}
@@ -33,12 +33,15 @@ def compute_panel(cases: pd.DataFrame, resamples: int = 2000, seed: int = 1, pre
 
 
 def check_cases(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cases of the schema's columns, with chest_tube where given; DataError names the image that cannot be judged."""
+    """Cases with the columns of tables.CASES, and chest_tube where given.
+
+    Raises DataError that names the first image with an invalid value, UsageError where a column is missing.
+    """
     table = tables.enforce_schema(cases, tables.CASES, "cases")
     for problem, is_wrong in {
         "label is neither 0 nor 1": ~table["label"].isin([0, 1]),
         "probability is not within 0 and 1": ~table["prob"].between(0, 1),
-        "nsd is empty, and others' is not": table["nsd"].isna() & table["nsd"].notna().any(),
+        "nsd is empty although other images have one": table["nsd"].isna() & table["nsd"].notna().any(),
     }.items():
         if is_wrong.any():
             raise DataError(f"cases: {table['image_id'][is_wrong].iloc[0]}: its {problem}; rerun stage 3")
@@ -46,7 +49,17 @@ def check_cases(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure_part(cases: pd.DataFrame, resamples: int, seed: int, prevalence: float | None) -> dict:
-    """images, positives, patients (None: unknown), resampled, prevalence; all: every metric; by: column -> group."""
+    """Every metric of one set of images with its interval, for all of them and by subgroup.
+
+    cases: tables.CASES of the images
+    resamples: how many bootstrap resamples of the patients
+    seed: of the resamples
+    prevalence: share of positives, 0 to 1, at which the predictive values are given; None: that of the images
+
+    Returns images, positives, patients (numbers; patients None where unknown), resampled (by patient or image, in
+    words), prevalence; all: `metric_list.estimate_all_metrics`; by: column -> group -> the same, with its images and
+    positives. Raises UsageError where the prevalence is not between 0 and 1.
+    """
     patient, are_patients_known = resampling.number_patients(cases)
     counts = resampling.draw_resamples(int(patient.max()) + 1, resamples, seed)
     stated_prevalence = resolve_prevalence(cases, prevalence)
@@ -67,9 +80,9 @@ def measure_part(cases: pd.DataFrame, resamples: int, seed: int, prevalence: flo
 
 
 def resolve_prevalence(cases: pd.DataFrame, stated_prevalence: float | None) -> float:
-    """The stated prevalence, or else the cases' own; UsageError where a stated one means nothing."""
+    """The stated prevalence, or else that of the cases; UsageError where the stated one is not between 0 and 1."""
     if stated_prevalence is not None and not 0 < stated_prevalence < 1:
-        raise UsageError(f"prevalence {stated_prevalence}: a share between 0 and 1 is meant, .2 say")
+        raise UsageError(f"prevalence {stated_prevalence}: it must lie between 0 and 1, for example 0.2")
     return float(cases["label"].mean()) if stated_prevalence is None else stated_prevalence
 
 

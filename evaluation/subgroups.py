@@ -1,4 +1,4 @@
-"""The parts of a data set that a panel looks at one by one: view, sex, age, size of the pneumothorax, chest tube."""
+"""The subgroups for which the panel is repeated: view, sex, age, size of the pneumothorax, chest tube."""
 
 import numpy as np
 import pandas as pd
@@ -7,20 +7,21 @@ from evaluation.metrics import THIRDS, size_thirds
 
 AGE_GROUPS = {"under 18": (0, 18), "18 to 39": (18, 40), "40 to 64": (40, 65), "65 and over": (65, np.inf)}
 CHEST_TUBE = "chest_tube"
-"""A column that cases may have: 1, 0 or null."""
+"""An optional column of the cases: 1, 0 or null."""
 
 SIZE_METRICS = (
     "auc", "auc_pooled", "sensitivity_at_specificity_93", "sensitivity_at_specificity_95",
     "specificity_at_sensitivity_95", "sensitivity", "positives_dice", "positives_iou", "positives_nsd",
     "lesion_sensitivity",
 )  # fmt: skip
-"""What means something for a third of the positives against all negatives: nothing that counts how many are ill."""
+"""Metrics that are meaningful for a third of the positives with all negatives: none that depends on the prevalence."""
 
 
 def group_cases(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """Column -> group -> its images, bool [n]; images whose value is unknown are in none, empty groups left out.
+    """Column -> group -> which images are in it, bool [n].
 
-    A size is a third of the positives, with all negatives (`evaluation.metrics.size_thirds` of the lesion's share).
+    Images whose value is unknown are in no group; empty groups are left out. A group of column `size` is a third of the
+    positives by the lesion's share of the image, with all negatives (`evaluation.metrics.size_thirds`).
     """
     groups_by_column = {"view": _group_by_value(cases["view"]), "sex": _group_by_value(cases["sex"])}
     age = cases["age"].to_numpy(float)

@@ -5,23 +5,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
-from sklearn.model_selection import GroupKFold
 
-from cxr.datasets import near_duplicates
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError, run_main
-from cxr.imaging.geometry import Letterbox
 from cxr.paths import Paths
 from datatools import audit_folds
 from evaluation import leakage
-
-
-def table(**folds: str) -> pd.DataFrame:
-    return pd.DataFrame({"image_id": folds.keys(), "fold": folds.values()})
 
 
 class Done(NamedTuple):
@@ -44,79 +35,6 @@ def call(monkeypatch, capsys):
         return Done(ended.value.code, *capsys.readouterr())
 
     return run
-
-
-# --- the figures -------------------------------------------------------------------------------
-
-PATIENTS = {"a": "1", "b": "1", "c": "2", "d": "3", "e": "3", "f": "4"}
-LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 0.0, "f": 1.0}
-
-
-def test_a_patient_in_two_folds():
-    found = leakage.measure_leakage(table(a="0", b="1", c="0", d="0", e="0", f="1"), PATIENTS, None, LABELS)
-    nought, one = found["folds"]
-    assert (nought["fold"], nought["images"], nought["positive"]) == ("0", 4, 1)
-    assert nought["patient"] == {"images": 1, "share": 0.25, "positive": 1, "positive_share": 1.0}
-    assert one["patient"] == {"images": 1, "share": 0.5, "positive": 1, "positive_share": 0.5}
-    assert found["all"]["patient"] == {"images": 2, "share": 0.3333, "positive": 2, "positive_share": 0.6667}
-    assert found["all"]["duplicate"] is None
-    assert found["leak"]
-
-
-def test_a_near_duplicate_in_training():
-    groups = {"a": 0, "b": 1, "c": 2, "d": 0}
-    found = leakage.measure_leakage(table(a="0", b="0", c="1", d="1"), PATIENTS | {"b": "5"}, groups, None)
-    assert found["all"]["duplicate"] == {"images": 2, "share": 0.5, "positive": None, "positive_share": None}
-    assert found["all"]["patient"]["images"] == 0
-    assert found["leak"]
-
-
-def test_patients_kept_apart():
-    found = leakage.measure_leakage(table(a="0", b="0", c="1", d="2", e="2", f="1"), PATIENTS, {}, LABELS)
-    assert not found["leak"]
-    assert [row["patient"]["images"] for row in found["folds"]] == [0, 0, 0]
-    assert found["patients_known"] == found["images"] == 6
-
-
-def test_a_split_is_trained_on_its_training_part_alone():
-    folds = table(a="train", b="valid", c="valid", d="valid", e="test", f="train")
-    found = leakage.measure_leakage(folds, PATIENTS, None, LABELS)
-    assert [(row["fold"], row["patient"]["images"]) for row in found["folds"]] == [("test", 0), ("valid", 1)]
-
-
-def test_an_image_in_two_folds_leaks_whoever_it_is():
-    folds = pd.DataFrame({"image_id": ["a", "a", "b"], "fold": ["0", "1", "1"]})
-    assert leakage.measure_leakage(folds, None, None, None)["leak"]
-    assert leakage.measure_leakage(folds, {}, None, None)["all"]["patient"]["images"] == 2
-
-
-def test_patients_unknown():
-    found = leakage.measure_leakage(table(a="0", b="1"), None, None, LABELS)
-    assert found["all"]["patient"] is None
-    assert "patients unknown" in leakage.format_leakage(found)
-    assert "patients known of 1 of 2 images only" in leakage.format_leakage(
-        leakage.measure_leakage(table(a="0", b="1"), {"a": "1"}, {}, {})
-    )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_it_agrees_with_a_plain_count(seed):
-    numbers = pd.Series(range(60)).sample(60, replace=True, random_state=seed) // 2
-    folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(60)], "fold": [str(k % 4) for k in range(60)]})
-    patients = dict(zip(folds["image_id"], numbers.astype(str), strict=True))
-    folds["patient"] = folds["image_id"].map(patients)
-    seen = [bool(((folds["fold"] != row.fold) & (folds["patient"] == row.patient)).any()) for row in folds.itertuples()]
-    assert leakage.measure_leakage(folds, patients, None, None)["all"]["patient"]["images"] == sum(seen)
-
-
-def test_scikit_learns_grouped_folds_leak_nothing():
-    patients = [str(k // 3) for k in range(90)]
-    folds = pd.DataFrame({"image_id": [f"i{k}" for k in range(90)], "fold": ""})
-    for number, (_, held_out) in enumerate(GroupKFold(5).split(patients, groups=patients)):
-        folds.loc[held_out, "fold"] = str(number)
-    assert not leakage.measure_leakage(folds, dict(zip(folds["image_id"], patients, strict=True)), None, None)[
-        "leak"
-    ]
 
 
 # --- fold files of any make --------------------------------------------------------------------
@@ -204,10 +122,7 @@ def test_folds_that_do_not_say_what_they_train_on(tmp_path, text, words):
 def test_an_image_in_both_parts_of_a_split_is_a_leak(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("image_id,split\na,train\na,valid\nb,train\n")
-    assert (
-        leakage.measure_leakage(audit_folds.read_fold_file(path)[0], {}, None, None)["all"]["patient"]["images"]
-        == 1
-    )
+    assert leakage.measure_leakage(audit_folds.read_fold_file(path)[0], {}, None, None)["all"]["patient"]["images"] == 1
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -263,51 +178,3 @@ def test_files_that_do_not_fit(tmp_path, call, more, code, words):
     done = call(folds, *(part.format(folds=folds, others=others) for part in more))
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
-
-
-# --- near-duplicates ---------------------------------------------------------------------------
-
-
-def pictures(count: int, seed: int) -> np.ndarray:
-    """Smooth pictures of one broad shape, as chests are: uint8 [count, 64, 64]."""
-    random = np.random.default_rng(seed)
-    broad = cv2.resize(random.uniform(0, 200, (5, 5)), (64, 64), interpolation=cv2.INTER_CUBIC)
-    fine = (cv2.resize(random.normal(0, 25, (20, 20)), (64, 64), interpolation=cv2.INTER_CUBIC) for _ in range(count))
-    return np.stack([np.clip(broad + part, 0, 255).astype(np.uint8) for part in fine])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_groups_are_those_of_all_pairs(seed):
-    random = np.random.default_rng(seed)
-    number = random.integers(0, 30, 150)
-    noise = random.normal(0, 4, (150, 64, 64))
-    canvases = np.clip(pictures(30, seed)[number] + noise, 0, 255).astype(np.uint8)
-    found = near_duplicates.group_canvases(canvases)
-    assert len(set(zip(found, number, strict=True))) == len(set(found)) == len(set(number))
-
-
-def test_what_only_the_hash_takes_for_the_same_is_not():
-    small = [(np.zeros(4, np.uint64), near_duplicates.make_thumbnail(each)) for each in pictures(2, 0)]
-    assert near_duplicates.link_pictures(small).tolist() == [0, 1]
-
-
-def test_many_equal_pictures_cost_nothing():
-    """12,089 copies, or blank images, would be 73 million pairs."""
-    copy = np.zeros(4, np.uint64), near_duplicates.make_thumbnail(pictures(1, 0)[0])
-    assert not near_duplicates.link_pictures([copy] * 12_089).any()
-    blank = np.zeros(4, np.uint64), np.zeros((32, 32), np.uint8)
-    assert near_duplicates.link_pictures([blank] * 12_089).tolist() == list(range(12_089))
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 50), (37, 64), (64, 3)])
-@pytest.mark.parametrize("level", [0, 7, 128, 255])
-def test_blank_images_are_nobodys_duplicates(height, width, level):
-    blank = Letterbox(height, width, 64).image_to_canvas(np.full((height, width), level, np.uint8))
-    one, other = pictures(2, 0)
-    assert near_duplicates.group_canvases([one, blank, one, blank, other]).tolist() == [0, 1, 0, 3, 4]
-
-
-@pytest.mark.parametrize("width", [64, 50])
-def test_equal_pictures_of_low_contrast_still_are(width):
-    dim = Letterbox(64, width, 64).image_to_canvas((pictures(1, 0)[0] // 6)[:, :width] + 100)
-    assert near_duplicates.group_canvases([dim, dim]).tolist() == [0, 0]

@@ -86,7 +86,7 @@ def test_a_size_that_is_none(size, monkeypatch):
 
 def test_data_that_is_not_prepared(exported, prepared_paths, tmp_path):
     (prepared_paths.prepared_folder / "run.json").unlink()  # as while prepare is at work
-    with pytest.raises(UsageError, match=r"not finished.*cxr\.prepare"):
+    with pytest.raises(UsageError, match=r"not finished.*python -m prepare"):
         exported("png-masks")
     assert not (tmp_path / "an export").exists()
 
@@ -105,7 +105,7 @@ def test_data_prepared_anew_meanwhile(exported, prepared_paths, tmp_path, monkey
 def test_folds_of_other_data(exported, prepared_paths):
     path = prepared_paths.folds_csv
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(UsageError, match=r"folds are of other images.*cxr\.prepare"):
+    with pytest.raises(UsageError, match=r"folds are of other images.*python -m prepare"):
         exported("monai")
 
 
@@ -150,7 +150,7 @@ def test_a_tiny_mask_does_not_vanish_but_outside_the_cut():
 
 
 def test_few_images_are_in_memory_at_a_time(prepared_paths, monkeypatch):
-    monkeypatch.setattr("datatools.export.source.BATCH", 4)
+    monkeypatch.setattr("datatools.export.export_source.BATCH", 4)
     source, made = Source(Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv), {}, 64, "full"), []
     for taken, name in enumerate(
         source.map_examples(lambda example: made.append(1) or example.image_id, source.image_ids)
@@ -207,7 +207,7 @@ def test_a_failure_leaves_the_older_export(exported, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from datatools.export.place import replace_export
+from datatools.export.export_folder import replace_export
 with replace_export(Path(sys.argv[1]), {}) as folder:
     (folder / "half").touch()
     print("writing", flush=True)

@@ -102,7 +102,7 @@ def check_errors(errors):
     assert mixed.startswith("InvalidArgumentError")
     assert re.match(r"DataError .*text\.tfrec holds no record of a radiograph", text)
     assert empty.startswith("DataError no record in empty.tfrec")
-    assert re.match(r"UsageError .*absent\.tfrec is missing; .* python -m cxr\.export --to tfrecord", absent)
+    assert re.match(r"UsageError .*absent\.tfrec is missing; .* python -m datatools\.export --to tfrecord", absent)
 
 
 def check_class_folders(found, prepared):
