@@ -26,7 +26,7 @@ FULL = 256 * 256
 
 
 def plainly(function: Callable, tasks: list, workers: int | None, preload: list) -> Iterator[tuple]:
-    """cxr.processes.each, in this process."""
+    """cxr.processes.map_unordered, in this process."""
     return ((task, function(task)) for task in tasks)
 
 
@@ -252,6 +252,7 @@ def test_every_kind_has_its_test():
     assert load_catalogue().keys() == PLANTED.keys() | elsewhere
 
 
-def test_the_readme_counts_them():
-    (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_pages_count_them(page):
+    (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / page).read_text(encoding="utf-8"))
     assert int(stated) == len(load_catalogue())
