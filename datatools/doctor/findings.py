@@ -63,14 +63,10 @@ def report_finding(kind: str, examples: Sequence, total: int = 0, **words: objec
     is_many = entry.rising and len(examples) > max(1, WARNING_SHARE * total)
     first_examples = examples[:MAX_EXAMPLES]
     texts = tuple(example if isinstance(example, str) else f"{example[0]}: {example[1]}" for example in first_examples)
-    pictured_ids = (
-        tuple(example if isinstance(example, str) else example[0] for example in first_examples)
-        if entry.pictured
-        else ()
-    )
+    ids = tuple(example if isinstance(example, str) else example[0] for example in first_examples)
     yield Finding(
         kind, "warning" if is_many else entry.severity, len(examples), entry.what.format(**words), texts, entry.advice,
-        pictured_ids,
+        ids if entry.pictured else (),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from cxr.errors import DataError
 from cxr.imaging import grayscale
 from cxr.imaging.geometry import Letterbox
 from datatools.doctor.examine import DatasetReport
-from datatools.doctor.findings import SEVERITIES, load_catalogue
+from datatools.doctor.findings import SEVERITIES, Finding, load_catalogue
 
 TEXT_WIDTH = 110
 PICTURE_SIDE = 160  # pixels
@@ -27,7 +27,7 @@ def format_report(report: DatasetReport) -> str:
     """The report for a terminal, the most severe finding last, where the user looks when the command ends."""
     lines = [f"{report.data}: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in report.counts.items())]
     for finding in reversed(report.findings):
-        lines.append(f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}")
+        lines.append(_format_finding(finding))
         lines += [f"         {text[:160]}" for text in finding.examples]
         lines += textwrap.wrap(finding.advice, TEXT_WIDTH, initial_indent="      -> ", subsequent_indent="         ")
     return "\n".join(
@@ -38,12 +38,11 @@ def format_report(report: DatasetReport) -> str:
 def format_brief(report: DatasetReport) -> str:
     """Only the warnings and errors, a line each, and the verdict."""
     problems = [finding for finding in report.findings if finding.severity != "note"]
-    return "\n".join(
-        [
-            *(f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}" for finding in problems),
-            summarise_findings(report),
-        ]
-    )
+    return "\n".join([*map(_format_finding, problems), summarise_findings(report)])
+
+
+def _format_finding(finding: Finding) -> str:
+    return f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}"
 
 
 def _format_prevalence(prevalence: list[dict]) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ FULL = 256 * 256
 
 def plainly(function: Callable, tasks: list, workers: int | None, preload: list) -> Iterator[tuple]:
     """cxr.processes.map_unordered, in this process."""
+    assert all(find_spec(name) for name in preload)
     return ((task, function(task)) for task in tasks)
 
 
