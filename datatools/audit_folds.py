@@ -1,11 +1,11 @@
-"""How many held-out images share their patient, or their looks, with the training images; of any fold file.
+"""Audit a fold file: how many held-out images share their patient with a training image, or look the same as one.
 
 python -m datatools.audit_folds FOLDS.csv --patients patients.csv [--images DATA|PREPARED] [--labels CSV] [--json FILE]
 
-FOLDS.csv: ours or a stranger's; the columns of image, fold (or train/valid split) and label are found by their names.
-Where each image stands in every fold, as train in some and valid in one, each fold is audited by its own split.
---images: a data folder in the Kaggle layout, or a prepared one: near-duplicates are looked for in it, and labels and
-patients taken from it where no file of them is given. Exit code 4: there is a leak.
+FOLDS.csv: any fold file; its columns of image, fold (or train/valid split) and label are recognised by name. Where a
+file lists each image once per fold, as train in some folds and valid in one, each fold is audited by its own split.
+--images: a data folder in the Kaggle layout, or a prepared one. Near-duplicates are searched in it; labels and patients
+are read from it unless they are given as files. Exit code 4: there is a leak.
 """
 
 import argparse
@@ -33,11 +33,11 @@ LABEL_COLUMNS = ("label", "labels", "target", "existlabels", "haspneumothorax", 
          "encodedpixels", "rle", "maskarea")  # fmt: skip
 PART_NAMES = {"training": TRAIN, "trn": TRAIN, "tr": TRAIN, "-1": "", "-1.0": "", "none": "", "nan": "", "unused": ""}
 NEGATIVE_VALUES = ("", "-1", "0", "0.0", "false", "no", "negative", "nan", "none")
-PICTURE_SIDE = 128  # pixels a near-duplicate is told by; a JPEG's smaller decode is good enough (datatools.doctor.look)
+PICTURE_SIDE = 128  # pixels; a JPEG decoded at a smaller size is good enough (datatools/doctor/image_scan.py)
 
 
 class ImageTraits(NamedTuple):
-    """What is known of the images, by image_id; None: nothing."""
+    """Patient, group of near-duplicates and label of the images, by image_id; None where unknown for all."""
 
     patients: dict[str, str] | None = None
     duplicates: dict[str, int] | None = None
@@ -45,31 +45,37 @@ class ImageTraits(NamedTuple):
 
 
 def read_fold_file(path: Path) -> tuple[pd.DataFrame, dict[str, float] | None]:
-    """image_id and fold of a fold file of any make, and the labels, None where it holds none.
+    """The folds of any fold file, image_id and fold, and the labels by image_id (0 or 1; None without such a column).
 
-    Where each fold has a split of its own, too, the fold is the division, and its name that of what it holds out.
-    Raises UsageError where there is no such file or nothing is held out, DataError where no column of image or fold is,
-    and where images stand in several folds without a split.
+    Where each fold has a split of its own, there is a column division: the fold of the file. fold is then 'train', or
+    the name of the held-out part. Raises UsageError where the file is missing or holds nothing out, DataError where it
+    has no column of images or folds, or lists images in several folds without a split.
     """
     table = _read_csv(path)
-    image, fold, split, label = (
-        _find_column(table, known_names) for known_names in (IMAGE_COLUMNS, FOLD_COLUMNS, SPLIT_COLUMNS, LABEL_COLUMNS)
-    )
-    if image is None or (fold is None and split is None):
-        missing_role, known_names = (
-            ("image", IMAGE_COLUMNS) if image is None else ("fold", (*FOLD_COLUMNS, *SPLIT_COLUMNS))
-        )
-        raise DataError(
-            f"{path}: no column of the {missing_role} among {', '.join(table)}; known names: {', '.join(known_names)}"
-        )
+    image, fold, split = (_find_column(table, names) for names in (IMAGE_COLUMNS, FOLD_COLUMNS, SPLIT_COLUMNS))
+    if image is None:
+        raise _explain_missing_column(path, table, "image", IMAGE_COLUMNS)
+    if fold is None and split is None:
+        raise _explain_missing_column(path, table, "fold", (*FOLD_COLUMNS, *SPLIT_COLUMNS))
     ids = table[image].map(parse_image_id)
-    folds = _assign_parts(path, ids, table, fold, split)
-    labels = None if label is None else (~table[label].str.strip().str.lower().isin(NEGATIVE_VALUES)).groupby(ids).any()
-    return folds, None if labels is None else labels.astype(float).to_dict()
+    return _assign_parts(path, ids, table, fold, split), _read_label_column(table, ids)
+
+
+def _explain_missing_column(path: Path, table: pd.DataFrame, role: str, names: tuple[str, ...]) -> DataError:
+    return DataError(f"{path}: no column of the {role} among {', '.join(table)}; known names: {', '.join(names)}")
+
+
+def _read_label_column(table: pd.DataFrame, ids: pd.Series) -> dict[str, float] | None:
+    """1 where a row of an image is positive, else 0, by image_id; None without a column of labels."""
+    label = _find_column(table, LABEL_COLUMNS)
+    if label is None:
+        return None
+    is_positive = ~table[label].str.strip().str.lower().isin(NEGATIVE_VALUES)
+    return is_positive.groupby(ids).any().astype(float).to_dict()
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """A table of texts; of two columns of one name the first."""
+    """A table whose cells are all text; of two columns with the same name the first is kept."""
     if not path.is_file():
         raise UsageError(f"there is no fold file {path}")
     rows = user_tables.read_lines(path)
@@ -82,7 +88,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _assign_parts(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | None, split: str | None) -> pd.DataFrame:
-    """What `read_fold_file` returns of the columns found."""
+    """The folds that `read_fold_file` returns, from its columns of folds and splits, of which one may be None."""
     column = fold or split
     parts = pd.DataFrame({"image_id": ids, "fold": _normalise_parts(table[column])})
     used_rows = parts[parts["fold"] != ""].drop_duplicates(ignore_index=True)
@@ -100,14 +106,17 @@ def _assign_parts(path: Path, ids: pd.Series, table: pd.DataFrame, fold: str | N
 
 
 def _apply_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Each fold by its own split: rows of image_id, fold and part -> image_id, fold, division."""
+    """Each fold divided by its own split: rows of image_id, fold and part -> image_id, fold, division."""
     rows = rows[(rows["fold"] != "") & (rows["part"] != "")]
     if rows.empty:
         raise UsageError(f"{path}: columns fold and {split} name no part: nothing is held out")
     for fold, parts in rows.groupby("fold")["part"]:
         if TRAIN not in set(parts) or parts.nunique() < 2:
             part_names = ", ".join(sorted(set(parts)))
-            raise DataError(f"{path}, fold {fold}: column {split} says {part_names} only, not what trains and what not")
+            raise DataError(
+                f"{path}, fold {fold}: column {split} says {part_names} only; it must name both images that train and "
+                "images that are held out"
+            )
     held_out_parts = rows.loc[rows["part"] != TRAIN, "part"].nunique()
     names = rows["fold"] if held_out_parts == 1 else rows["fold"] + " " + rows["part"]
     columns = {
@@ -119,12 +128,13 @@ def _apply_split(path: Path, rows: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def _find_column(table: pd.DataFrame, names: Iterable[str]) -> str | None:
+    """The first column with one of these names, whatever its case, blanks and punctuation; None without one."""
     column_by_plain_name = {re.sub(r"[\W_]", "", column.lower()): column for column in reversed(table.columns)}
     return next((column_by_plain_name[name] for name in names if name in column_by_plain_name), None)
 
 
 def _normalise_parts(values: pd.Series) -> pd.Series:
-    """Names of folds: 'train', the part's name, or '' for what is in none."""
+    """The name of each row's part: 'train', another name, or '' for an image that is in no part."""
     names = values.str.strip().str.lower().str.removesuffix(".0")
     if values.name.lower().replace("_", "").startswith("is"):
         return names.map(lambda name: TRAIN if name in NEGATIVE_VALUES else "valid")
@@ -132,12 +142,10 @@ def _normalise_parts(values: pd.Series) -> pd.Series:
 
 
 def read_traits(images: Path, names: list[str]) -> ImageTraits:
-    """Patients, near-duplicates and labels of the images named, from a data folder or a prepared one."""
-    return (
-        _read_prepared_traits(images, names)
-        if (images / "index.parquet").is_file()
-        else _read_data_traits(images, names)
-    )
+    """Patients, near-duplicates and labels of the images `names`; images: a data folder or a prepared one."""
+    if (images / "index.parquet").is_file():
+        return _read_prepared_traits(images, names)
+    return _read_data_traits(images, names)
 
 
 def _read_prepared_traits(folder: Path, names: list[str]) -> ImageTraits:
@@ -168,7 +176,7 @@ def _read_data_traits(data: Path, names: list[str]) -> ImageTraits:
 
 
 def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | None:
-    """What a near-duplicate of an image is told by, None where it cannot be read."""
+    """Signature and thumbnail of an image, by which near-duplicates are found; None where it cannot be read."""
     from cxr.datasets import near_duplicates
     from cxr.imaging import dicom, grayscale
     from cxr.imaging.geometry import Letterbox
@@ -182,7 +190,7 @@ def _read_picture(task: tuple[str, Path]) -> tuple[np.ndarray, np.ndarray] | Non
 
 
 def read_mask_labels(layout: kaggle.Layout) -> dict[str, float]:
-    """1 where a mask row of an image is not empty, else 0, by image_id."""
+    """1 where an image has a mask row that is not empty, else 0, by image_id."""
     return {
         name: float(any(row.code not in NEGATIVE_VALUES for row in rows))
         for name, rows in layout.read_mask_rows().items()
@@ -190,7 +198,15 @@ def read_mask_labels(layout: kaggle.Layout) -> dict[str, float]:
 
 
 def gather_traits(folds: Iterable[str], images: Path | None, patients: Path | None, labels: Path | None) -> ImageTraits:
-    """What is known of the images named in a fold file; files that are given go before what `images` holds."""
+    """The traits of the images in a fold file; `patients` and `labels` override what `images` holds.
+
+    folds: image_ids of the fold file
+    images: a data folder in the Kaggle layout, or a prepared one; None: near-duplicates stay unknown
+    patients: CSV of ImageId, patient
+    labels: CSV of ImageId, EncodedPixels
+
+    Raises DataError where a table has none of the images.
+    """
     names = sorted(set(folds))
     traits = read_traits(images, names) if images else ImageTraits()
     if patients:
@@ -204,6 +220,7 @@ def gather_traits(folds: Iterable[str], images: Path | None, patients: Path | No
 
 
 def main() -> None:
+    """Command: audit a fold file."""
     parser = argparse.ArgumentParser(
         prog="python -m datatools.audit_folds",
         description=__doc__,

@@ -56,16 +56,12 @@ def compute_share_interval(draws: ResampledMetric) -> tuple[float, float]:
     (Franco et al., J Surv Stat Methodol 2019, found it the best for clustered shares). At 0 or 1, where the bootstrap
     shows no error, it is the number of patients.
     """
-    value, z = draws.value, draws.critical_value
-    variance = value * (1 - value)
-    standard_error = draws.standard_error
-    effective_images = (
-        variance / standard_error**2 if standard_error > MIN_STANDARD_ERROR and variance > 0 else draws.patients
-    )
-    centre = (value + z**2 / (2 * effective_images)) / (1 + z**2 / effective_images)
-    half_width = (
-        z / (1 + z**2 / effective_images) * np.sqrt(variance / effective_images + z**2 / (4 * effective_images**2))
-    )
+    value, z, standard_error = draws.value, draws.critical_value, draws.standard_error
+    variance, images = value * (1 - value), draws.patients
+    if standard_error > MIN_STANDARD_ERROR and variance > 0:
+        images = variance / standard_error**2
+    centre = (value + z**2 / (2 * images)) / (1 + z**2 / images)
+    half_width = z / (1 + z**2 / images) * np.sqrt(variance / images + z**2 / (4 * images**2))
     return min(value, max(0.0, float(centre - half_width))), max(value, min(1.0, float(centre + half_width)))
 
 

@@ -34,9 +34,8 @@ def compare_models(
     counts = resampling.draw_resamples(int(patient.max()) + 1, resamples, seed)
     patients_by_metric = metric_list.count_patients_by_metric(first, patient)
     both_values = [metric_list.resample_metrics(cases, patient, counts, prevalence) for cases in (first, second)]
-    names = [
-        name for name in both_values[0] if name in both_values[1] and name != "floor"
-    ]  # the floor depends on the images alone
+    # The floor depends on the images alone: it is equal for both models.
+    names = [name for name in both_values[0] if name in both_values[1] and name != "floor"]
     comparisons = {
         name: compare_metric(name, *(model_values[name] for model_values in both_values), patients_by_metric)
         for name in names

@@ -28,13 +28,15 @@ def group_cases(cases: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     groups_by_column["age"] = {name: (age >= low) & (age < high) for name, (low, high) in AGE_GROUPS.items()}
     groups_by_column["size"] = _group_by_size(cases)
     if CHEST_TUBE in cases:
-        tube = cases[CHEST_TUBE]
-        groups_by_column["chest tube"] = {
-            name: (tube.notna() & (tube == value)).to_numpy(bool) for name, value in {"yes": True, "no": False}.items()
-        }
+        groups_by_column["chest tube"] = _group_by_chest_tube(cases[CHEST_TUBE])
     return {
-        column: {name: rows for name, rows in parts.items() if rows.any()} for column, parts in groups_by_column.items()
+        column: {name: rows for name, rows in groups.items() if rows.any()}
+        for column, groups in groups_by_column.items()
     }
+
+
+def _group_by_chest_tube(tube: pd.Series) -> dict[str, np.ndarray]:
+    return {name: (tube.notna() & (tube == value)).to_numpy(bool) for name, value in {"yes": True, "no": False}.items()}
 
 
 def _group_by_value(column: pd.Series) -> dict[str, np.ndarray]:

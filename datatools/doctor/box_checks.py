@@ -12,14 +12,12 @@ from cxr.paths import home_folder
 from datatools.doctor.dataset_scan import DatasetScan
 from datatools.doctor.findings import Finding, report_finding
 
-BOX_FILE_NAMES = (
-    "original_boundingbox.csv",
-    "bounding_box_siim.csv",
-)  # as stage 0's settings name them, the hand-drawn first
+BOX_FILE_NAMES = ("original_boundingbox.csv", "bounding_box_siim.csv")
+"""As stage 0's settings name them; the hand-drawn boxes first."""
 
 
 def check_box_files(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on the files of boxes (cxr/datasets/box_files.py tells which kinds there are)."""
+    """Findings on the files of boxes; cxr/datasets/box_files.py lists the formats that are read."""
     paths, image_files = find_box_files(dataset.data), dataset.first_files
     rows = [row for path in paths for row in read_box_rows(path)]
     yield from report_finding("no-boxes", [str(dataset.data)] if not paths else [])
@@ -37,7 +35,7 @@ def check_box_files(dataset: DatasetScan) -> Iterator[Finding]:
 
 
 def find_box_files(data: Path) -> list[Path]:
-    """The files of boxes that stage 0 would take; never those that it writes."""
+    """The files of boxes that stage 0 would learn from; never those that it writes."""
     folders = (data / "boundingbox_csv", data, home_folder() / "boundingbox_csv")
     box_paths = (
         next((folder / name for folder in folders if (folder / name).is_file()), None) for name in BOX_FILE_NAMES
@@ -46,7 +44,7 @@ def find_box_files(data: Path) -> list[Path]:
 
 
 def read_box_rows(path: Path) -> list[BoxAnnotation]:
-    """The rows of a file, their places seen from its folder; one that says why, where it is no file of boxes."""
+    """The rows of a file, their locations relative to its folder; where it cannot be read, one row with the fault."""
     try:
         rows = box_files.read_annotations(path)
     except DataError as error:

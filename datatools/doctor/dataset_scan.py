@@ -1,4 +1,4 @@
-"""All that the checks look at: the tables of a data folder, as far as they can be read, and a look at every image."""
+"""What the checks work on: the tables of a data folder, as far as they can be read, and a scan of every image."""
 
 import filecmp
 from collections.abc import Callable
@@ -20,14 +20,18 @@ CRASHED_SCAN = ImageScan(refusal_reason="the decoder crashed on it, or ran out o
 
 @dataclass(frozen=True)
 class DatasetScan:
-    """rows, samples, patients: as `kaggle.Layout` reads them; scans: of every image, by its id."""
+    """A data folder's tables, as `kaggle.Layout` reads them, and the scans of its images."""
 
     data: Path
     layout: kaggle.Layout
     rows: dict[str, list[kaggle.MaskRow]] = field(default_factory=dict)
+    """Mask rows by image id."""
     samples: list[str] = field(default_factory=list)
+    """Image ids of the sample submission."""
     patients: dict[str, str] = field(default_factory=dict)
+    """Patient by image id."""
     scans: dict[str, ImageScan] = field(default_factory=dict)
+    """The scan of the first file of each image id."""
 
     @cached_property
     def first_files(self) -> dict[str, kaggle.File]:
@@ -41,19 +45,19 @@ class DatasetScan:
 
     @cached_property
     def splits(self) -> dict[str, str]:
-        """train, test or unlabelled, by image id; what is in both tables counts as train."""
+        """train, test or unlabelled, by image id; an image in both tables counts as train."""
         samples = set(self.samples)
         return {name: "train" if name in self.rows else kaggle.assign_split(name, file, {}, samples)
                 for name, file in self.first_files.items()}  # fmt: skip
 
     @cached_property
     def usable_scans(self) -> dict[str, ImageScan]:
-        """The images that prepare will take."""
+        """The scans of the images that prepare will use."""
         return {name: scan for name, scan in self.scans.items() if scan.refusal_reason is None}
 
     @cached_property
     def labels(self) -> dict[str, bool]:
-        """Whether a usable image with a row shows a pneumothorax."""
+        """Whether an image shows a pneumothorax, for each usable image with a mask row."""
         return {name: scan.area > 0 for name, scan in self.usable_scans.items() if name in self.rows}
 
     def has_differing_files(self, name: str) -> bool:
@@ -66,6 +70,7 @@ class DatasetScan:
 
 
 def group_files_by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
+    """All files of each image id, in the order of the folder scan."""
     files: dict[str, list[kaggle.File]] = {}
     for file in layout.dicoms:
         files.setdefault(parse_image_id(file.name), []).append(file)
@@ -73,7 +78,9 @@ def group_files_by_id(layout: kaggle.Layout) -> dict[str, list[kaggle.File]]:
 
 
 def scan_dataset(data: Path, workers: int | None = None) -> tuple[DatasetScan, list[Finding]]:
-    """Read the tables and look at every image; and findings on tables that cannot be read.
+    """Read the tables and scan every image; also returns findings on tables that cannot be read.
+
+    data: the data folder; workers: processes, None for one for each processor.
 
     Raises UsageError where there is no such folder, DataError where its tables are ambiguous.
     """
@@ -91,6 +98,7 @@ def scan_dataset(data: Path, workers: int | None = None) -> tuple[DatasetScan, l
 
 
 def _read_or_report(read_table: Callable[[], Any], default: Any, kind: str, problems: list[Finding]) -> Any:
+    """The table; where it cannot be read, `default`, and a finding of this kind is added to `problems`."""
     try:
         return read_table()
     except DataError as error:
@@ -105,7 +113,7 @@ def _scan_images(
 ) -> dict[str, ImageScan]:
     tasks = [_build_task(name, layout.data / files[0].path, rows) for name, files in group_files_by_id(layout).items()]
     line, scans = ProgressLine("doctor", log_seconds=15), {}
-    for task, result in processes.map_unordered(scan_image, tasks, workers, preload=["datatools.doctor.look"]):
+    for task, result in processes.map_unordered(scan_image, tasks, workers, preload=["datatools.doctor.image_scan"]):
         scans[task.image_id] = CRASHED_SCAN if result is processes.DIED else result
         if len(scans) % 100 == 0:
             line.show_progress(f"{len(scans):,} of {len(tasks):,} images")

@@ -1,4 +1,4 @@
-"""Are images there twice, and do the copies agree?"""
+"""Are there copies of images, and do the copies agree?"""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from datatools.doctor.findings import Finding, report_finding
 
 
 def check_duplicates(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on exact and near-duplicates, and on those of other labels, splits or patients."""
+    """Findings on exact and near-duplicates, and on copies that differ in label, split or patient."""
     scans = dataset.usable_scans
     groups = group_near_duplicates(dataset)
     exact_groups = [group for group in groups if len({scans[name].digest for name in group}) < len(group)]
@@ -22,7 +22,7 @@ def check_duplicates(dataset: DatasetScan) -> Iterator[Finding]:
 
 
 def group_near_duplicates(dataset: DatasetScan) -> list[list[str]]:
-    """Groups of two and more images that are the same or look so; blank ones are in none."""
+    """Groups of two or more usable images that are equal or look the same; blank images are in no group."""
     group_numbers = near_duplicates.link_pictures(
         [(scan.signature, scan.thumbnail) for scan in dataset.usable_scans.values()]
     )

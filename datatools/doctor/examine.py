@@ -1,4 +1,4 @@
-"""The whole examination: look at everything, let each check speak, count."""
+"""The whole examination: scan the data folder, run every check, count the images."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from datatools.doctor import box_checks, duplicate_checks, image_checks, mask_ch
 from datatools.doctor.dataset_scan import DatasetScan, scan_dataset
 from datatools.doctor.findings import Finding, compute_exit_code, sort_by_severity
 
-CHECKS = (
+CHECKS = (  # each: a function of the DatasetScan that yields findings
     table_checks.check_tables,
     mask_checks.check_masks,
     image_checks.check_images,
@@ -21,23 +21,25 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What the doctor found in a data folder; the findings, the gravest first."""
+    """What the doctor found in a data folder; the most severe findings first."""
 
     data: Path
     counts: dict[str, int]
     findings: list[Finding]
     prevalence: list[dict]
+    """Rows of `patient_checks.measure_prevalence`."""
     paths: dict[str, Path]
     """The file of each image that a finding shows."""
     seconds: float
 
     @property
     def exit_code(self) -> int:
+        """Of the command: 0, 3 or 4 (`findings.compute_exit_code`)."""
         return compute_exit_code(self.findings)
 
 
 def examine_dataset(data: Path, workers: int | None = None) -> DatasetReport:
-    """Examine a data folder in the Kaggle layout, as it is before prepare.
+    """Examine a data folder in the Kaggle layout, before anything is prepared.
 
     Raises UsageError where there is no such folder, DataError where it is ambiguous which table is which.
     """

@@ -1,4 +1,8 @@
-"""A finding: what is the matter with some images or rows of the data, how grave it is, what to do."""
+"""A finding: what is wrong with some images or rows of the data, how severe it is, what to do.
+
+A new kind is an entry in catalogue.yaml and a call of `report_finding` in a check; CONTRIBUTING.md ('Add a finding')
+lists the steps.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +16,11 @@ from cxr.config import StrictModel
 
 MAX_EXAMPLES = 5
 SEVERITIES = ("note", "warning", "error")
-WARNING_SHARE = 0.01
+WARNING_SHARE = 0.01  # of the images or rows: above it, a kind that is `rising` is a warning
 
 
 class FindingKind(StrictModel):
-    """One entry of catalogue.yaml, where its keys are explained."""
+    """One entry of catalogue.yaml, which explains its keys."""
 
     severity: Literal[SEVERITIES]
     what: str
@@ -28,7 +32,7 @@ class FindingKind(StrictModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; examples: image ids or places in a file, never a patient's name or id."""
+    """One entry of the report; examples: image ids or lines of a file, never a patient's name or id."""
 
     id: str
     severity: str
@@ -37,7 +41,7 @@ class Finding:
     examples: tuple[str, ...]
     advice: str
     pictured: tuple[str, ...] = ()
-    """Image ids whose pictures show it."""
+    """Image ids of the examples whose pictures are shown."""
 
 
 @cache
@@ -48,10 +52,10 @@ def load_catalogue() -> dict[str, FindingKind]:
 
 
 def report_finding(kind: str, examples: Sequence, total: int = 0, **words: object) -> Iterator[Finding]:
-    """The finding of a kind; none where there are no examples.
+    """Yield the finding of this kind, or nothing where there are no examples.
 
-    examples: all there are, texts or (image_id, remark); total: of how many, for a kind that rises with its share;
-    words: for the gaps in the kind's text.
+    kind: id in catalogue.yaml; examples: everything affected, each a text or (image_id, remark); total: number of which
+    they are a part, needed for a kind that is `rising`; words: what the {placeholders} in the kind's text stand for.
     """
     if not examples:
         return
@@ -59,24 +63,20 @@ def report_finding(kind: str, examples: Sequence, total: int = 0, **words: objec
     is_many = entry.rising and len(examples) > max(1, WARNING_SHARE * total)
     first_examples = examples[:MAX_EXAMPLES]
     texts = tuple(example if isinstance(example, str) else f"{example[0]}: {example[1]}" for example in first_examples)
-    pictured_ids = (
-        tuple(example if isinstance(example, str) else example[0] for example in first_examples)
-        if entry.pictured
-        else ()
-    )
+    ids = tuple(example if isinstance(example, str) else example[0] for example in first_examples)
     yield Finding(
         kind, "warning" if is_many else entry.severity, len(examples), entry.what.format(**words), texts, entry.advice,
-        pictured_ids,
+        ids if entry.pictured else (),
     )  # fmt: skip
 
 
 def sort_by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """The gravest first, else as they came."""
+    """The most severe first; equally severe ones stay in their order."""
     return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
 def compute_exit_code(findings: Iterable[Finding]) -> int:
-    """0 up to notes, 4 from a warning up, 3 where a run would stop or could train nothing."""
+    """3 where a run would stop or nothing could be trained, else 4 with any warning or error, else 0."""
     findings = list(findings)
     if any(load_catalogue()[finding.id].unusable for finding in findings):
         return 3

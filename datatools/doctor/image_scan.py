@@ -1,7 +1,7 @@
-"""One image as the doctor sees it: header, a small picture, its mask rows; runs in worker processes.
+"""What the doctor reads of one image: header, a small picture, its mask rows. Runs in worker processes.
 
-A JPEG is decoded at an eighth of its size where that leaves SIDE pixels: its hash then differs from the prepared
-canvas's in 4 bits of 256 at most (measured on 483 radiographs), and costs 2 ms in place of 5.
+A JPEG is decoded at down to an eighth of its size, as long as SIDE pixels remain. Its hash then differs from that of
+the prepared canvas by at most 4 of 256 bits (measured on 483 radiographs), and decoding takes 2 ms instead of 5.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from cxr.imaging.geometry import Letterbox
 from cxr.imaging.refusal import limit_memory
 from prepare.letterboxed_arrays import parse_age
 
-SIDE = 128
-EXTRA = ["BurnedInAnnotation", "BodyPartExamined"]  # no other step needs them
+SIDE = 128  # of the small picture, in pixels
+EXTRA_ELEMENTS = ["BurnedInAnnotation", "BodyPartExamined"]  # of the header; no other step needs them
 
 
 class ScanTask(NamedTuple):
-    """One image: its file, and its rows, None where it has none."""
+    """One image to scan: its file, and its mask rows, None where it has none."""
 
     image_id: str
     path: Path
@@ -31,42 +31,45 @@ class ScanTask(NamedTuple):
 
 
 class ImageScan(NamedTuple):
-    """What was found; None or empty where the file does not say, or could not be read that far."""
+    """What was read of an image; None or empty where the file does not hold it, or could not be read that far."""
 
     refusal_reason: str | None = None
-    """Why prepare would leave it out."""
+    """Why prepare would leave the image out; None where it is usable."""
     height: int = 0
     width: int = 0
     bits: int = 0
+    """BitsStored."""
     photometric: str = ""
     modality: str = ""
     view: str = ""
     sex: str = ""
     age: str = ""
+    """PatientAge as it is written."""
     years: float | None = None
+    """The same as a number; None where it is no valid age."""
     burned_in: bool = False
     body_part: str = ""
     digest: bytes = b""
     """Of the stored pixel data."""
     signature: np.ndarray | None = None
     thumbnail: np.ndarray | None = None
-    """As `duplicates` makes it, air dark."""
+    """Of `near_duplicates.make_thumbnail`, air dark."""
     area: int = 0
     """Of the union of the image's mask rows, in pixels."""
     overlap: int = 0
-    """Pixels that more than one row covers."""
+    """By how much the rows' areas add up to more than the area of their union, in pixels."""
     bad_rows: tuple[tuple[int, str], ...] = ()
-    """Line and reason of rows that are no run-length code."""
+    """(line, reason) of mask rows that are no run-length code."""
     rows_outside: tuple[tuple[int, str], ...] = ()
-    """The same, of rows that run out of the frame."""
+    """(line, reason) of mask rows that run out of the image."""
 
 
 def scan_image(task: ScanTask) -> ImageScan:
-    """Look at one image; never raises for what the file holds."""
+    """Scan one image; whatever the file holds, nothing is raised."""
     facts: dict = {}
     try:
         with limit_memory():
-            header = dicom.read_header(task.path, EXTRA)
+            header = dicom.read_header(task.path, EXTRA_ELEMENTS)
             facts |= _read_header_facts(header)
             dicom.require_radiograph(header)
             dicom.require_decodable(header)
@@ -102,7 +105,7 @@ def _read_picture_facts(header: pydicom.Dataset) -> dict:
 
 
 def _read_mask_facts(rows: tuple[MaskRow, ...], pixels: int | None) -> dict:
-    """Area of the union of the rows, what they cover twice, and the bad ones; pixels: of the image, where known."""
+    """Fields area, overlap, bad_rows and rows_outside of ImageScan; pixels: of the image, None where unknown."""
     valid_runs, bad_rows, rows_outside = [], [], []
     for row in rows:
         try:
@@ -118,7 +121,7 @@ def _read_mask_facts(rows: tuple[MaskRow, ...], pixels: int | None) -> dict:
 
 
 def _measure_cover(rows: list[np.ndarray]) -> tuple[int, int]:
-    """Pixels that runs cover, and by how many they would be counted too often; rows: int64 [n, 2] each."""
+    """Pixels that the runs cover together, and how many more their lengths add up to; rows: runs int64 [n, 2] each."""
     runs = np.concatenate([np.empty((0, 2), np.int64), *rows])
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     covered_until = np.concatenate([[0], np.maximum.accumulate(runs[:, 1])])[: len(runs)]

@@ -1,4 +1,4 @@
-"""Are the mask rows what a reader may have drawn?"""
+"""Are the mask rows such as a reader may have drawn?"""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from datatools.doctor.dataset_scan import DatasetScan
 from datatools.doctor.findings import Finding, report_finding
 from datatools.doctor.image_scan import ImageScan
 
-TINY_SHARE = 1e-4  # of the image: 105 of 1024 x 1024 pixels; the smallest that a reader meant has six times as many
+TINY_SHARE = 1e-4  # of the image: 105 of 1024 x 1024 pixels; the smallest mask that a reader drew has six times as many
 HUGE_SHARE = 0.5
 
 
 def check_masks(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on run-length codes and the masks' sizes."""
+    """Findings on the run-length codes and on the sizes of the masks."""
     yield from report_finding("bad-rle", _list_bad_rows(dataset, "bad_rows"))
     yield from report_finding("rle-outside", _list_bad_rows(dataset, "rows_outside"))
     overlapping = [(name, f"{scan.overlap} pixels") for name, scan in dataset.scans.items() if scan.overlap]
@@ -31,13 +31,14 @@ def check_masks(dataset: DatasetScan) -> Iterator[Finding]:
 
 
 def _list_bad_rows(dataset: DatasetScan, field_name: str) -> list[tuple[str, str]]:
-    """Places of bad rows; not those of images that prepare leaves out with their rows."""
+    """(image id, line and reason) of the rows in this field of ImageScan; only of images that prepare uses."""
     table = dataset.layout.rows_csv.name if dataset.layout.rows_csv else ""
     return [(name, f"{table}, line {line}: {reason}")
             for name, scan in dataset.usable_scans.items() for line, reason in getattr(scan, field_name)]  # fmt: skip
 
 
 def _are_contradicting(rows: list) -> bool:
+    """Whether an image has both an empty row and a mask."""
     is_empty = [row.code in ("", rle.EMPTY) for row in rows]
     return any(is_empty) and not all(is_empty)
 

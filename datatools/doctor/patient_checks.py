@@ -1,4 +1,4 @@
-"""Whose images are they, and how often do they show a pneumothorax?"""
+"""Which patients are the images of, and how often do they show a pneumothorax?"""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from evaluation.subgroups import AGE_GROUPS
 
 
 def check_patients(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on the grouping by patient, and on the label."""
+    """Findings on the table of patients and on the labels."""
     labels, patients = dataset.labels, dataset.patients
     names_with_patient = [name for name in labels if name in patients]
     patient_count = len({patients[name] for name in names_with_patient})
@@ -35,7 +35,10 @@ def _is_one_class(labels: dict[str, bool]) -> bool:
 
 
 def measure_prevalence(dataset: DatasetScan) -> list[dict]:
-    """Share of labelled images with a pneumothorax by view, sex and age: rows of by, group, images, positive, share."""
+    """Share of the labelled images with a pneumothorax by view, sex and age.
+
+    Returns a dict for each group: by (view, sex or age), group, images, positive, share (0 to 1).
+    """
     scans = [dataset.usable_scans[name] for name in dataset.labels]
     edges = [low for low, _ in AGE_GROUPS.values()] + [np.inf]
     ages = pd.cut(pd.Series([scan.years for scan in scans], dtype=float), edges, right=False, labels=list(AGE_GROUPS))

@@ -13,7 +13,7 @@ from cxr.errors import DataError
 from cxr.imaging import grayscale
 from cxr.imaging.geometry import Letterbox
 from datatools.doctor.examine import DatasetReport
-from datatools.doctor.findings import SEVERITIES, load_catalogue
+from datatools.doctor.findings import SEVERITIES, Finding, load_catalogue
 
 TEXT_WIDTH = 110
 PICTURE_SIDE = 160  # pixels
@@ -24,10 +24,10 @@ VERDICTS = {
 
 
 def format_report(report: DatasetReport) -> str:
-    """Lines for a terminal, the gravest finding last, where the eye is when the command ends."""
+    """The report for a terminal, the most severe finding last, where the user looks when the command ends."""
     lines = [f"{report.data}: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in report.counts.items())]
     for finding in reversed(report.findings):
-        lines.append(f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}")
+        lines.append(_format_finding(finding))
         lines += [f"         {text[:160]}" for text in finding.examples]
         lines += textwrap.wrap(finding.advice, TEXT_WIDTH, initial_indent="      -> ", subsequent_indent="         ")
     return "\n".join(
@@ -36,18 +36,17 @@ def format_report(report: DatasetReport) -> str:
 
 
 def format_brief(report: DatasetReport) -> str:
-    """What stands against a run, a line each, and the verdict."""
+    """Only the warnings and errors, a line each, and the verdict."""
     problems = [finding for finding in report.findings if finding.severity != "note"]
-    return "\n".join(
-        [
-            *(f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}" for finding in problems),
-            summarise_findings(report),
-        ]
-    )
+    return "\n".join([*map(_format_finding, problems), summarise_findings(report)])
+
+
+def _format_finding(finding: Finding) -> str:
+    return f"{finding.severity:8s} {finding.id} ({finding.count:,}): {finding.what}"
 
 
 def _format_prevalence(prevalence: list[dict]) -> list[str]:
-    """With a pneumothorax by view, by sex and by age, a line each."""
+    """Share with a pneumothorax by view, by sex and by age, a line each."""
     lines: dict[str, list[str]] = {}
     for row in prevalence:
         lines.setdefault(row["by"], []).append(f"{row['group']} {row['share']:.0%} of {row['images']:,}")
@@ -55,14 +54,14 @@ def _format_prevalence(prevalence: list[dict]) -> list[str]:
 
 
 def summarise_findings(report: DatasetReport) -> str:
-    """The verdict in one line."""
+    """How many findings of each severity there are, and the verdict, in one line."""
     counts = {name: sum(finding.severity == name for finding in report.findings) for name in reversed(SEVERITIES)}
     counts_text = ", ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in counts.items())
     return f"{counts_text}: {VERDICTS[report.exit_code]}"
 
 
 def as_json(report: DatasetReport) -> dict:
-    """Plain values: data, made, seconds, exit_code, counts, findings, prevalence."""
+    """The report for doctor.json: data, made, seconds, exit_code, summary, counts, findings, prevalence."""
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     findings = [
         {key: value for key, value in asdict(finding).items() if key != "pictured"} for finding in report.findings
@@ -75,7 +74,7 @@ def as_json(report: DatasetReport) -> dict:
 
 
 def render_page(report: DatasetReport) -> str:
-    """One HTML page with the pictures of the examples inside."""
+    """The report as one HTML page, the pictures of the examples embedded."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -90,7 +89,7 @@ def _list_pictured_ids(report: DatasetReport) -> dict[str, tuple[str, ...]]:
 
 
 def _encode_picture(path: Path) -> str | None:
-    """A small JPEG as a data URL, None where the file has gone or cannot be read."""
+    """A small JPEG as a data URL; None where the file is gone or cannot be read."""
     try:
         gray, header = grayscale.read_radiograph(path, min_longer_side=PICTURE_SIDE)
     except (DataError, OSError):

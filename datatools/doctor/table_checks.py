@@ -1,4 +1,4 @@
-"""Do tables and files fit together?"""
+"""Do the tables and the image files fit together?"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from datatools.doctor.findings import Finding, report_finding
 
 
 def check_tables(dataset: DatasetScan) -> Iterator[Finding]:
-    """Findings on the tables' dialect, on ids without files and files without rows."""
+    """Findings on the format of the mask table, on ids without files and on files without rows."""
     layout, files, rows = dataset.layout, dataset.first_files, dataset.rows
     yield from report_finding("no-images", [str(dataset.data)] if not files else [])
     yield from report_finding("no-rows", [str(dataset.data)] if layout.rows_csv is None else [])
@@ -34,7 +34,7 @@ def check_tables(dataset: DatasetScan) -> Iterator[Finding]:
 
 
 def _read_start(path: Path) -> bytes:
-    """The first bytes of a file; none where it cannot be opened."""
+    """The first bytes of a file; empty where it cannot be opened."""
     try:
         with open(path, "rb") as handle:
             return handle.read(4096)
@@ -43,7 +43,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def describe_dialect(start: bytes) -> str:
-    """How a mask table is written, in words, by its first bytes."""
+    """In words, how a mask table is written (encoding, separator, quotes), from the first bytes of the file."""
     encoding = user_tables.detect_encoding(start[: start.rfind(b"\n") + 1] or start)
     header, _, body = start.decode(encoding, "replace").partition("\n")
     separator = user_tables.detect_separator(header)
@@ -59,11 +59,13 @@ def describe_dialect(start: bytes) -> str:
 
 
 def _check_same_names(dataset: DatasetScan) -> Iterator[Finding]:
+    """Findings on image ids with several files, different or equal ones."""
     repeated_names = [name for name, files in dataset.files_by_id.items() if len(files) > 1]
     differing_names = [name for name in repeated_names if dataset.has_differing_files(name)]
-    for kind, names in (
-        ("same-name", differing_names),
-        ("copied-files", sorted(set(repeated_names) - set(differing_names))),
-    ):
-        paths = {name: [file.path for file in dataset.files_by_id[name]] for name in names}
-        yield from report_finding(kind, [(name, " and ".join(file_paths)) for name, file_paths in paths.items()])
+    equal_names = sorted(set(repeated_names) - set(differing_names))
+    yield from report_finding("same-name", [_list_files(dataset, name) for name in differing_names])
+    yield from report_finding("copied-files", [_list_files(dataset, name) for name in equal_names])
+
+
+def _list_files(dataset: DatasetScan, name: str) -> tuple[str, str]:
+    return name, " and ".join(file.path for file in dataset.files_by_id[name])

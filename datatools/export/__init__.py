@@ -1,1 +1,1 @@
-"""The prepared data in the layouts that published systems and other libraries read: python -m datatools.export."""
+"""Export the prepared data in layouts that published systems and other libraries read: python -m datatools.export."""

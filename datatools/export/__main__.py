@@ -3,8 +3,8 @@
 python -m datatools.export --to jpeg-classes | png-masks | h5 | tfrecord | coco | nnunet | monai
                      [--out FOLDER] [--size N] [--crop box|full]
 
-At the prepared size and whole, everything is bit-equal to the prepared pixels and masks, but for jpeg-classes, which
-loses a little (quality 95).
+Without --size and --crop box, every layout is bit-equal to the prepared pixels and masks, except jpeg-classes, whose
+JPEGs are lossy (quality 95).
 """
 
 import argparse
@@ -25,23 +25,24 @@ from cxr.recipe import Recipe, load_recipe_and_paths
 from datatools.export.export_folder import replace_export
 from datatools.export.export_source import SPLITS, Source
 
-LAYOUTS = {
+LAYOUTS = {  # name on the command line -> module of datatools/export
     "jpeg-classes": "jpeg_classes", "png-masks": "png_masks", "h5": "hdf5", "tfrecord": "tfrecord",
     "coco": "coco", "nnunet": "nnunet", "monai": "monai_datalist",
 }  # fmt: skip
 
 
 class ExportConfig(StrictModel):
-    """What the command line may say beside the place."""
+    """Settings of an export, from the command line."""
 
     to: Literal[tuple(LAYOUTS)]
     size: int | None = Field(default=None, ge=8, le=4096)
-    """Side of the exported images, in pixels; as prepared by default."""
+    """Side of the exported images in pixels; None: the prepared size."""
     crop: Literal["box", "full"] = "full"
-    """The chest box that stage 0 found, stretched to a square, or the whole letterboxed image."""
+    """box: the chest box, stretched to a square; full: the whole letterboxed image."""
 
 
 def main() -> None:
+    """Command: export the prepared data of the last run."""
     parser = argparse.ArgumentParser(
         prog="python -m datatools.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,10 +60,15 @@ def main() -> None:
 
 
 def export_prepared_data(recipe: Recipe, paths: Paths, settings: ExportConfig, out: Path) -> None:
-    """Write the prepared data of a recipe to `out`, which appears when it is complete.
+    """Write the prepared data of a recipe to a folder, which appears only when it is complete.
 
-    Raises UsageError where prepare or stage 0 has not run, or `out` holds what is no export;
-    DataError for an image id that cannot name a file.
+    recipe: whose folds are exported
+    paths: where the prepared data, folds and chest boxes lie
+    settings: layout, size and crop
+    out: the folder; an older export there is replaced
+
+    Raises UsageError where prepare or stage 0 has not run, or `out` holds anything but an export; DataError for an
+    image id that cannot be a file name.
     """
     source, fingerprint = _open_source(recipe, paths, settings), _read_fingerprint(paths)
     record = {
@@ -81,9 +87,8 @@ def export_prepared_data(recipe: Recipe, paths: Paths, settings: ExportConfig, o
 
 def _open_source(recipe: Recipe, paths: Paths, settings: ExportConfig) -> Source:
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
-    boxes_path = (
-        paths.boxes_csv if paths.boxes_csv.is_file() else paths.editable_boxes_csv
-    )  # which may have come without a stage 0
+    # The editable table may be there without a run of stage 0.
+    boxes_path = paths.boxes_csv if paths.boxes_csv.is_file() else paths.editable_boxes_csv
     wants_boxes = settings.crop == "box" or (settings.to == "coco" and boxes_path.is_file())
     chest_boxes = box_table.read_boxes(boxes_path) if wants_boxes else {}
     splits = SPLITS[:2] if settings.to == "nnunet" else SPLITS  # nnU-Net has no place for unlabelled images
@@ -91,7 +96,7 @@ def _open_source(recipe: Recipe, paths: Paths, settings: ExportConfig) -> Source
 
 
 def _read_fingerprint(paths: Paths) -> str:
-    """What the prepared data was made from; its run.json is there only while no prepare is at work."""
+    """The fingerprint of the prepared data; UsageError without run.json, which is missing while prepare runs."""
     record = read_json(paths.prepared_folder / "run.json")
     if record is None:
         raise UsageError(f"{paths.prepared_folder} is not there or not finished; it is made by: {PREPARE_STEP}")

@@ -1,9 +1,9 @@
-"""COCO: images/, annotations.json of the labelled ones; image_info_test.json and _unlabelled.json have no pneumothorax.
+"""COCO: images/; annotations.json for the labelled images, image_info_test.json and image_info_unlabelled.json.
 
-Category 1, pneumothorax: one annotation for each connected region (8 neighbours), its mask as uncompressed COCO
-run lengths. Category 2, chest, where stage 0's boxes are known: a rectangle. All in pixels of the exported image.
-An image's `letterbox` is the original's height and width, and the side of the canvas that it was fitted into before the
-export's own scale: by it stage 0 takes these boxes back, exactly (cxr/datasets/box_files.py).
+Category 1, pneumothorax: one annotation for each connected region (8 neighbours), its mask as uncompressed COCO run
+lengths. Category 2, chest, where stage 0's boxes are known: a rectangle. All in pixels of the exported image.
+`letterbox` of an image holds the height and width of the original and the side of the prepared canvas, from which stage
+0 maps these boxes back to the original exactly (cxr/datasets/box_files.py).
 """
 
 import json
@@ -25,7 +25,7 @@ CATEGORIES = [
 
 
 def write_layout(source: Source, folder: Path) -> None:
-    """Write all images of `source` below `folder`; ids of images go on from one file to the next."""
+    """Write all images of `source` below `folder`; image ids are unique over all files."""
     (folder / "images").mkdir()
     first_id = 1
     for split, count in source.image_counts.items():
@@ -35,7 +35,7 @@ def write_layout(source: Source, folder: Path) -> None:
 
 
 def _write_split(source: Source, folder: Path, ids: list[str], first_id: int, path: Path) -> None:
-    images, annotations = [], []  # as text: a tenth of the memory of Python's numbers
+    images, annotations = [], []  # as text, which takes a tenth of the memory of Python's numbers
     for number, (entry, png_bytes, image_annotations) in enumerate(
         source.map_examples(partial(_build_coco_entry, source), ids), first_id
     ):
@@ -50,7 +50,7 @@ def _write_split(source: Source, folder: Path, ids: list[str], first_id: int, pa
 
 
 def _build_coco_entry(source: Source, example: Example) -> tuple[dict, bytes, list[dict]]:
-    """The image's entry, its PNG, and its annotations, both without their ids."""
+    """Entry of the image, its PNG, and its annotations; entry and annotations still lack their ids."""
     height, width = example.image.shape
     entry = {"file_name": f"{example.image_id}.png", "height": height, "width": width}
     if example.fold is not None:
@@ -58,15 +58,13 @@ def _build_coco_entry(source: Source, example: Example) -> tuple[dict, bytes, li
     if source.crop == "full":
         entry["letterbox"] = source.prepared.get_letterbox(example.image_id)._asdict()
     annotations = [] if example.mask is None else annotate_regions(example.mask)
-    return (
-        entry,
-        encode_png(example.image),
-        annotations + ([_annotate_chest(example.chest_box)] if example.chest_box else []),
-    )
+    if example.chest_box:
+        annotations.append(_annotate_chest(example.chest_box))
+    return entry, encode_png(example.image), annotations
 
 
 def annotate_regions(mask: np.ndarray) -> list[dict]:
-    """An annotation for each connected region of a mask [h, w] of 0 or 1."""
+    """An annotation for each connected region of a mask [height, width] of 0 or 1, without ids."""
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     return [_annotate_region(numbers == number, stats[number].tolist()) for number in range(1, count)]
 
@@ -74,7 +72,7 @@ def annotate_regions(mask: np.ndarray) -> list[dict]:
 def _annotate_region(mask: np.ndarray, stats: list[int]) -> dict:
     *box, area = stats
     edges = rle.parse_runs(rle.encode_mask(mask)).ravel()
-    counts = np.diff([0, *edges, mask.size]).tolist()  # of 0 and 1 in turn, down the columns
+    counts = np.diff([0, *edges, mask.size]).tolist()  # lengths of runs of 0 and 1 in turn, down the columns
     segmentation = {"size": list(mask.shape), "counts": counts if counts[-1] else counts[:-1]}
     return {"category_id": 1, "bbox": box, "area": area, "iscrowd": 0, "segmentation": segmentation}
 

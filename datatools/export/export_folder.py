@@ -1,4 +1,4 @@
-"""The place of an export: the folder appears whole or not at all, and only an older export gives way to it."""
+"""The folder of an export: it appears complete or not at all, and replaces nothing but an older export."""
 
 import hashlib
 import shutil
@@ -10,15 +10,15 @@ from cxr import runs
 from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 
-RECORD_FILE = "export.json"  # what an export holds, written last
+RECORD_FILE = "export.json"  # describes the export; written last
 
 
 @contextmanager
 def replace_export(target: Path, record: dict) -> Iterator[Path]:
     """Yield an empty folder; on success it becomes `target`, with `record` in its export.json.
 
-    Raises UsageError where `target` holds anything but an untouched export, another process is at it, or the
-    disk is full; what was there stays then.
+    Raises UsageError where `target` holds anything but an unchanged export, where another process exports to it, or
+    where the disk is full; `target` is then as before.
     """
     try:
         _require_replaceable(target)
@@ -27,7 +27,7 @@ def replace_export(target: Path, record: dict) -> Iterator[Path]:
             new_folder.mkdir()
             yield new_folder
             write_json(new_folder / RECORD_FILE, record | {"content": _hash_content(new_folder)})
-            _require_replaceable(target)  # again: it may have been filled meanwhile
+            _require_replaceable(target)  # again: it may have been written to meanwhile
             if target.exists():
                 target.rename(workshop / "old")
             new_folder.rename(target)
@@ -37,7 +37,7 @@ def replace_export(target: Path, record: dict) -> Iterator[Path]:
 
 @contextmanager
 def _open_workshop(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target` for this process alone; what a killed export left in it is cleared away."""
+    """A hidden folder next to `target`, locked for this process; what a killed export left in it is removed."""
     workshop = target.with_name(f".{target.name}.partial")
     workshop.mkdir(parents=True, exist_ok=True)
     with runs.lock_folder(workshop):
@@ -51,7 +51,7 @@ def _open_workshop(target: Path) -> Iterator[Path]:
 
 
 def _clear_workshop(workshop: Path, target: Path) -> None:
-    """Remove what is left in a workshop; an older export that had not been replaced yet goes back first."""
+    """Empty a workshop; an older export that was moved there, but not replaced yet, is moved back first."""
     if (workshop / "old").exists() and not target.exists():
         (workshop / "old").rename(target)
     for name in ("new", "old"):
@@ -60,7 +60,7 @@ def _clear_workshop(workshop: Path, target: Path) -> None:
 
 
 def _require_replaceable(target: Path) -> None:
-    """Raises UsageError unless `target` is free, empty, or just what an export wrote there."""
+    """Raise UsageError unless `target` is missing, empty, or an export that nobody has changed."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     record = read_json(target / RECORD_FILE) if target.is_dir() else None
@@ -71,7 +71,7 @@ def _require_replaceable(target: Path) -> None:
 
 
 def _hash_content(folder: Path) -> str:
-    """SHA-256 of the names, sizes and times of an export's files, its export.json apart."""
+    """SHA-256 of the names, sizes and times of an export's files, without its export.json."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / RECORD_FILE)
     digest = hashlib.sha256()
     for path in files:

@@ -1,4 +1,4 @@
-"""What is exported: the images of a prepared folder at one size, made by threads, few of them in memory at a time."""
+"""The images to export, scaled and cropped by several threads; only a batch of them is in memory at a time."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,40 +16,42 @@ from cxr.errors import DataError, UsageError
 from cxr.imaging.geometry import Box, crop_image, crop_mask
 from cxr.progress import ProgressLine
 
-SPLITS = ("train", "test", "unlabelled")  # train: the labelled ones
-BATCH = 64  # images under way: their mapped pages and what is made of them count as resident memory
-FILE_NAME = re.compile(r"\w[\w. -]{0,199}")  # a longer one, with a layout's suffix, passes the 255 bytes of a file name
+SPLITS = ("train", "test", "unlabelled")  # train: the labelled images
+BATCH = 64  # images in memory at a time: mapped pages and results both count as resident memory
+FILE_NAME = re.compile(r"\w[\w. -]{0,199}")  # with a layout's suffix a longer one exceeds the 255 bytes of a file name
 Result = TypeVar("Result")
 cv2.setNumThreads(0)
 
 
 class Example(NamedTuple):
-    """One image. mask: uint8 [size, size] of 0 or 1; mask, label and fold: None without a label."""
+    """One image to export; mask, label and fold are None where it has no label."""
 
     image_id: str
     split: str
     image: np.ndarray
     """uint8 [size, size]."""
     mask: np.ndarray | None
+    """uint8 [size, size] of 0 or 1."""
     label: int | None
     fold: int | None
     chest_box: Box | None
-    """On the image, where a box is known and the image is not cut to it."""
+    """In pixels of `image`; None where it is unknown or the image is cropped to it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a prepared folder, whole or cut to the chest box, as squares of `size`."""
+    """The images of a prepared folder, whole or cropped to the chest box, as squares of `size` pixels."""
 
     prepared: Prepared
     boxes: dict[str, Box]
-    """In the original's pixels."""
+    """Chest boxes by image id, in pixels of the originals."""
     size: int
     crop: str
+    """box or full."""
     splits: tuple[str, ...] = SPLITS
 
     def __post_init__(self) -> None:
-        """Raises DataError for an id that cannot name a file, UsageError where boxes or folds are of other data."""
+        """Raise DataError for an id that cannot be a file name, UsageError where boxes or folds are of other data."""
         for image_id in self.prepared.manifest.index:
             if not FILE_NAME.fullmatch(image_id) or len(image_id.encode()) > 200:
                 raise DataError(f"image id {image_id!r} cannot name a file everywhere; rename its DICOM file")
@@ -60,7 +62,7 @@ class Source:
 
     @property
     def image_counts(self) -> dict[str, int]:
-        """Images of each split that has some."""
+        """Number of images of each split that has any."""
         counts = {split: len(self.prepared.list_ids(split)) for split in self.splits}
         return {split: count for split, count in counts.items() if count}
 
@@ -75,7 +77,7 @@ class Source:
         return [image_id for image_id in self.prepared.list_ids("train") if folds[image_id] == fold]
 
     def map_examples(self, convert_example: Callable[[Example], Result], image_ids: list[str]) -> Iterator[Result]:
-        """function(example) of each image in the order given; several threads call it."""
+        """convert_example(example) of each image, in the given order; it is called by several threads."""
         line = ProgressLine("export")
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(image_ids), BATCH):
@@ -85,7 +87,7 @@ class Source:
                 _unmap_arrays(self.prepared)
 
     def load_example(self, image_id: str) -> Example:
-        """One image as it is exported."""
+        """One image, scaled and cropped as it is exported."""
         row, region = self.prepared.manifest.loc[image_id], self._find_region(image_id)
         image = crop_image(self.prepared.read_image(image_id), region, self.size)
         if row["split"] != "train":
@@ -95,17 +97,15 @@ class Source:
         return Example(image_id, "train", image, mask, int(row["label"]), fold, self._find_chest_box(image_id))
 
     def _find_region(self, image_id: str) -> Box:
-        """What is shown of an image, on the prepared canvas."""
+        """The part of an image that is exported, in pixels of the prepared canvas."""
         frame = Box(0, 0, self.prepared.size, self.prepared.size)
         if self.crop == "full":
             return frame
-        return (
-            self.prepared.get_letterbox(image_id)
-            .box_to_canvas(self.boxes[image_id])
-            .clip_to_frame(frame.width, frame.height)
-        )
+        box = self.prepared.get_letterbox(image_id).box_to_canvas(self.boxes[image_id])
+        return box.clip_to_frame(frame.width, frame.height)
 
     def _find_chest_box(self, image_id: str) -> Box | None:
+        """The chest box in pixels of the exported image; None where it is unknown or the image is cropped to it."""
         if self.crop == "box" or image_id not in self.boxes:
             return None
         box = self.prepared.get_letterbox(image_id).box_to_canvas(self.boxes[image_id])
@@ -113,6 +113,6 @@ class Source:
 
 
 def _unmap_arrays(prepared: Prepared) -> None:
-    """Unmap the arrays: pages once read count as resident memory; they are mapped anew when next asked for."""
+    """Unmap the arrays, because pages that were read count as resident memory; the next access maps them again."""
     for name in ("pixels", "masks"):
         vars(prepared).pop(name, None)

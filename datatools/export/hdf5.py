@@ -1,7 +1,7 @@
 """HDF5 as prasadsawant published it: images.h5 and masks.h5, datasets images_<n> and ann_<n> of 512 images each.
 
-Bytes where the published files held float32: images 0 to 255 (theirs were divided by 255), masks 0 or 1.
-Beside each lie ids_<n>, labels_<n> and folds_<n>. Other images: test_images.h5, unlabelled_images.h5.
+Values are uint8, while the published files held float32: images 0 to 255 (theirs were divided by 255), masks 0 or 1.
+Next to them are ids_<n>, labels_<n> and folds_<n>. Other images: test_images.h5, unlabelled_images.h5.
 """
 
 import shutil
@@ -14,7 +14,7 @@ import numpy as np
 from cxr.errors import UsageError
 from datatools.export.export_source import Source
 
-SHARD = 512
+SHARD = 512  # images in a dataset
 
 
 def write_layout(source: Source, folder: Path) -> None:
@@ -32,7 +32,7 @@ def write_layout(source: Source, folder: Path) -> None:
 
 
 def _require_free_space(needed_bytes: int, folder: Path) -> None:
-    """Before the first byte: HDF5 takes the process down with it when the disk is full (seen with h5py 3.14)."""
+    """Check before anything is written: HDF5 aborts the process when the disk is full (seen with h5py 3.14)."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes * 1.05:
         raise UsageError(
@@ -41,6 +41,7 @@ def _require_free_space(needed_bytes: int, folder: Path) -> None:
 
 
 def _write_shard(source: Source, files: dict[str, h5py.File], number: int, ids: list[str]) -> None:
+    """Write the datasets of these images, and of their masks where `files` has a file ann for them."""
     shape = (len(ids), source.size, source.size, 1)
     images = files["images"].create_dataset(f"images_{number}", shape, np.uint8)
     for file in files.values():
@@ -50,7 +51,7 @@ def _write_shard(source: Source, files: dict[str, h5py.File], number: int, ids: 
             images[row, ..., 0] = example.image
         return
     labels_and_folds = np.empty((2, len(ids)), np.int64)
-    # Masks are nearly all zeros; images stay as they are, for they shrink little and are read at random.
+    # Masks are nearly all zeros. Images stay uncompressed: they shrink little and are read in random order.
     masks = files["ann"].create_dataset(
         f"ann_{number}", shape, np.uint8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
     )

@@ -1,4 +1,4 @@
-"""Class folders of JPEGs, as erinqhu's classifiers and most libraries read them; the one layout that loses something.
+"""Class folders of JPEGs, as erinqhu's classifiers and most libraries read them; the only lossy layout.
 
 train/ and valid/ (fold 0, patients kept apart), each with pneumothorax/ and no_pneumothorax/; test/; unlabelled/.
 """

@@ -1,4 +1,4 @@
-"""Data lists in the Decathlon's form, as MONAI reads them, and the PNGs they name: labels are 0 and 1.
+"""Data lists in the Medical Segmentation Decathlon's format, as MONAI reads them, and PNGs: label values are 0 and 1.
 
 datalist.json: training (each item with its fold and class), test, unlabelled. fold<k>.json: the same data with
 fold k as validation. Paths are relative to the export's folder.
@@ -22,13 +22,12 @@ def write_layout(source: Source, folder: Path) -> None:
             (folder / path).write_bytes(data)
     write_json(folder / "datalist.json", _build_list_header(source) | lists)
     for fold in range(source.prepared.fold_count):
-        write_json(
-            folder / f"fold{fold}.json", _build_list_header(source) | lists | _split_by_fold(lists["training"], fold)
-        )
+        fold_lists = lists | _split_by_fold(lists["training"], fold)
+        write_json(folder / f"fold{fold}.json", _build_list_header(source) | fold_lists)
 
 
 def _build_list_item(example: Example) -> tuple[str, dict, dict[str, bytes]]:
-    """Split, item of the list, and files."""
+    """The image's split, its item in the list, and its files, path -> bytes."""
     image = f"images/{example.image_id}.png"
     if example.mask is None:
         return example.split, {"image": image}, {image: encode_png(example.image)}

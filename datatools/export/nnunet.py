@@ -1,4 +1,4 @@
-"""A 2-D data set of nnU-Net v2 (documentation/dataset_format.md): nnUNet_raw is the export's folder.
+"""A 2-D dataset of nnU-Net v2 (its documentation/dataset_format.md); the export's folder serves as nnUNet_raw.
 
 splits_final.json holds our folds; nnU-Net reads it from nnUNet_preprocessed/Dataset<NNN>_Pneumothorax/, so copy it
 there after planning. Unlabelled images are left out.
@@ -10,7 +10,7 @@ from cxr.files import write_json
 from datatools.export.export_source import Example, Source
 from datatools.export.image_encoding import encode_png
 
-DATASET_NAME = "Dataset501_Pneumothorax"  # the number is free to change with the folder's name
+DATASET_NAME = "Dataset501_Pneumothorax"  # to change the number, rename the folder
 
 
 def write_layout(source: Source, folder: Path) -> None:
@@ -26,7 +26,7 @@ def write_layout(source: Source, folder: Path) -> None:
 
 
 def _encode_case(example: Example) -> dict[str, bytes]:
-    """Channel 0 of a case, and its labels 0 and 1."""
+    """The files of a case, path -> bytes: its channel 0, and its mask of 0 and 1."""
     name = f"{example.image_id}_0000.png"
     if example.mask is None:
         return {f"imagesTs/{name}": encode_png(example.image)}

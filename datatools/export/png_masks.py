@@ -1,4 +1,4 @@
-"""PNGs of the labelled images and their masks (0 and 255) under equal names, and their folds; test/; unlabelled/."""
+"""PNGs: images/ and masks/ (0 and 255) with the same file names, test/, unlabelled/; folds.csv has labels and folds."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""TFRecords as reyvaz published them, one file a fold: train-<fold>-<count>.tfrec, test-<count>.tfrec.
+"""TFRecords as reyvaz published them, one file for each fold: train-<fold>-<count>.tfrec, test-<count>.tfrec.
 
-Features: img_id, image, rle, label; a test record has the first two. The images are PNGs, without loss, where
-the published ones were JPEGs; the run-length code is in the image's own pixels.
+Features: img_id, image, rle, label; a test record has only the first two. The images are lossless PNGs, while the
+published ones were JPEGs; the run-length code is in pixels of the exported image.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Getting the data: from Kaggle, a URL, a zip or a folder into data/."""
+"""Fetch the data from Kaggle, a URL, a zip or a folder into data/."""

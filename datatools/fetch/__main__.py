@@ -1,4 +1,4 @@
-"""Bring the SIIM-ACR data into data/: only DICOM files and tables, nothing over what is there.
+"""Bring the SIIM-ACR data into data/: only DICOM files and tables; existing files are never overwritten.
 
 python -m datatools.fetch kaggle:<owner>/<dataset>                                        a dataset on Kaggle
 python -m datatools.fetch kaggle:competitions/siim-acr-pneumothorax-segmentation          the competition's own files
@@ -25,6 +25,7 @@ from datatools.fetch.data_folder import WORK_FOLDER, Item, compute_crc32, is_wan
 
 
 def main() -> None:
+    """Command: fetch a source into the data folder."""
     parser = argparse.ArgumentParser(
         prog="python -m datatools.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,17 +33,15 @@ def main() -> None:
     parser.add_argument("--into", help="the data folder (default: DATA, else the project's data/)")
     parser.add_argument("--link", action="store_true", help="link the files of a folder instead of copying them")
     arguments = parser.parse_args()
-    fetch_source(
-        arguments.source,
-        resolve_user_path(arguments.into or os.environ.get("DATA") or str(ROOT / "data")),
-        arguments.link,
-    )
+    data_folder = resolve_user_path(arguments.into or os.environ.get("DATA") or str(ROOT / "data"))
+    fetch_source(arguments.source, data_folder, arguments.link)
 
 
 def fetch_source(source: str, data_folder: Path, should_link: bool = False) -> None:
-    """Bring `source` into `data_folder`, one process at a time, and tell what is there.
+    """Bring `source` into `data_folder`, one process at a time, and print what the folder then holds.
 
-    Raises UsageError for a source that is none, DataError for a hostile or damaged one.
+    source: kaggle:..., a URL, a zip file or a folder; should_link: link the files of a folder instead of copying them.
+    Raises UsageError for an invalid source, DataError for a hostile or damaged one.
     """
     bring_files = _choose_transfer(source, should_link)
     try:
@@ -55,7 +54,7 @@ def fetch_source(source: str, data_folder: Path, should_link: bool = False) -> N
 
 
 def _choose_transfer(source: str, should_link: bool) -> Callable[[Path], object]:
-    """How to bring a source, as a function of the data folder; cheap mistakes are found before anything is written."""
+    """How to bring a source, as a function of the data folder; simple mistakes are refused before any writing."""
     path = resolve_user_path(source) if "://" not in source else None
     if should_link and not (path and path.is_dir()):
         raise UsageError("--link is for a folder: an archive has to be unpacked")
@@ -78,20 +77,16 @@ def _fetch_from_kaggle(source: str, data_folder: Path) -> None:
 
 def _fetch_from_url(url: str, data_folder: Path) -> None:
     work_folder = data_folder / WORK_FOLDER / f"url-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
-    _fetch_once(
-        download.derive_file_name(url), data_folder, work_folder, lambda: [download.download_file(url, work_folder)]
-    )
+    name = download.derive_file_name(url)
+    _fetch_once(name, data_folder, work_folder, lambda: [download.download_file(url, work_folder)])
 
 
 def _fetch_once(name: str, data_folder: Path, work_folder: Path, download_files: Callable[[], list[Path]]) -> None:
-    """Download, unpack, forget the archive; not again while all that came of it is there (FORCE=1: again)."""
+    """Download, unpack and delete the archive; skipped while every file from it is still there, unless FORCE=1."""
     note_path = work_folder.with_name(f"{work_folder.name}.json")
     files = (read_json(note_path) or {}).get("files", {})
-    if (
-        files
-        and os.environ.get("FORCE") != "1"
-        and all(_is_present(data_folder / path, size) for path, size in files.items())
-    ):
+    are_present = all(_is_present(data_folder / path, size) for path, size in files.items())
+    if files and are_present and os.environ.get("FORCE") != "1":
         print(f"{name}: up to date, {len(files)} files (FORCE=1 fetches again)")
         return
     items = [item for file in download_files() for item in _place_download(file, work_folder, data_folder)]
@@ -104,7 +99,7 @@ def _is_present(path: Path, size: int) -> bool:
 
 
 def _place_download(file: Path, work_folder: Path, data_folder: Path) -> list[Item]:
-    """The files of a download; where it is damaged it is removed, so that the next run fetches it again."""
+    """Place the files of a download; a damaged one is removed, so that the next run fetches it again."""
     try:
         return _place_file(file, file.name, data_folder)
     except DataError:
@@ -113,7 +108,7 @@ def _place_download(file: Path, work_folder: Path, data_folder: Path) -> list[It
 
 
 def _place_file(file: Path, name: str, data_folder: Path) -> list[Item]:
-    """A zip, or one DICOM file or table, into the data folder."""
+    """Place the files of a zip, or one DICOM file or table, into the data folder."""
     if zipfile.is_zipfile(file) or name.lower().endswith(".zip"):
         return unpack_archive(file, data_folder, name)
     if not is_wanted(name):

@@ -1,4 +1,4 @@
-"""Zip archives: refused whole where one entry could do harm, else unpacked, what is there already left alone."""
+"""Zip archives: refused as a whole where one entry could do harm, else unpacked; existing files are left alone."""
 
 import stat
 import zipfile
@@ -12,18 +12,24 @@ from pathlib import Path
 from cxr.errors import DataError, UsageError
 from datatools.fetch.data_folder import WORK_FOLDER, Item, check_names, is_wanted, place_files, plain_path
 
-MAX_RATIO = 100  # unpacked to packed; JPEG in DICOM has 1, tables of run-length codes 5
-HARMLESS_BYTES = 1 << 30  # bytes unpacked below which no ratio matters
+MAX_RATIO = 100  # of unpacked to packed size; DICOM files with JPEGs have 1, tables of run-length codes 5
+HARMLESS_BYTES = 1 << 30  # unpacked size below which the ratio does not matter
 MAX_ENTRIES = 1_000_000
 ENCRYPTED_FLAG = 1  # bit 0 of an entry's flags (APPNOTE 4.4.4)
-# Not bzip2 and LZMA: zipfile unpacks their chunks without a limit, whatever size an entry claims to have.
+# Not bzip2 and LZMA: zipfile unpacks their chunks without a limit, whatever size an entry declares.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def unpack_archive(path: Path, data_folder: Path, name: str, subfolder: str = "") -> list[Item]:
-    """Bring the DICOM files and tables of a zip into `data_folder`/`subfolder`; an archive in it is unpacked, too.
+    """Bring the DICOM files and tables of a zip into the data folder; a zip inside it is unpacked, too.
 
-    Returns all of them. Raises DataError that names the entry where the archive is hostile or damaged.
+    path: the zip file
+    data_folder: where its files go, in the same folders
+    name: what messages call the zip
+    subfolder: of the data folder, into which the files go, ending in '/'; '' for the data folder itself
+
+    Returns all its files, also those that were there. Raises DataError that names the entry where the archive is
+    hostile or damaged, UsageError where other files are in the way or the disk is too full.
     """
     with _open_archive(path, name) as archive:
         entries = _select_entries(archive, path.stat().st_size, name)
@@ -48,7 +54,7 @@ def _open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def _select_entries(archive: zipfile.ZipFile, packed_bytes: int, name: str) -> list[zipfile.ZipInfo]:
-    """The entries that are to be unpacked, which alone are judged. Raises DataError for the first that is refused."""
+    """The entries to unpack; only these are checked. Raises DataError for the first that is refused."""
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise DataError(f"{name} is refused, nothing was written: it has {len(entries)} entries")
@@ -73,6 +79,7 @@ def _check_size(entries: list[zipfile.ZipInfo], packed_bytes: int, name: str) ->
 
 
 def _explain_refusal(info: zipfile.ZipInfo) -> str | None:
+    """Why an entry is refused; None where it is not."""
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was made without Unix modes
     if kind == stat.S_IFLNK:
         return "is a symbolic link"
@@ -84,7 +91,7 @@ def _explain_refusal(info: zipfile.ZipInfo) -> str | None:
 
 
 def _entry_path(info: zipfile.ZipInfo) -> str:
-    """Where an entry goes: its name as it was written, NUL bytes and all, in plain form; a folder's is no file's."""
+    """Where an entry goes: its full name (also after a NUL byte), as `plain_path` gives it; a folder's ends in '/'."""
     return plain_path(info.orig_filename) + "/" * info.orig_filename.endswith(("/", "\\"))
 
 
@@ -99,12 +106,12 @@ def _build_entry_item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, subfolder
 def _unpack_inner(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, data_folder: Path, name: str, subfolder: str
 ) -> list[Item]:
-    """Kaggle packs folders of a competition as archives of their own; these go into a folder of their name."""
+    """Unpack a zip inside a zip into a folder of its name: Kaggle packs each folder of a competition as a zip."""
     inner_name = f"{name}/{_entry_path(info)}"
     if subfolder:
         raise UsageError(f"{inner_name} is an archive in an archive in an archive: unpack {name} yourself")
     inner_path = f"{WORK_FOLDER}/inner.zip"
-    (data_folder / inner_path).unlink(missing_ok=True)  # of a run that was killed
+    (data_folder / inner_path).unlink(missing_ok=True)  # left by a run that was killed
     place_files([replace(_build_entry_item(archive, info, ""), path=inner_path)], data_folder, f"unpack {inner_name}")
     try:
         return unpack_archive(data_folder / inner_path, data_folder, inner_name, _entry_path(info)[:-4] + "/")

@@ -1,4 +1,4 @@
-"""What was found in the data folder, beside what is known of the SIIM-ACR data."""
+"""What the data folder holds, compared with the published counts of the SIIM-ACR data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,41 +9,43 @@ from cxr.errors import DataError
 
 @dataclass(frozen=True)
 class ReleaseCounts:
-    """The counts of one release."""
+    """The published counts of one release of the data; None where unknown."""
 
     name: str
     images: int
-    """With a mask row."""
+    """Images with a mask row."""
     rows: int | None
+    """Mask rows."""
     unlabelled_dicoms: int | None
-    """DICOM files without a row, that are not to be predicted either."""
+    """DICOM files that have no mask row and are not to be predicted."""
 
 
 STAGE2_RELEASE = ReleaseCounts("stage 2's release", images=12_047, rows=12_954, unlabelled_dicoms=42)
 STAGE1_RELEASE = ReleaseCounts("stage 1's release", images=10_675, rows=None, unlabelled_dicoms=None)
-TEST_COUNTS = (3_205, 1_377)  # stage 2's; stage 1's, of which stage 2's release labels 1,372
+TEST_COUNTS = (3_205, 1_377)  # test images of stage 2, of stage 1 (stage 2's release labels 1,372 of these)
 
 
 @dataclass(frozen=True)
 class FolderCounts:
-    """What lies in a data folder."""
+    """What a data folder holds."""
 
     dicoms: int
     rows: int
     images: int
-    """With a mask row."""
+    """Images with a mask row."""
     labelled_dicoms: int
-    """Of these, with a DICOM file."""
+    """How many of these have a DICOM file."""
     images_to_predict: int
     """Images of the sample submission."""
     test_dicoms: int
-    """Of these, with a DICOM file."""
+    """How many of these have a DICOM file."""
     unlabelled_dicoms: int
+    """DICOM files that have no mask row and are not to be predicted."""
     has_patients: bool
 
 
 def count_data(data_folder: Path) -> FolderCounts:
-    """Count. Raises DataError where there is no DICOM file or no table of masks: nothing can be trained then."""
+    """Count what a data folder holds; DataError without a DICOM file or a table of masks: nothing could be trained."""
     layout = kaggle.find_layout(data_folder)
     if not layout.dicoms:
         raise DataError(f"{data_folder} holds no DICOM file (*.dcm) yet: fetch the images, too")
@@ -56,7 +58,7 @@ def count_data(data_folder: Path) -> FolderCounts:
 
 
 def report_counts(data_folder: Path) -> None:
-    """Print what was found and what is missing; other counts than the known ones are no error, as mirrors differ."""
+    """Print what is there and what is missing; counts other than the published ones are no error, as mirrors differ."""
     counts = count_data(data_folder)
     print(f"{data_folder} holds:")
     print(f"  {counts.dicoms:>7,} DICOM images")
@@ -69,7 +71,7 @@ def report_counts(data_folder: Path) -> None:
 
 
 def list_remarks(counts: FolderCounts) -> list[str]:
-    """What is as known, and what is not."""
+    """A line for each thing that is missing, or differs from the published counts."""
     release = next((release for release in (STAGE2_RELEASE, STAGE1_RELEASE) if release.images == counts.images), None)
     lines = [
         f"the table is {release.name}'s" if release else _warn_unknown_table(counts),
@@ -78,7 +80,7 @@ def list_remarks(counts: FolderCounts) -> list[str]:
     if counts.images > counts.labelled_dicoms:
         lines.append(f"missing: the DICOM files of {counts.images - counts.labelled_dicoms:,} images with mask rows")
     if not counts.images_to_predict:
-        lines.append("missing: a sample submission; test images are told by their folder's name")
+        lines.append("missing: a sample submission; test images are recognised by their folder's name")
     elif counts.images_to_predict not in TEST_COUNTS:
         lines.append(f"warning: the known tests have {' or '.join(f'{count:,}' for count in TEST_COUNTS)} images")
     if counts.images_to_predict > counts.test_dicoms:

@@ -1,4 +1,4 @@
-"""Putting files into the data folder: nothing outside it, nothing over what a user has, nothing half-written."""
+"""Putting files into the data folder: never outside it, never over a user's file, never half-written."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from cxr.errors import DataError, UsageError
 from cxr.progress import ProgressLine
 
-WORK_FOLDER = ".fetch"  # hidden, so that no one takes what lies there for data
+WORK_FOLDER = ".fetch"  # hidden, so that its files are not taken for data
 WANTED_SUFFIXES = (".dcm", ".csv")  # what the project reads (cxr.datasets.kaggle, stage0_bbox)
 CHUNK = 1 << 20
 MAX_NAMES = 5  # names in a message
@@ -27,26 +27,27 @@ class Item:
     """Relative to the data folder, parts separated by '/'."""
     size: int
     compute_crc: Callable[[], int]
+    """The CRC-32 of its content."""
     open_stream: Callable[[], BinaryIO]
 
 
 def is_wanted(path: str, suffixes: tuple[str, ...] = WANTED_SUFFIXES) -> bool:
-    """Whether the project reads a file of this name: DICOM or CSV, no part of it hidden ('..' is not, but refused)."""
+    """Whether the project reads a file of this path: DICOM or CSV, no part hidden ('..' passes, to be refused)."""
     is_hidden = any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
     return path.lower().endswith(suffixes) and not is_hidden
 
 
 def plain_path(path: str) -> str:
-    """A path as file systems read it: without './' and doubled separators; Windows' own are read as separators."""
+    """A path as file systems read it: without './' and doubled separators; backslashes become '/'."""
     path = path.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/" * path.startswith("/") + "/".join(parts)
 
 
 def check_names(paths: Iterable[str], source: str) -> None:
-    """Raises DataError for a file's name that leads out of the folder, or two that a file system could take for one.
+    """Raise DataError for a path that leads out of the folder, and for two that a file system could take for the same.
 
-    paths: of what is to be written alone, each as `plain_path` gives it.
+    paths: of the files to be written, as `plain_path` gives them; source: what messages call the archive.
     """
     paths_by_key: dict[str, str] = {}
     for path in paths:
@@ -65,6 +66,7 @@ def check_names(paths: Iterable[str], source: str) -> None:
 
 
 def _explain_unsafe_path(path: str) -> str | None:
+    """Why a path is refused; None where it is safe."""
     if path.startswith("/"):
         return "is an absolute path"
     if re.match(r"[A-Za-z]:", path):
@@ -80,10 +82,10 @@ def _list_parent_keys(key: str) -> list[str]:
 
 
 def place_files(items: list[Item], data_folder: Path, label: str) -> int:
-    """Write those of `items` into `data_folder` that are not there yet; returns how many.
+    """Write the items that are not in the data folder yet; returns how many. label: of the progress line.
 
     Raises UsageError, before anything is written, where a file with other content is in the way, where a link leads
-    out of `data_folder`, or where the disk is too full.
+    out of the data folder, or where the disk is too full.
     """
     missing_items = find_missing_items(items, data_folder)
     require_space(data_folder, sum(item.size for item in missing_items))
@@ -96,16 +98,8 @@ def place_files(items: list[Item], data_folder: Path, label: str) -> int:
 
 
 def find_missing_items(items: list[Item], data_folder: Path) -> list[Item]:
-    """The items that are not there yet; UsageError names the files that differ."""
-    root = data_folder.resolve()
-    stays_inside = {
-        parent: parent.resolve().is_relative_to(root) for parent in {(data_folder / i.path).parent for i in items}
-    }
-    escaping_parent = next((parent for parent, is_inside in stays_inside.items() if not is_inside), None)
-    if escaping_parent:
-        raise UsageError(
-            f"{escaping_parent} is a link that leads out of {data_folder}; nothing was written; name the folder itself"
-        )
+    """The items that are not in the data folder yet; UsageError where files differ, or a link leads out of it."""
+    _require_no_escape(items, data_folder)
     missing_items = [item for item in items if not os.path.lexists(data_folder / item.path)]
     present_items = [item for item in items if os.path.lexists(data_folder / item.path)]
     differing_paths = [item.path for item in present_items if not _has_same_content(data_folder / item.path, item)]
@@ -118,12 +112,22 @@ def find_missing_items(items: list[Item], data_folder: Path) -> list[Item]:
     return missing_items
 
 
+def _require_no_escape(items: list[Item], data_folder: Path) -> None:
+    """Raise UsageError where the folder of an item is a link that leads out of the data folder."""
+    root = data_folder.resolve()
+    for folder in {(data_folder / item.path).parent for item in items}:
+        if not folder.resolve().is_relative_to(root):
+            raise UsageError(
+                f"{folder} is a link that leads out of {data_folder}; nothing was written; name the folder itself"
+            )
+
+
 def _has_same_content(path: Path, item: Item) -> bool:
     return path.is_file() and path.stat().st_size == item.size and compute_crc32(path) == item.compute_crc()
 
 
 def compute_crc32(path: Path) -> int:
-    """The CRC-32 of a file, as zip archives note it."""
+    """The CRC-32 of a file, as zip archives store it."""
     checksum = 0
     with open(path, "rb") as handle:
         while chunk := handle.read(CHUNK):
@@ -132,7 +136,7 @@ def compute_crc32(path: Path) -> int:
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raises UsageError where fewer than `needed_bytes` are free on the disk of `folder`."""
+    """Raise UsageError where fewer than `needed_bytes` are free on the disk of `folder`."""
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise UsageError(
@@ -141,11 +145,11 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def _write_item(item: Item, data_folder: Path) -> None:
-    """One file: beside first (always under one name, so that a kill leaves no heap of them), then renamed."""
-    target, temporary = data_folder / item.path, data_folder / WORK_FOLDER / "beside"
+    """Write one file under a temporary name (always the same, so that kills leave one file at most), then rename it."""
+    target, temporary = data_folder / item.path, data_folder / WORK_FOLDER / "partial"
     target.parent.mkdir(parents=True, exist_ok=True)
     with item.open_stream() as source, open(temporary, "wb") as handle:
         shutil.copyfileobj(source, handle, CHUNK)
     if temporary.stat().st_size != item.size:
-        raise DataError(f"{item.path} has {temporary.stat().st_size} bytes in place of {item.size}; run the same again")
+        raise DataError(f"{item.path} has {temporary.stat().st_size} bytes instead of {item.size}; run the same again")
     os.replace(temporary, target)

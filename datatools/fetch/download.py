@@ -1,4 +1,4 @@
-"""A file from a URL: goes on where it stopped, begins anew where the file behind the URL has changed."""
+"""Download a file from a URL: an interrupted download is resumed, unless the file behind the URL has changed."""
 
 import errno
 import hashlib
@@ -17,24 +17,24 @@ from cxr.progress import ProgressLine
 from datatools.fetch.data_folder import CHUNK, require_space
 
 TIMEOUT = 60  # seconds without a byte
-MAX_ATTEMPTS = 6  # in a row without a byte more
-PAUSE = 1.0  # seconds before the second try; doubled before each further one
+MAX_ATTEMPTS = 6  # in a row that bring no further byte
+PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-BUSY_STATUS_CODES = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others in a while
+BUSY_STATUS_CODES = (408, 425, 429, 500, 502, 503, 504)  # a later attempt may succeed
 
 
 class ConnectionDropped(Exception):
-    """The connection ended before the file did."""
+    """The connection ended before the file was complete."""
 
 
 def resolve_direct_url(url: str) -> str:
     """The URL of the file itself: a Dropbox link's page (dl=0) becomes its download (dl=1).
 
-    Raises UsageError where it is no http(s) URL, or holds a user's name.
+    Raises UsageError where it is no http(s) URL, or contains a user name.
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port  # looks whether the port is a number
+        host, _ = parts.hostname or "", parts.port  # .port raises ValueError where it is no number
     except ValueError:
         host = ""
     if not host.isascii() or not host or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f]", url):
@@ -48,16 +48,16 @@ def resolve_direct_url(url: str) -> str:
 
 
 def derive_file_name(url: str) -> str:
-    """The last part of a URL's path, fit for a file's name."""
+    """The last part of a URL's path, as a valid file name."""
     last_part = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
     return re.sub(r"[^\w. -]", "_", last_part)[-100:].lstrip(".") or "download"
 
 
 def download_file(url: str, folder: Path) -> Path:
-    """Bring the file at a (direct) URL into `folder`; `<name>.part` until it is whole.
+    """Download the file at a (direct) URL into `folder`; it is called `<name>.part` until it is complete.
 
-    Raises UsageError where the server refuses or cannot be reached. No message holds more of the URL than host and
-    name: queries and paths can be keys.
+    Returns its path. Raises UsageError where the server refuses or cannot be reached, DataError where it sends a web
+    page. Messages contain only the host and file name of the URL, because its query or path may be a secret.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / derive_file_name(url)
@@ -82,9 +82,10 @@ def download_file(url: str, folder: Path) -> Path:
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
-    """Goes where a server points to, by http and https alone, and never from the latter to the former."""
+    """Follows redirects to http and https only, and never from https to http."""
 
     def http_error_302(self, request, response, code, message, headers):
+        """urllib's handler of a redirect (request, response, its code, message and headers); UsageError if refused."""
         try:
             target = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
             scheme = urlsplit(target).scheme
@@ -102,7 +103,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 
 
 class _Transfer:
-    """One file on its way: what is there of it, and by what its next part is recognised as the same file's."""
+    """One download: the part that has arrived, and a record by which the rest is recognised as of the same file."""
 
     def __init__(self, url: str, target: Path) -> None:
         self.url, self.target = url, target
@@ -115,14 +116,15 @@ class _Transfer:
 
     @property
     def received_bytes(self) -> int:
+        """Size of the part that has arrived."""
         return self.part_path.stat().st_size if self.part_path.is_file() else 0
 
     def is_whole(self) -> bool:
-        """Whether an earlier run brought all of it."""
+        """Whether an earlier run downloaded the whole file."""
         return self.target.is_file() and self.target.stat().st_size == self.record.get("whole")
 
     def attempt_download(self) -> None:
-        """One connection, unless all is there; Dropped where it ends too early."""
+        """Download the rest over one connection; ConnectionDropped where it ends too early."""
         if not self.received_bytes or self.received_bytes != self.record.get("total"):
             self._open_connection()
         write_json(self.note_path, self.record | {"whole": self.received_bytes})
@@ -135,7 +137,7 @@ class _Transfer:
         except urllib.error.HTTPError as error:
             if error.code != 416:
                 raise
-            self._discard_part()  # the file has become shorter than what is there of it
+            self._discard_part()  # the file is now shorter than the part that has arrived
             raise ConnectionDropped("the file has changed") from None
         with response:
             is_continuation = self._is_continuation(response)
@@ -143,23 +145,19 @@ class _Transfer:
             self._receive_body(response, "ab" if is_continuation else "wb")
 
     def _build_headers(self) -> dict[str, str]:
-        """Ask for the rest alone where the server can tell that the file is still the same (RFC 9110, 13.1.5)."""
+        """Ask for the rest only, if the server can tell that the file is unchanged (If-Range: RFC 9110, 13.1.5)."""
         headers = {"User-Agent": "datatools.fetch", "Accept-Encoding": "identity"}
         if self.received_bytes and self.record.get("validator"):
             headers |= {"Range": f"bytes={self.received_bytes}-", "If-Range": self.record["validator"]}
         return headers
 
     def _is_continuation(self, response: HTTPResponse) -> bool:
-        """Whether the answer is just the rest of what is there."""
+        """Whether the response is exactly the missing rest; ConnectionDropped where it is another part."""
         if response.status != 206:
             return False
         content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if (
-            content_range
-            and self.record
-            and int(content_range[1]) == self.received_bytes
-            and _is_same_file(response, self.record, int(content_range[2]))
-        ):
+        is_rest = content_range and self.record and int(content_range[1]) == self.received_bytes
+        if is_rest and _is_same_file(response, self.record, int(content_range[2])):
             return True
         self._discard_part()
         raise ConnectionDropped("the server sent another part than it was asked for")
@@ -170,7 +168,7 @@ class _Transfer:
         self.record = {}
 
     def _record_response(self, response: HTTPResponse, is_continuation: bool) -> None:
-        """Remember by what the file is known; look whether it is a file, and whether there is room."""
+        """Store what identifies the file; DataError for a web page, UsageError where the disk is too full."""
         if response.headers.get_content_type() == "text/html":
             raise DataError(f"{self.label}: the server sent a web page, no file; is the link public and direct?")
         length = response.headers.get("Content-Length", "")
@@ -186,42 +184,40 @@ class _Transfer:
         with open(self.part_path, mode) as handle:
             while chunk := response.read(CHUNK):
                 handle.write(chunk)
-                self.line.show_progress(
-                    f"{handle.tell() / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB")
-                )
+                of_total = f" of {total / 1e6:.0f}" if total else ""
+                self.line.show_progress(f"{handle.tell() / 1e6:.0f}{of_total} MB")
         if total is not None and self.received_bytes != total:
             raise ConnectionDropped(f"the connection ended after {self.received_bytes} of {total} bytes")
         self.line.print_message(f"{self.received_bytes / 1e6:.1f} MB")
 
 
 def _get_validator(response: HTTPResponse) -> str | None:
-    """What If-Range takes: a strong ETag, else the date; none where a rest could be another file's."""
+    """What If-Range takes: a strong ETag, else the date; None where the server sends neither."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _is_same_file(response: HTTPResponse, record: dict, total: int) -> bool:
-    """Some servers do not know If-Range: their answer's own validator and length must be those noted."""
+    """Whether validator and length of a response are the recorded ones; needed as some servers ignore If-Range."""
     return _get_validator(response) in (None, record["validator"]) and record["total"] in (None, total)
 
 
 def _raise_if_final(error: Exception, label: str) -> None:
-    """Go on with what may pass; end with what will not."""
+    """Raise for an error that another attempt would not help; return for one that may pass."""
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code not in BUSY_STATUS_CODES:
-            answer = f"{error.code} {responses.get(error.code, '')}".rstrip()  # not error.reason: it may hold a URL
+            answer = f"{error.code} {responses.get(error.code, '')}".rstrip()  # not error.reason: it may contain a URL
             raise UsageError(f"{label}: the server answers {answer}; is the link right, and public?") from None
     elif isinstance(error, OSError) and (error.errno in DISK_ERRORS or error.filename):
         raise error  # of our own disk, not of the connection
 
 
 def _describe_failure(transfer: _Transfer, error: Exception) -> str:
-    kept_message = (
-        f"{transfer.received_bytes / 1e6:.1f} MB are kept in {transfer.part_path}; " if transfer.received_bytes else ""
-    )
-    cause = _explain_error(error)
-    return f"{transfer.label}: {cause}, {MAX_ATTEMPTS} times in a row; {kept_message}run the same again to go on"
+    message = f"{transfer.label}: {_explain_error(error)}, {MAX_ATTEMPTS} times in a row; "
+    if transfer.received_bytes:
+        message += f"{transfer.received_bytes / 1e6:.1f} MB are kept in {transfer.part_path}; "
+    return message + "run the same again to go on"
 
 
 def _explain_error(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A folder as the source: its DICOM files and tables copied, or linked."""
+"""A folder as the source: its DICOM files and tables are copied or linked."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from datatools.fetch.data_folder import Item, compute_crc32, find_missing_items,
 
 
 def bring_folder(source: Path, data_folder: Path, should_link: bool) -> None:
-    """Copy or link what the project reads of `source` into `data_folder`, in the same folders.
+    """Copy or link the DICOM files and tables of `source` into `data_folder`, in the same folders.
 
-    Raises UsageError where one of the two folders lies in the other.
+    Raises UsageError where one of the two folders lies in the other, or other files are in the way.
     """
     source_root, data_root = source.resolve(), data_folder.resolve()
     if source_root.is_relative_to(data_root) or data_root.is_relative_to(source_root):
@@ -29,7 +29,7 @@ def bring_folder(source: Path, data_folder: Path, should_link: bool) -> None:
 
 
 def _list_wanted_files(source: Path) -> Iterator[str]:
-    """What the project reads, seen from `source`; linked folders are followed once, as they can run in circles."""
+    """Paths relative to `source` of the files that the project reads; each linked folder is followed once only."""
     visited_folders = set()
     for root, folders, files in os.walk(source, followlinks=True, onerror=_report_skipped):
         if os.path.realpath(root) in visited_folders:

@@ -1,4 +1,4 @@
-"""Kaggle's own command line tool, run with the user's own token; it is no dependency of ours."""
+"""Kaggle's own command line tool, run with the user's token; it is not a dependency of this project."""
 
 import os
 import re
@@ -21,7 +21,8 @@ ADVICE = {
     "404": "no such dataset or competition; is its name right?",
     "401": "the token is refused; make a new one",
 }
-MAX_OUTPUT = 300  # characters of the tool's own message
+MAX_OUTPUT = 300  # characters of the tool's output in a message
+OUTPUT_FILE = "output.txt"  # in the work folder: what the tool prints
 
 
 def build_command(source: str) -> list[str]:
@@ -35,9 +36,9 @@ def build_command(source: str) -> list[str]:
 
 
 def download_from_kaggle(source: str, folder: Path) -> list[Path]:
-    """Have the tool bring a dataset or a competition's files into `folder`; it goes on with what lies there.
+    """Download a dataset or a competition's files into `folder` with the tool, which resumes earlier downloads.
 
-    Raises UsageError where there is no tool, or with what it said where it failed.
+    Returns the files. Raises UsageError where the tool is missing or fails; the message then has the end of its output.
     """
     arguments = build_command(source)
     tool = shutil.which("kaggle")
@@ -47,22 +48,22 @@ def download_from_kaggle(source: str, folder: Path) -> list[Path]:
     exit_code, output = _run_tool([tool, *arguments, "-p", str(folder)], folder, f"kaggle {source}")
     if exit_code != 0:
         raise UsageError(f"kaggle ended with code {exit_code}: {_strip_secrets(output)}. {_find_advice(output)}")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "said.txt")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != OUTPUT_FILE)
     if not files:
         raise UsageError(f"kaggle brought no file for {source}: {_strip_secrets(output)}")
     return files
 
 
 def _run_tool(call: list[str], folder: Path, label: str) -> tuple[int, str]:
-    """The tool's exit code and its words; its progress is told by the growth of the folder."""
+    """The tool's exit code and output; the progress shown is the size of the folder."""
     line = ProgressLine(label)
-    output_path = folder / "said.txt"
+    output_path = folder / OUTPUT_FILE
     with open(output_path, "wb") as output_file:
         process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=output_file, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 time.sleep(0.1)
-                with suppress(FileNotFoundError):  # renamed by the tool just now
+                with suppress(FileNotFoundError):  # the tool has just renamed a file
                     line.show_progress(f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB")
         finally:
             process.terminate()
@@ -71,7 +72,7 @@ def _run_tool(call: list[str], folder: Path, label: str) -> tuple[int, str]:
 
 
 def _strip_secrets(output: str) -> str:
-    """The end of the tool's words, without queries of URLs and without the token."""
+    """The end of the tool's output, without queries of URLs and without the token."""
     for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN"):
         if os.environ.get(name):
             output = output.replace(os.environ[name], "...")

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ FULL = 256 * 256
 
 
 def plainly(function: Callable, tasks: list, workers: int | None, preload: list) -> Iterator[tuple]:
-    """cxr.processes.each, in this process."""
+    """cxr.processes.map_unordered, in this process."""
+    assert all(find_spec(name) for name in preload)
     return ((task, function(task)) for task in tasks)
 
 
@@ -252,6 +254,7 @@ def test_every_kind_has_its_test():
     assert load_catalogue().keys() == PLANTED.keys() | elsewhere
 
 
-def test_the_readme_counts_them():
-    (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_pages_count_them(page):
+    (stated,) = re.findall(r"(\d+) kinds of findings", (ROOT / page).read_text(encoding="utf-8"))
     assert int(stated) == len(load_catalogue())

@@ -194,7 +194,7 @@ def found(**changes) -> counts.FolderCounts:
     ({"test_dicoms": 5}, ["missing: the DICOM files of 3,200 images to predict"]),
     ({"images_to_predict": 3, "test_dicoms": 3}, ["warning: the known tests have 3,205 or 1,377 images"]),
     ({"images_to_predict": 0, "test_dicoms": 0},
-     ["missing: a sample submission; test images are told by their folder's name"]),
+     ["missing: a sample submission; test images are recognised by their folder's name"]),
     ({"has_patients": False}, ["missing: patients.csv; data/README.md tells why to bring one"]),
 ])  # fmt: skip
 def test_what_is_missing_of_the_known_data_is_said(changes, expected):

@@ -1,4 +1,4 @@
-"""Cases for the panel's tests: two images a patient, half of them ill, scores that say something."""
+"""Cases for the panel's tests: two images a patient, some of them positive, with scores that are better than chance."""
 
 import numpy as np
 import pandas as pd
