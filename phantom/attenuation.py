@@ -9,8 +9,8 @@ import numpy as np
 
 from phantom import bones, confusers, pneumothorax, shoulders, soft_tissue, vessels
 from phantom.geometry import blur_to_float, stroke_paths, upsample_map
-from phantom.random_topics import Topic
 from phantom.scene import Scene
+from phantom.topics import Topic
 
 # Soft tissue at 80 keV: .1823 cm2/g (NIST, X-Ray Mass Attenuation Coefficients, soft tissue of ICRU 44) at 1.06 g/cm3
 # makes .193 per cm.

@@ -1,7 +1,7 @@
 """From attenuation to a stored picture: scatter, detector, quantum noise, display curve, borders and markers.
 
-Numbers without a source are chosen by eye. The noise of the logarithm
-of a Poisson count falls with the root of the count, so it grows as exp(signal / 2).
+Numbers without a source are chosen by eye. The noise of the logarithm of a Poisson count falls with the root of the
+count, so it grows as exp(signal / 2).
 """
 
 import cv2

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phantom.config import PhantomConfig
-from phantom.random_topics import DatasetTopic
+from phantom.topics import DatasetTopic
 
 # Share of the patients with one to five images: 2.06 on average, as SIIM-ACR's 12,047 images of 6,171 patients (1.95).
 IMAGES_PER_PATIENT = (0.45, 0.25, 0.15, 0.09, 0.06)

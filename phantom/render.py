@@ -9,8 +9,8 @@ from phantom.anatomy import Pose
 from phantom.attenuation import compute_attenuation
 from phantom.config import PhantomConfig, default_config
 from phantom.lungs import Lung
-from phantom.random_topics import ImageKey, Topic
 from phantom.scene import Scene, sample_scene
+from phantom.topics import ImageKey, Topic
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from phantom import confusers, pneumothorax
 from phantom.anatomy import Patient, Pose, sample_patient, sample_pose
 from phantom.config import PhantomConfig
 from phantom.lungs import Lung, sample_lungs
-from phantom.random_topics import ImageKey, Topic, keyed_rng
+from phantom.topics import ImageKey, Topic, keyed_rng
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cxr.imaging import rle
 from phantom.plan import PlannedImage
-from phantom.random_topics import DatasetTopic
+from phantom.topics import DatasetTopic
 
 VIA_COLUMNS = ("filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
        "region_attributes")  # fmt: skip
