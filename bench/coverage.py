@@ -1,14 +1,15 @@
-"""How often the panel's 95 % intervals hold the true value, where it is known.
+"""How often the panel's 95 % intervals hold the true value, measured on simulated cases whose true value is known.
 
     export OMP_NUM_THREADS=1               # every core has its own repetitions
     python -m bench.coverage [--images 300] [--repetitions 2000] [--resamples 1000] [--probabilities calibrated]
     python -m bench.coverage --paired      # differences between two models, as of pipeline.compare
 
-Patients have one to many images (two on average, geometric), alike in their true probability and in the quality of
-their masks; labels are Bernoulli draws of it; the model reports it as it is, or over- or under-confident or shifted;
-the other model of a pair adds noise to its logit. The true value of each metric is that of one sample of a million
-images. Printed, of the samples that have an interval: the share whose interval holds it, the shares that lie wholly
-above and below it, and the share held by plain percentiles of the same resamples.
+A patient has two images on average (geometric). Images of a patient resemble each other in their true probability
+and in the quality of their masks. A label is a Bernoulli draw with the true probability. The model reports this
+probability as it is, over-confident, under-confident or shifted; the second model of a pair adds noise to its logit.
+The true value of each metric is that of one sample of a million images. Printed for each metric, over the samples
+that have an interval: the share whose interval holds the true value, the shares of intervals that lie wholly above and
+wholly below it, and the share that plain percentiles of the same resamples hold.
 """
 
 import time
@@ -38,7 +39,7 @@ REPORTING_MODELS = {
 
 
 def sample_cases(rng: np.random.Generator, patients: int, probabilities: str) -> pd.DataFrame:
-    """Cases of patients drawn from the known distribution, with the columns of tables.CASES that the panel reads."""
+    """Simulated cases, with the columns of tables.CASES that the panel reads; `probabilities`: a REPORTING_MODELS."""
     patient = np.repeat(np.arange(patients), rng.geometric(0.5, patients))
     count, fold = len(patient), rng.integers(0, FOLDS, patients)[patient]
     patient_effects = rng.standard_normal((2, patients))[:, patient]
@@ -55,60 +56,71 @@ def sample_cases(rng: np.random.Generator, patients: int, probabilities: str) ->
 def sample_mask_counts(
     rng: np.random.Generator, has_lesion: np.ndarray, positive: np.ndarray, patient_effect: np.ndarray
 ) -> dict:
-    """Pixel counts and lesions: masks of quality 0..1, alike within a patient; a gate's no is an empty mask."""
-    quality = ndtr((patient_effect + rng.standard_normal(len(has_lesion))) / 2**0.5)
-    truth = np.where(has_lesion, np.exp(rng.normal(9, 1, len(has_lesion))), 0).astype(int)
-    has_predicted_mask = positive & (rng.random(len(has_lesion)) < 0.9)
-    predicted = np.where(
-        has_predicted_mask, np.where(has_lesion, truth * np.exp(rng.normal(0, 0.4, len(has_lesion))), 3000), 0
-    ).astype(int)
+    """Pixel counts and lesions of predicted masks whose quality (0..1) is similar within a patient.
+
+    rng: of the sample
+    has_lesion: the label, bool [n]
+    positive: predicted by the classifier, bool [n]; a mask that it does not call positive is empty
+    patient_effect: standard normal, [n], equal within a patient
+    Returns the columns truth, found, overlap (pixels), lesions, hit, extra (counts) and nsd (0..1), each [n].
+    """
+    count = len(has_lesion)
+    quality = ndtr((patient_effect + rng.standard_normal(count)) / 2**0.5)
+    truth = np.where(has_lesion, np.exp(rng.normal(9, 1, count)), 0).astype(int)
+    has_mask = positive & (rng.random(count) < 0.9)
+    area = np.where(has_lesion, truth * np.exp(rng.normal(0, 0.4, count)), 3000)
+    predicted = np.where(has_mask, area, 0).astype(int)
     overlap = (np.minimum(truth, predicted) * quality).astype(int)
-    lesions = np.where(has_lesion, 1 + poisson.ppf(rng.random(len(has_lesion)), 0.5), 0).astype(int)
-    hits = binom.rvs(lesions, np.where(has_predicted_mask, 0.3 + 0.7 * quality, 0), random_state=rng)
-    false_lesions = np.where(has_predicted_mask, poisson.rvs(0.3 + 0.4 * (1 - quality), random_state=rng), 0) + (
-        has_predicted_mask & ~has_lesion
-    )
-    nsd = np.where(has_lesion & has_predicted_mask, quality**2, np.where(has_lesion | has_predicted_mask, 0.0, 1.0))
-    counts = {
-        "truth": truth,
-        "found": predicted,
-        "overlap": overlap,
-        "lesions": lesions,
-        "hit": hits,
-        "extra": false_lesions,
-    }
-    return counts | {"nsd": nsd}
+    lesions = np.where(has_lesion, 1 + poisson.ppf(rng.random(count), 0.5), 0).astype(int)
+    hits = binom.rvs(lesions, np.where(has_mask, 0.3 + 0.7 * quality, 0), random_state=rng)
+    extra_lesions = np.where(has_mask, poisson.rvs(0.3 + 0.4 * (1 - quality), random_state=rng), 0)
+    nsd = np.where(has_lesion & has_mask, quality**2, np.where(has_lesion | has_mask, 0.0, 1.0))
+    counts = {"truth": truth, "found": predicted, "overlap": overlap, "lesions": lesions, "hit": hits}
+    return counts | {"extra": extra_lesions + (has_mask & ~has_lesion), "nsd": nsd}
 
 
 def compute_true_values(probabilities: str) -> dict[str, float]:
-    """Each metric's value of a sample so large that chance is far below an interval's width."""
+    """Each metric of a sample so large that chance is far smaller than the width of an interval."""
     table = sample_cases(np.random.default_rng(0), TRUTH_IMAGES // 2, probabilities)
     patient, single_count = np.zeros(len(table), int), np.ones((1, 1), np.uint8)
-    values = {
-        name: float(row[0])
-        for name, row in metric_list.resample_metrics(table, patient, single_count, PREVALENCE).items()
-    }
-    rows = calibration_error.compute_bin_differences(
-        table["label"].to_numpy(), table["prob"].to_numpy(), patient, single_count
-    )
-    return values | {metric_list.CALIBRATION_ERROR: float(np.abs(rows).sum())}
+    rows_by_metric = metric_list.resample_metrics(table, patient, single_count, PREVALENCE)
+    values = {name: float(row[0]) for name, row in rows_by_metric.items()}
+    bin_rows = compute_calibration_rows(table, patient, single_count)
+    return values | {metric_list.CALIBRATION_ERROR: float(np.abs(bin_rows).sum())}
+
+
+def compute_calibration_rows(table: pd.DataFrame, patient: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The bins' differences of cases, by resample; see `calibration_error.compute_bin_differences`."""
+    label, prob = table["label"].to_numpy(), table["prob"].to_numpy()
+    return calibration_error.compute_bin_differences(label, prob, patient, counts)
 
 
 def compute_true_differences(probabilities: str) -> dict[str, float]:
-    """The rival's true values, less those of the model."""
+    """Each metric's true value for the rival minus that for the model."""
     first, second = compute_true_values(probabilities), compute_true_values("rival")
     return {name: second[name] - first[name] for name in first if name != "floor"}
 
 
 def compute_paired_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
-    """name -> interval of the difference."""
+    """The intervals of the differences between two models on one sample of cases.
+
+    seed: of the sample and its resamples
+    images: how many, about
+    probabilities: how the first model reports them, a key of REPORTING_MODELS
+    resamples: how many
+    Returns metric -> a list of one interval (low, high).
+    """
     case_pair = [sample_cases(np.random.default_rng(seed), images // 2, name) for name in (probabilities, "rival")]
     differences = paired_differences.compare_models(*case_pair, resamples, seed, PREVALENCE)
     return {name: [(row["low"], row["high"])] for name, row in differences.items()}
 
 
 def compute_intervals(seed: int, images: int, probabilities: str, resamples: int) -> dict[str, list[tuple]]:
-    """name -> our interval, and the plain percentiles."""
+    """The intervals of one model on one sample of cases.
+
+    seed, images, probabilities, resamples: see `compute_paired_intervals`
+    Returns metric -> the panel's interval and that of plain percentiles, each (low, high).
+    """
     table = sample_cases(np.random.default_rng(seed), images // 2, probabilities)
     patient, _ = resampling.number_patients(table)
     counts = resampling.draw_resamples(patient.max() + 1, resamples, seed)
@@ -117,16 +129,10 @@ def compute_intervals(seed: int, images: int, probabilities: str, resamples: int
         draws = metric_list.build_resampled_metric(name, row, patients_by_metric)
         estimate = metric_list.estimate_metric(name, draws)
         metric_intervals[name] = [(estimate["low"], estimate["high"]), compute_percentile_interval(draws)]
-    rows = calibration_error.compute_bin_differences(
-        table["label"].to_numpy(), table["prob"].to_numpy(), patient, counts
-    )
-    percentile_interval = np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5])
-    return metric_intervals | {
-        metric_list.CALIBRATION_ERROR: [
-            calibration_error.estimate_unbiased_error(rows, patient.max() + 1)[1:],
-            tuple(percentile_interval),
-        ]
-    }
+    rows = compute_calibration_rows(table, patient, counts)
+    percentile_interval = tuple(np.percentile(np.abs(rows[:, 1:]).sum(axis=0), [2.5, 97.5]))
+    unbiased_interval = calibration_error.estimate_unbiased_error(rows, patient.max() + 1)[1:]
+    return metric_intervals | {metric_list.CALIBRATION_ERROR: [unbiased_interval, percentile_interval]}
 
 
 def main(
@@ -136,15 +142,19 @@ def main(
     probabilities: Literal["calibrated", "overconfident", "underconfident", "shifted"] = "calibrated",
     paired: bool = False,
 ) -> None:
-    """Prints the coverage of every metric's interval."""
+    """Print the coverage of every metric's interval.
+
+    Args:
+        images: of a sample, about.
+        repetitions: samples.
+        resamples: of a sample.
+        probabilities: how the model reports them.
+        paired: compare with a rival model.
+    """
     start, misses = time.perf_counter(), defaultdict(list)
     truth = (compute_true_differences if paired else compute_true_values)(probabilities)
-    compute_once = partial(
-        compute_paired_intervals if paired else compute_intervals,
-        images=images,
-        probabilities=probabilities,
-        resamples=resamples,
-    )
+    compute_sample = compute_paired_intervals if paired else compute_intervals
+    compute_once = partial(compute_sample, images=images, probabilities=probabilities, resamples=resamples)
     for _, sample_intervals in map_unordered(compute_once, range(1, 1 + repetitions)):
         for name, metric_intervals in sample_intervals.items():
             if metric_intervals[0][0] is not None:
@@ -157,11 +167,11 @@ def main(
 
 
 def format_coverage_row(name: str, truth: float, miss_shares: np.ndarray) -> str:
-    """A line of the table; miss_shares [intervals, 2]: shares with the truth below and above."""
+    """A line of the table; miss_shares [intervals, 2]: shares of intervals above the truth, and below it."""
     coverages = [f"{1 - pair.sum():.1%}" for pair in miss_shares]
     sides = " / ".join(f"{share:.1%}" for share in miss_shares[0])
     return f"{name:32}{truth:6.3f}  {coverages[0]:>5}  {sides:>24}   {' '.join(coverages[1:]):>17}"
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

@@ -1,13 +1,14 @@
-"""What is lost between a crop and the original: perfect masks, cropped, pasted back and restored; Dice by width.
+"""How much Dice a perfect segmenter loses on the way from the original to a crop and back, by the lesion's width.
 
 python -m bench.crop_and_paste [--images 12]
 
-A crescent along a chest wall, 6 to 60 pixels of 1024 wide, is drawn in the original. Letterbox.image_to_canvas
-brings it to the canvas. A perfect segmenter answers what SegmenterData.load_inference_image shows it of that: how much
-of each pixel is lesion. SegmenterData.paste_into_frame pastes the answer, stage 3 restores it, and what is above .5 is
-compared with the drawing.
-'bits': the same of the prepared mask, which has one bit a pixel of canvas, so that what is lost to that is in it, too.
-Original, canvas and map are of different sizes, but for the first, whose original is as large as its canvas.
+A crescent along a chest wall, 6 to 60 pixels of 1024 wide, is drawn in the original. Letterbox.image_to_canvas brings
+it to the canvas, SegmenterData.load_inference_image crops and scales it. The perfect segmenter returns this crop as
+its map: the share of each pixel that is lesion. SegmenterData.paste_into_frame pastes the map, stage 3 restores it to
+the original's pixels, and where it is above .5 it is compared with the drawing. Printed: mean Dice by width.
+'shares' gives the segmenter the exact share of each canvas pixel; 'bits' gives it one bit for each, as the prepared
+masks have, so that the loss by these bits is included. Original, canvas and map differ in size, except that the first
+original is as large as its canvas.
 """
 
 from pathlib import Path
@@ -47,7 +48,7 @@ GRIDS = (
 def draw_crescent(grids: Grids, width: float, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
     """A band of even width along a part of an ellipse, bool [height, width] of the original, and the ellipse's box.
 
-    width: of 1024 pixels of the original's longer side. The box is drawn with the margin of a hand.
+    width: in pixels of an original of 1024. The box has a margin of 0 to 3 %, as one drawn by hand.
     """
     height, image_width = grids.height, grids.width
     x, y = rng.uniform(0.42, 0.58, 2) * (image_width, height)
@@ -64,7 +65,13 @@ def draw_crescent(grids: Grids, width: float, rng: np.random.Generator) -> tuple
 
 
 def build_segmenter_data(grids: Grids, mask: np.ndarray, box: Box, as_bits: bool) -> SegmenterData:
-    """One image whose gray value is the share of lesion or, as the prepared mask has it, the nearest bit."""
+    """One image, prepared in memory, whose gray value says how much of a pixel is lesion.
+
+    grids: sizes of original, canvas and map
+    mask: the lesion, bool [height, width] of the original
+    box: of the chest, in the original's pixels
+    as_bits: each pixel of the canvas is all lesion or none, as in a prepared mask
+    """
     canvas = Letterbox(*grids[:3]).image_to_canvas(mask * np.uint8(255))
     prepared = Prepared(Path("in memory"))
     vars(prepared).update(
@@ -77,16 +84,18 @@ def build_segmenter_data(grids: Grids, mask: np.ndarray, box: Box, as_bits: bool
 
 
 def measure_round_trip(grids: Grids, mask: np.ndarray, box: Box, as_bits: bool) -> float:
-    """Dice of a perfect answer, pasted and restored, with the mask that was drawn."""
+    """Dice (0..1) between the mask and a perfect segmenter's map of it, pasted and restored.
+
+    grids, mask, box, as_bits: see `build_segmenter_data`
+    """
     data = build_segmenter_data(grids, mask, box, as_bits)
     prob_map = data.load_inference_image("one")["image"][0]
-    return dice_of_masks(
-        mask, restore_map(data.paste_into_frame("one", prob_map), data.prepared.get_letterbox("one")) > 127
-    )
+    pasted_map = data.paste_into_frame("one", prob_map)
+    return dice_of_masks(mask, restore_map(pasted_map, data.prepared.get_letterbox("one")) > 127)
 
 
 def main(images: int = 12) -> None:
-    """Prints two lines for each set of grids."""
+    """Print two lines for each set of grids: width:Dice, by shares and by bits."""
     cv2.setNumThreads(0)
     for grids in GRIDS:
         crescents = {
@@ -94,13 +103,13 @@ def main(images: int = 12) -> None:
         }
         for as_bits in (False, True):
             dices = {
-                w: np.mean([measure_round_trip(grids, *mask_and_box, as_bits) for mask_and_box in pairs])
-                for w, pairs in crescents.items()
+                width: np.mean([measure_round_trip(grids, *mask_and_box, as_bits) for mask_and_box in pairs])
+                for width, pairs in crescents.items()
             }
-            print(f"original {grids.height} x {grids.width}, canvas {grids.canvas}, map {grids.map}, "
-                  f"{'bits' if as_bits else 'shares'}: " + " ".join(f"{w}:{value:.4f}" for w, value in dices.items()),
-                  flush=True)  # fmt: skip
+            title = f"original {grids.height} x {grids.width}, canvas {grids.canvas}, map {grids.map}"
+            figures = " ".join(f"{width}:{dice:.4f}" for width, dice in dices.items())
+            print(f"{title}, {'bits' if as_bits else 'shares'}: {figures}", flush=True)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

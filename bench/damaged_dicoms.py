@@ -1,11 +1,12 @@
-"""Damaged DICOM files through prepare's own function: each is read or refused in one line, soon and in little memory.
+"""What `prepare` does with damaged DICOM files: read or refused, in how many seconds and how much memory.
 
     python -m bench.damaged_dicoms [--files 2000] [--seed 1] [--keep FOLDER]
 
-Every kind of damage (bench/damages.py) to every kind of file, in turn, with numbers drawn from the seed. Each file is
-read in a process of its own, whose processor time and peak memory are measured; at last all are prepared as one data
-folder. Exit code 1 where one of these does not hold: no traceback, no file over 5 s, none of 1 GB or more, every file
-in manifest or rejected.csv, no row but its own written, no reason over 200 characters or with a patient's name.
+Every kind of damage (bench/damages.py) is done to every kind of file (bench/small_dicoms.py), in turn, with random
+numbers from the seed. Each file is read in a process of its own, whose CPU time and peak memory are measured; then all
+of them are prepared as one data folder. The exit code is 0 when all of these hold, else 1: no traceback, no file over
+5 s, none of 1 GB or more, every file is in the manifest or in rejected.csv, no file writes into another's row, and no
+reason is longer than 200 characters or holds a patient's name.
 """
 
 import argparse
@@ -30,23 +31,23 @@ from prepare.letterboxed_arrays import ManifestEntry, PrepareTask, RowFile, prep
 
 SIZE = 64
 MAX_SECONDS, MAX_MEGABYTES, MAX_REASON_LENGTH = 5, 1024, 200
-MAX_CHILD_TEXT = 4000  # characters that a child hands over
-CHILD_TIMEOUT = 120  # seconds of a file before it is given up
+MAX_CHILD_TEXT = 4000  # characters that a child process returns
+CHILD_TIMEOUT = 120  # seconds after which the child process is stopped
 
 
 class Outcome(NamedTuple):
-    """What became of one file; verdict: read, refused, died or traceback."""
+    """What happened to one file."""
 
     damage: str
     file_kind: str
-    verdict: str
-    reason: str
-    seconds: float
-    megabytes: float
+    verdict: str  # read, refused, died or traceback
+    reason: str  # of a refusal, or the traceback
+    seconds: float  # of CPU
+    megabytes: float  # most memory held
 
     @property
     def fault_description(self) -> str:
-        """What is not as it must be, '' for nothing."""
+        """Which rules the outcome breaks, '' where it breaks none."""
         faults = {
             "a traceback": self.verdict == "traceback", f"over {MAX_SECONDS} s": self.seconds > MAX_SECONDS,
             f"{MAX_MEGABYTES} MB or more": self.megabytes >= MAX_MEGABYTES,
@@ -81,7 +82,10 @@ def prepare_in_child(task: PrepareTask, damage: str, file_kind: str) -> Outcome:
 
 
 def run_trials(folder: Path, contents: Iterable[tuple[str, str, bytes]]) -> Iterator[Outcome]:
-    """Write and read files (damage, kind, content) in `folder`; the rows beside the one written stay as they are."""
+    """Write each file (damage, kind, content) into `folder` and prepare it.
+
+    Raises SystemExit where a file was written into a row next to its own.
+    """
     (folder / "dicom-images-train").mkdir(parents=True)
     pixels, masks = RowFile(folder / "pixels.npy", (SIZE, SIZE)), RowFile(folder / "masks.npy", (SIZE, SIZE // 8))
     pixels.allocate_file(3)
@@ -89,9 +93,8 @@ def run_trials(folder: Path, contents: Iterable[tuple[str, str, bytes]]) -> Iter
     for number, (damage, file_kind, content) in enumerate(contents):
         path = folder / "dicom-images-train" / f"{number:05d}.dcm"
         path.write_bytes(content)
-        yield prepare_in_child(PrepareTask(path.stem, path, None, pixels, 1, masks, -1), damage, file_kind)._replace(
-            file_kind=f"{path.stem} {file_kind}"
-        )
+        task = PrepareTask(path.stem, path, None, pixels, 1, masks, -1)
+        yield prepare_in_child(task, damage, f"{path.stem} {file_kind}")
     if np.load(pixels.path)[[0, 2]].any():
         raise SystemExit("a file was written over its neighbour's row")
 
@@ -102,9 +105,8 @@ def count_accounted_files(folder: Path, files: int) -> int:
     (folder / "train-rle.csv").write_text("ImageId,EncodedPixels\n" + rows)
     prepared_folder = folder / "prepared"
     prepared_folder.mkdir()
-    counts = build_dataset.write_dataset(
-        build_dataset.plan_dataset(kaggle.find_layout(folder)), prepared_folder, SIZE, None
-    )
+    plan = build_dataset.plan_dataset(kaggle.find_layout(folder))
+    counts = build_dataset.write_dataset(plan, prepared_folder, SIZE, None)
     return counts["images"] + counts["rejected"]
 
 
@@ -115,9 +117,8 @@ def format_outcomes(outcomes: list[Outcome]) -> str:
         outcomes_by_damage[outcome.damage].append(outcome)
     lines = [f"{'damage':24s} files  read refused died tracebacks  slowest     most"]
     for damage, group in [*sorted(outcomes_by_damage.items()), ("all", outcomes)]:
-        counts = [
-            sum(outcome.verdict == verdict for outcome in group) for verdict in ("read", "refused", "died", "traceback")
-        ]
+        verdicts = [outcome.verdict for outcome in group]
+        counts = [verdicts.count(verdict) for verdict in ("read", "refused", "died", "traceback")]
         slowest, peak_megabytes = max(outcome.seconds for outcome in group), max(outcome.megabytes for outcome in group)
         columns = f"{counts[0]:5d} {counts[1]:7d} {counts[2]:4d} {counts[3]:10d}"
         lines.append(f"{damage:24s} {len(group):5d} {columns} {slowest:6.2f} s {peak_megabytes:5.0f} MB")
@@ -125,7 +126,9 @@ def format_outcomes(outcomes: list[Outcome]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.damaged_dicoms")
+    parser = argparse.ArgumentParser(
+        "python -m bench.damaged_dicoms", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="an empty folder that keeps the files")
@@ -140,9 +143,8 @@ def main() -> None:
         for outcome in outcomes
         if outcome.fault_description
     ]
-    print(
-        f"accounted for by prepare as a whole: {accounted_count} of {arguments.files}; against the rules: {len(faults)}"
-    )
+    print(f"in the manifest or rejected.csv of all together: {accounted_count} of {arguments.files}", end="; ")
+    print(f"against the rules: {len(faults)}")
     print(*faults[:20], sep="\n")
     sys.exit(int(bool(faults) or accounted_count != arguments.files))
 

@@ -1,4 +1,7 @@
-"""What can be wrong with a DICOM file, done to bytes: seeded."""
+"""Kinds of damage to a DICOM file's bytes, random but seeded; for bench.damaged_dicoms and the tests, no command.
+
+Each takes a file and a random generator, and returns a damaged file, or bytes where its parts cannot be told apart.
+"""
 
 import struct
 import zlib
@@ -19,7 +22,7 @@ Damage = Callable[[DicomFile, Random], DicomFile | bytes]
 
 
 def flip_bits(file: DicomFile, rng: Random) -> bytes:
-    """One to 64 bits, anywhere."""
+    """Flip one to 64 bits anywhere."""
     content = bytearray(file.file_bytes)
     for offset in rng.integers(0, len(content), rng.integers(1, 65)):
         content[offset] ^= 1 << rng.integers(8)
@@ -27,7 +30,7 @@ def flip_bits(file: DicomFile, rng: Random) -> bytes:
 
 
 def flip_header_bits(file: DicomFile, rng: Random) -> DicomFile:
-    """One to 16 bits before the pixels."""
+    """Flip one to 16 bits before the pixels."""
     body = bytearray(file.body)
     for offset in rng.integers(0, file.find_element(0x7FE00010) + 12, rng.integers(1, 17)):
         body[offset] ^= 1 << rng.integers(8)
@@ -35,13 +38,13 @@ def flip_header_bits(file: DicomFile, rng: Random) -> DicomFile:
 
 
 def truncate_file(file: DicomFile, rng: Random) -> bytes:
-    """The file ends somewhere."""
+    """End the file at a random byte."""
     content = file.file_bytes
     return content[: rng.integers(len(content))]
 
 
 def overwrite_block(file: DicomFile, rng: Random) -> bytes:
-    """A block of zeros, ones or noise, as a bad disk leaves it."""
+    """Overwrite a block with zeros, ones or noise, as a failing disk does."""
     content = bytearray(file.file_bytes)
     start, length = rng.integers(len(content)), int(rng.integers(1, 4096))
     block = [bytes(length), b"\xff" * length, rng.bytes(length)][rng.integers(3)]
@@ -50,7 +53,7 @@ def overwrite_block(file: DicomFile, rng: Random) -> bytes:
 
 
 def damage_length(file: DicomFile, rng: Random) -> DicomFile:
-    """The length of an element is too large, odd or undefined; what follows is taken for its value."""
+    """Make the length of an element too large, odd or undefined, so that the elements after it look like its value."""
     offset, length_format = file.find_length_field(int(rng.choice(TAGS)))
     max_length = 0xFFFF if length_format == "H" else 0xFFFFFFFF
     length = int(rng.choice([0, 1, 3, 200, 5000, max_length // 2, max_length - 1, max_length]))
@@ -58,7 +61,7 @@ def damage_length(file: DicomFile, rng: Random) -> DicomFile:
 
 
 def swap_tags(file: DicomFile, rng: Random) -> DicomFile:
-    """An element stands under another one's tag."""
+    """Give an element the tag of another."""
     tag_to_change, new_tag = (int(tag) for tag in rng.choice(TAGS, 2, replace=False))
     return file.with_bytes(
         file.find_element(tag_to_change), struct.pack(f"{file.byte_order}HH", new_tag >> 16, new_tag & 0xFFFF)
@@ -66,25 +69,25 @@ def swap_tags(file: DicomFile, rng: Random) -> DicomFile:
 
 
 def break_vr(file: DicomFile, rng: Random) -> DicomFile:
-    """A value representation that is another, or none."""
+    """Replace a value representation by another one, or by bytes that are none."""
     vrs = [b"SQ", b"OB", b"UN", b"US", b"DS", b"IS", b"PN", b"AT", b"FD", b"UT", b"ZZ", b"\0\0", b"??", b"us"]
     return file.with_bytes(file.find_element(int(rng.choice(TAGS))) + 4, vrs[rng.integers(len(vrs))])
 
 
 def break_number(file: DicomFile, rng: Random) -> DicomFile:
-    """No number, or one beyond all measure, where a number or an age should be."""
+    """Put text, a huge number or nothing where a number or an age should be."""
     tags = [0x00101010, 0x00281050, 0x00281051, 0x00281053, 0x00280120, 0x00280101, 0x00280010]
     return file.with_value(int(rng.choice(tags)), BAD_NUMBERS[rng.integers(len(BAD_NUMBERS))])
 
 
 def put_patient_name(file: DicomFile, rng: Random) -> DicomFile:
-    """A patient's name, short or endless, where a code should be."""
+    """Put a patient's name, short or very long, where a code should be."""
     tags = [0x00080060, 0x00080005, 0x00101010, 0x00100040, 0x00185101, 0x00280004]
     return file.with_value(int(rng.choice(tags)), (NAME + " ").encode() * int(rng.choice([1, 20, 3000])))
 
 
 def declare_size(file: DicomFile, rng: Random) -> DicomFile:
-    """Rows and columns of a plate as large as a wall, in the header alone or in the code stream, too."""
+    """Declare other rows and columns, up to 65,535, in the header alone or in the code stream too."""
     sides = [int(side) for side in rng.choice([1, 127, 5600, 9000, 60000, 65535], 2)]
     for tag, side in zip((0x00280010, 0x00280011), sides, strict=True):
         file = file.with_value(tag, struct.pack(f"{file.byte_order}H", side))
@@ -92,13 +95,13 @@ def declare_size(file: DicomFile, rng: Random) -> DicomFile:
 
 
 def contradict_header(file: DicomFile, rng: Random) -> DicomFile:
-    """The code stream says another size, depth or count of components than the header."""
+    """Give the code stream another size than the header has."""
     sizes = [(SIDE * 2, SIDE), (60000, 60000), (1, 1), (SIDE, 0)]
     return _with_frame_size(file, *sizes[rng.integers(len(sizes))])
 
 
 def _with_frame_size(file: DicomFile, rows: int, columns: int) -> DicomFile:
-    """Another size in the code stream's own header; of RLE and native pixels, other first bytes."""
+    """Change the size in the code stream's own header; RLE and native pixels get other first bytes instead."""
     start = file.find_element(0x7FE00010)
     frame = file.body[start:]
     if b"\xff\x4f\xff\x51" in frame:  # SIZ: the picture, and one tile of its size
@@ -111,26 +114,14 @@ def _with_frame_size(file: DicomFile, rows: int, columns: int) -> DicomFile:
 
 
 def shrink_precincts(file: DicomFile, rng: Random) -> DicomFile:
-    """A JPEG 2000 of pieces so small that their lists would fill the memory; of others, noise in the frame's header."""
+    """Divide a JPEG 2000 into so many small precincts that their lists would fill the memory.
+
+    In files of other kinds the frame's header becomes noise.
+    """
     start = file.find_element(0x7FE00010)
-    cod_offset = file.body.find(b"\xff\x52", start)
     if file.transfer_syntax != uid.JPEG2000Lossless:
         return file.with_bytes(start + 24, rng.bytes(40))
-    (length,) = struct.unpack_from(">H", file.body, cod_offset + 2)
-    levels = file.body[cod_offset + 9]
-    cod_segment = (
-        b"\x01"
-        + file.body[cod_offset + 5 : cod_offset + 10]
-        + bytes([0, 0])
-        + file.body[cod_offset + 12 : cod_offset + 14]
-    )
-    cod_segment += bytes([0x11] * (levels + 1))
-    body = (
-        file.body[: cod_offset + 2]
-        + struct.pack(">H", len(cod_segment) + 2)
-        + cod_segment
-        + file.body[cod_offset + 2 + length :]
-    )
+    body = _replace_cod_segment(file.body, file.body.find(b"\xff\x52", start))
     length_offset = body.index(b"\xff\x4f\xff\x51") - 4  # the length of the fragment
     (size,) = struct.unpack_from("<L", body, length_offset)
     body = body[:length_offset] + struct.pack("<L", size + len(body) - len(file.body)) + body[length_offset + 4 :]
@@ -139,8 +130,17 @@ def shrink_precincts(file: DicomFile, rng: Random) -> DicomFile:
     return _with_frame_size(file, *struct.unpack("<H", side) * 2)
 
 
+def _replace_cod_segment(body: bytes, offset: int) -> bytes:
+    """A body whose COD segment at `offset` (ISO/IEC 15444-1, A.6.1) declares precincts of 2 x 2 at all levels."""
+    (length,) = struct.unpack_from(">H", body, offset + 2)
+    levels = body[offset + 9]
+    segment = b"\x01" + body[offset + 5 : offset + 10] + bytes([0, 0]) + body[offset + 12 : offset + 14]
+    segment += bytes([0x11] * (levels + 1))
+    return body[: offset + 2] + struct.pack(">H", len(segment) + 2) + segment + body[offset + 2 + length :]
+
+
 def lie_about_syntax(file: DicomFile, rng: Random) -> bytes:
-    """Another transfer syntax than the file is written in."""
+    """Declare another transfer syntax than the file is written in."""
     syntaxes = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99",
               "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.70",
               "1.2.3", NAME]  # fmt: skip
@@ -155,7 +155,7 @@ def lie_about_syntax(file: DicomFile, rng: Random) -> bytes:
 
 
 def plant_deflate_bomb(file: DicomFile, rng: Random) -> bytes:
-    """A deflate bomb: up to a gigabyte of zeros in the pixels, in an unknown element, or as elements of no length."""
+    """Deflate up to a gigabyte of zeros: as pixels, in a private element, or as elements without a length."""
     return _build_deflate_bomb(str(rng.choice(["pixels", "private", "header"])), int(rng.choice([100, 1000])))
 
 
@@ -175,7 +175,7 @@ def _build_deflate_bomb(position: str, megabytes: int) -> bytes:
 
 
 def multiply_elements(file: DicomFile, rng: Random) -> DicomFile:
-    """Millions of empty elements, or sequences within sequences."""
+    """Add two million empty elements, or 5,000 sequences within one another."""
     if rng.integers(2):
         empty = bytes(4) if file.transfer_syntax.is_implicit_VR else b"LO\0\0"
         return replace(file, body=(struct.pack(f"{file.byte_order}2H", 0x0009, 0x0010) + empty) * 2_000_000 + file.body)
@@ -195,7 +195,7 @@ DAMAGES: tuple[Damage, ...] = (
 def generate_damaged_files(
     count: int, seed: int, damages: Sequence[Damage] = DAMAGES
 ) -> Iterator[tuple[str, str, bytes]]:
-    """Kind of damage, kind of file and content of `count` damaged files: each damage to each file, in turn."""
+    """Kind of damage, kind of file and content of `count` damaged files: each damage done to each file, in turn."""
     pairs = [(damage, file) for file in build_small_dicoms() for damage in damages]
     for number in range(count):
         damage, file = pairs[number % len(pairs)]

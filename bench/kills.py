@@ -1,9 +1,9 @@
-"""Kill a whole run at random moments, start it again each time, and hold what it ends with against an unbroken run's.
+"""Does a run that is killed at random moments, and started again each time, end with the files of an unbroken run?
 
 python -m bench.kills [--kills 20] [--seed 1] [--recipe smoke] [--workers 1] [--home FOLDER]
 
-Every kill is a SIGKILL to the run's process group, loader processes with it. Equal must be the bytes of submission.csv,
-stacked.parquet, decision.json, the boxes and all weights. Exit code 1 where one differs.
+Every kill is a SIGKILL to the run's process group, its loader processes included. The bytes of submission.csv,
+stacked.parquet, decision.json, the boxes and all weights are compared. Exit code 1 where one differs.
 """
 
 import argparse
@@ -27,9 +27,11 @@ PHANTOMS = ("--train", "24", "--test", "8", "--size", "256", "--positive-share",
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.kills")
+    parser = argparse.ArgumentParser(
+        "python -m bench.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     parser.add_argument("--recipe", default="smoke")
     parser.add_argument("--workers", type=int, default=1, help="loader processes of each training")
     parser.add_argument("--home", type=Path, help="keep both runs there")
@@ -42,7 +44,7 @@ def main() -> None:
 
 
 def compare_runs(home: Path, arguments: argparse.Namespace) -> None:
-    """Run once unbroken and once with kills; UsageError where the runs end differently."""
+    """Run once unbroken and once with kills in `home`; UsageError where the runs end with different files."""
     data = home / "phantoms"
     if not data.is_dir():
         subprocess.run([sys.executable, "-m", "phantom.make", str(data), *PHANTOMS], cwd=ROOT, check=True)
@@ -65,11 +67,18 @@ def compare_runs(home: Path, arguments: argparse.Namespace) -> None:
 
 
 def run_with_kills(home: Path, data: Path, seconds: float, arguments: argparse.Namespace) -> int:
-    """Kill the run until it has been killed so often, or has ended, then let it end; returns the number of kills."""
+    """Start a run and kill it, again and again, until it has ended or been killed often enough; then let it end.
+
+    home: folder of the run
+    data: the phantoms
+    seconds: that an unbroken run took
+    arguments: of the command; kills and seed are used here
+    Returns the number of kills. Raises UsageError where the run fails by itself.
+    """
     rng = random.Random(arguments.seed)
     for kills in range(arguments.kills):
         process = start_run(home, data, arguments)
-        # A run that goes on starts anew what was under way: moments of up to a quarter of a whole run get it further.
+        # A run that is started again repeats what was unfinished; a quarter of a whole run is enough to get further.
         try:
             process.wait(rng.uniform(2, max(seconds / 4, 6)))
         except subprocess.TimeoutExpired:
@@ -83,7 +92,7 @@ def run_with_kills(home: Path, data: Path, seconds: float, arguments: argparse.N
 
 
 def start_run(home: Path, data: Path, arguments: argparse.Namespace) -> subprocess.Popen:
-    """run_all.sh in a process group of its own."""
+    """Start run_all.sh in a process group of its own."""
     run_variables = {"CXR_HOME": str(home), "DATA": str(data), "VIRTUAL_ENV": sys.prefix}
     run_variables["CXR_WORKERS"] = str(arguments.workers)
     environment = {key: value for key, value in os.environ.items() if key not in ("RECIPE", "FORCE", "SMOKE")}
@@ -94,13 +103,13 @@ def start_run(home: Path, data: Path, arguments: argparse.Namespace) -> subproce
 
 
 def wait_for_run(process: subprocess.Popen) -> None:
-    """Wait for a run's end; UsageError where it ended badly."""
+    """Wait until a run has ended; UsageError where it failed."""
     if process.wait():
-        raise UsageError(f"run_all.sh ended with exit code {process.returncode}; the same by hand shows why")
+        raise UsageError(f"run_all.sh ended with exit code {process.returncode}; run it by hand to see why")
 
 
 def read_digests(home: Path) -> dict[str, str]:
-    """SHA-256 of the files to compare, by their place below the artifacts."""
+    """SHA-256 of the files to compare, by their path in `home`."""
     files = sorted(path for pattern in COMPARED for path in (home / "artifacts").rglob(pattern))
     return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

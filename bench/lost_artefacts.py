@@ -1,9 +1,10 @@
-"""Every file of the last run is cut, then removed, in turn: does the same command make it again, with the same bytes?
+"""Does the same command repair every file of the last run that was cut in half or removed, with the same bytes?
 
 [CXR_HOME=FOLDER] python -m bench.lost_artefacts [--only PART] [--together]
 
-After a run of run_all.sh: takes up its recipe, its data and its home. Of JSON what tells times, memory and speed is
-left out; of pages what tells times. Exit code 1 where a file was not made again, or otherwise.
+To be called after a run of run_all.sh, whose recipe, data and home are used. Each file is damaged in turn and the
+command repeated. Times, memory and speed in JSON files, and times in pages, are not compared. Exit code 1 where a file
+was not made again, or differs.
 """
 
 import argparse
@@ -21,22 +22,24 @@ from cxr.paths import ROOT, home_folder
 from cxr.recipe import load_recipe_and_paths
 
 TIME_KEYS = ("made", "seconds", "peak_bytes", "images_per_second", "loader_wait", "outputs", "inputs")
-"""Of a record: how long it took. Of what it wrote and read, the files themselves are compared."""
+"""Keys of a record that are not compared: its times, and its lists of files, which are compared themselves."""
 TIME_TEXT = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:+]+|\d+:\d\d(:\d\d)?|\d+\.\d (GB|s|seconds)")
 IGNORED_FILES = (".lock", "last.json", "source.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.lost_artefacts")
+    parser = argparse.ArgumentParser(
+        "python -m bench.lost_artefacts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="files with this in their path")
-    parser.add_argument("--together", action="store_true", help="one file of each folder at a time: quicker")
+    parser.add_argument("--together", action="store_true", help="damage a file of each folder at a time: quicker")
     arguments = parser.parse_args()
     _, paths = load_recipe_and_paths()
     folders = (paths.prepared_folder, paths.run_folder, paths.artifacts_folder, paths.editable_boxes_csv.parent)
     files = sorted({path for folder in folders for path in find_artefacts(folder, paths.dataset_name)})
     file_groups = group_files([path for path in files if arguments.only in str(path)], arguments.together)
     if repeat_last_run():
-        raise UsageError("the run does not come to its end undamaged")
+        raise UsageError("the run fails even without damage")
     failure_count = sum(count_losses(group, damage) for group in file_groups for damage in (halve_file, remove_file))
     print(f"{sum(map(len, file_groups))} files, {failure_count} failures")
     if failure_count:
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def group_files(files: list[Path], together: bool) -> list[list[Path]]:
-    """The files to damage at once: one alone, or one of each folder."""
+    """Groups of files to damage at once: each alone, or one of each folder together."""
     if not together:
         return [[path] for path in files]
     folders: dict[Path, list[Path]] = {}
@@ -54,7 +57,7 @@ def group_files(files: list[Path], together: bool) -> list[list[Path]]:
 
 
 def find_artefacts(folder: Path, dataset: str) -> list[Path]:
-    """What a run left in a folder, without notes for the next run and files of other datasets."""
+    """The files of a run in a folder, without those for the next run and those of other data sets."""
     candidates = folder.glob(f"{dataset}.*") if folder.name == "boundingbox_csv" else folder.rglob("*")
     return [
         path
@@ -72,11 +75,9 @@ def remove_file(path: Path) -> None:
 
 
 def count_losses(files: list[Path], damage: Callable[[Path], None]) -> int:
-    """How many damaged files are not as before after the same command; prints a line for each, and puts it back."""
-    bytes_before, contents_before = (
-        [path.read_bytes() for path in files],
-        [read_comparable_content(path) for path in files],
-    )
+    """How many damaged files differ after the command was repeated; prints a line for each, and restores these."""
+    bytes_before = [path.read_bytes() for path in files]
+    contents_before = [read_comparable_content(path) for path in files]
     for path in files:
         damage(path)
     exit_code, failure_count = repeat_last_run(), 0
@@ -93,9 +94,10 @@ def count_losses(files: list[Path], damage: Callable[[Path], None]) -> int:
 
 
 def read_comparable_content(path: Path) -> object:
-    """What must be the same."""
+    """The part of a file that must be the same after a repair."""
     if path.suffix == ".json" and (record := read_json(path)) is not None:
-        hashes_records = any(name.endswith("run.json") for name in record.get("inputs", {}))  # so times are in its hash
+        # Where a run.json is an input, times are part of the fingerprint.
+        hashes_records = any(name.endswith("run.json") for name in record.get("inputs", {}))
         return drop_times({key: value for key, value in record.items() if key != "fingerprint" or not hashes_records})
     return TIME_TEXT.sub("", path.read_text(encoding="utf-8")) if path.suffix == ".html" else path.read_bytes()
 
@@ -107,11 +109,11 @@ def drop_times(values: object) -> object:
 
 
 def repeat_last_run() -> int:
-    """The last run's command again; its exit code."""
+    """Repeat the last run's command; its exit code."""
     last_run = read_json(home_folder() / "artifacts" / "last.json")
-    variables = {"DATA": last_run["data"], "VIRTUAL_ENV": sys.prefix} | (
-        {"WEIGHTS": last_run["weights"]} if last_run["weights"] else {}
-    )
+    variables = {"DATA": last_run["data"], "VIRTUAL_ENV": sys.prefix}
+    if last_run["weights"]:
+        variables["WEIGHTS"] = last_run["weights"]
     process = subprocess.run(
         ["bash", str(ROOT / "run_all.sh"), last_run["recipe"], *(["--smoke"] if last_run["smoke"] else [])], cwd=ROOT,
         env=os.environ | variables, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,

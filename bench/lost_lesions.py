@@ -1,9 +1,10 @@
-"""How often a training crop of an image with a pneumothorax holds none of it, and what label such a crop is given.
+"""How often a training crop of an image with a pneumothorax holds none of it, and which label such a crop gets.
 
 python -m bench.lost_lesions [--phantoms 120] [--epochs 10] [--size 384]
 
-Of phantoms with a pneumothorax, their boxes as they were made, each as every member of stages 1 and 2 sees it in
-training: the share of samples without a pixel of the lesion, and the share of those that are labelled positive.
+Phantoms with a pneumothorax, with their true chest boxes, are cropped and augmented as every member of stages 1 and 2
+does in training. Printed for each member: the share of samples without a pixel of the lesion, and the share of these
+that are labelled positive.
 """
 
 from pathlib import Path
@@ -39,7 +40,7 @@ def prepare_phantoms(count: int, size: int) -> tuple[Prepared, dict[str, Box]]:
 
 
 def measure_lost_lesions(data: ClassifierData | SegmenterData, epochs: int) -> tuple[float, float]:
-    """Share of the samples that hold none of the lesion, and of those that are labelled positive all the same."""
+    """Share of the samples that hold none of the lesion, and the share of these that are labelled positive."""
     labels = []
     for image_id in data.image_ids:
         for epoch in range(epochs):
@@ -49,7 +50,7 @@ def measure_lost_lesions(data: ClassifierData | SegmenterData, epochs: int) -> t
 
 
 def crop_lesion(data: ClassifierData | SegmenterData, image_id: str, epoch: int) -> np.ndarray:
-    """What a sample shows of the lesion, drawn with the very random numbers of the sample."""
+    """The lesion in a sample, bool or uint8 [size, size], from the same random numbers as the sample itself."""
     rng, view, mask = keyed_rng(data.seed, epoch, image_id), data.member.view, data.prepared.read_mask(image_id)
     region = draw_training_region(view, data.locate_chest(image_id), data.prepared.size, rng)
     mask = crop_mask(mask, region, view.size)
@@ -57,12 +58,13 @@ def crop_lesion(data: ClassifierData | SegmenterData, image_id: str, epoch: int)
 
 
 def main(phantoms: int = 120, epochs: int = 10, size: int = 384) -> None:
-    """Prints a line for each member."""
+    """Print a line for each member."""
     prepared, boxes = prepare_phantoms(phantoms, size)
     for stage, data_class in ((classify, ClassifierData), (segment, SegmenterData)):
         for path in sorted(stage.CONFIGS.glob("*.yaml")):
             member = stage.read_member(path.stem)
-            view = member.view.scale_sides(size / max(member.view.inference_size, size))  # no larger than the phantoms
+            # No larger than the phantoms.
+            view = member.view.scale_sides(size / max(member.view.inference_size, size))
             dataset = data_class(prepared, boxes, member.model_copy(update={"view": view}), list(boxes), 1)
             lost_share, positive_share = measure_lost_lesions(dataset, epochs)
             head_note = ", with a label head" if getattr(member, "label_head", None) else ""
@@ -71,4 +73,4 @@ def main(phantoms: int = 120, epochs: int = 10, size: int = 384) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

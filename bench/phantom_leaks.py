@@ -1,11 +1,11 @@
-"""What could betray a phantom's label without looking at its pleura; and how clearly the air stands out.
+"""How well a phantom's label can be guessed without its pleura, and how clearly the pleural air stands out.
 
-    python -m bench.phantom_leaks --count 1600        # CXR_REAL=<folder> measures real radiographs beside
+    python -m bench.phantom_leaks --count 1600        # CXR_REAL=<folder>: real radiographs, too
 
-Prints cross-validated AUCs (folds by patient; the better of logistic regression and gradient boosting) from header
-fields, the 64-bin histogram and the 32 x 32 thumbnail: each should stay at or under .65. Contrast is the mean gray of
-the mask minus that of the lung beside it, a ring 40/1024 of the image wide, in standard deviations of the whole image
-and of the ring; a phantom's should lie within 20 % of the real set's.
+Prints the AUC of the label from header fields, from the 64-bin histogram and from the 32 x 32 thumbnail (folds by
+patient; the better of logistic regression and gradient boosting): each should be at most .65. Contrast is the mean gray
+of the mask minus that of a ring about it, 40/1024 of the image wide, in standard deviations of the whole image and of
+the ring; a phantom's should lie within 20 % of the real set's.
 """
 
 import csv
@@ -33,7 +33,7 @@ from phantom.plan import PlannedImage, plan_dataset
 from phantom.render import render_phantom
 
 SIDE = 512  # contrast is measured at this size, real and phantom alike
-RING = 20  # its width there: 40 of 1024 pixels
+RING = 20  # width of the ring at this size: 40 of 1024 pixels
 
 
 def describe_phantom(config: PhantomConfig, item: PlannedImage) -> dict:
@@ -45,7 +45,7 @@ def describe_phantom(config: PhantomConfig, item: PlannedImage) -> dict:
 
 
 def describe_image(image: np.ndarray, mask: np.ndarray, header: list) -> dict:
-    """Label, header, histogram, thumbnail and contrast of one image."""
+    """Label, header, contrast, histogram, share of the mask, and thumbnail of one image."""
     return {
         "label": bool(mask.any()),
         "header": np.array(header, float),
@@ -71,25 +71,18 @@ def measure_contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]
 def cross_validate_auc(features: np.ndarray, label: np.ndarray, patient: np.ndarray) -> float:
     """The better of two models' cross-validated AUC; no patient in two folds."""
     n_components = min(24, features.shape[1])
-    models = (
-        make_pipeline(
-            StandardScaler(), PCA(n_components), LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")
-        ),
-        HistGradientBoostingClassifier(
-            max_iter=80, learning_rate=0.06, max_leaf_nodes=8, max_features=0.2, random_state=0
-        ),
+    regression = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")
+    boosting = HistGradientBoostingClassifier(
+        max_iter=80, learning_rate=0.06, max_leaf_nodes=8, max_features=0.2, random_state=0
     )
-    return max(
-        roc_auc_score(
-            label,
-            cross_val_predict(model, features, label, groups=patient, cv=GroupKFold(5), method="predict_proba")[:, 1],
-        )
-        for model in models
-    )
+    models = (make_pipeline(StandardScaler(), PCA(n_components), regression), boosting)
+    options = {"groups": patient, "cv": GroupKFold(5), "method": "predict_proba"}
+    probs = [cross_val_predict(model, features, label, **options)[:, 1] for model in models]
+    return max(roc_auc_score(label, prob) for prob in probs)
 
 
 def describe_radiographs(folder: Path) -> list[dict]:
-    """The labelled radiographs of a folder in the Kaggle layout; only figures leave this function."""
+    """Descriptions of the labelled radiographs of a folder in the Kaggle layout, without any of their names."""
     import pydicom
 
     codes, patients = defaultdict(list), {}
@@ -103,14 +96,13 @@ def describe_radiographs(folder: Path) -> list[dict]:
             image = pydicom.dcmread(path)
             header = [float(image.PatientAge.strip("Y") or 50), image.PatientSex == "M", image.ViewPosition == "AP"]
             mask = rle.decode_union(codes[path.stem], image.Rows, image.Columns)
-            rows.append(
-                {"patient": int(patients.get(path.stem, len(rows))), **describe_image(image.pixel_array, mask, header)}
-            )
+            patient = int(patients.get(path.stem, len(rows)))
+            rows.append({"patient": patient, **describe_image(image.pixel_array, mask, header)})
     return rows
 
 
 def print_figures(name: str, rows: list[dict]) -> None:
-    """One block of figures."""
+    """Print the figures of a set of descriptions."""
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     label = columns["label"]
     print(f"{name}: {len(rows)} images, {label.mean():.1%} positive")
@@ -127,7 +119,7 @@ def print_figures(name: str, rows: list[dict]) -> None:
 
 
 def main(count: int = 1600, seed: int = 11) -> None:
-    """Measures `count` phantoms, and the real set where CXR_REAL names one."""
+    """Measure `count` phantoms, and the real set where CXR_REAL names one."""
     config = default_config().model_copy(update={"train": count, "test": 0, "seed": seed})
     with ProcessPoolExecutor() as pool:
         print_figures("phantoms", list(pool.map(partial(describe_phantom, config), plan_dataset(config), chunksize=8)))
@@ -136,4 +128,4 @@ def main(count: int = 1600, seed: int = 11) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

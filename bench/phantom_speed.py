@@ -2,7 +2,7 @@
 
     python -m bench.phantom_speed --count 120 --size 1024
 
-The wish is 8 a second of 1024 x 1024 on two cores. Start-up of the processes is part of the time.
+Aim: 8 a second of 1024 x 1024 on two cores. The start of the processes is part of the time.
 """
 
 import os
@@ -17,7 +17,7 @@ from phantom.make import make_phantoms
 
 
 def main(count: int = 120, size: int = 1024, processes: int = 0) -> None:
-    """Makes `count` phantoms in a temporary folder; 0 processes: one for each core."""
+    """Make `count` phantoms in a temporary folder; 0 processes: one for each core."""
     config = default_config().model_copy(update={"train": count, "test": 0, "size": size})
     processes = processes or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
@@ -26,13 +26,11 @@ def main(count: int = 120, size: int = 1024, processes: int = 0) -> None:
         wall_seconds, times_after = time.perf_counter() - start, os.times()
     cpu_seconds = times_after.children_user + times_after.children_system + times_after.user + times_after.system
     cpu_seconds -= times_before.children_user + times_before.children_system + times_before.user + times_before.system
-    print(
-        f"{count / wall_seconds:.1f} phantoms a second of {size} x {size} on {processes} processes "
-        "(wanted at 1024: 8 on two)"
-    )
+    print(f"{count / wall_seconds:.1f} phantoms a second of {size} x {size} on {processes} processes", end=" ")
+    print("(aim at 1024: 8 on two)")
     quiet_rate = processes * count / cpu_seconds
     print(f"{1000 * cpu_seconds / count:.0f} ms of processor time each; on a quiet machine {quiet_rate:.1f} a second")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

@@ -1,9 +1,9 @@
-"""How fast prepare reads SIIM-like radiographs, beside the plain loop that the first-place code ran.
+"""Images a second, CPU time and memory of `prepare`, compared with the plain loop of the first-place code.
 
     python -m bench.prepare_speed [--images 1000] [--size 512] [--workers 2]
 
-Both read the same files, 1024 x 1024 JPEG-Baseline DICOMs made here, or the radiographs in CXR_REAL,
-replicated by links. The loop is `pydicom.dcmread(...).pixel_array` -> `cv2.resize` -> PNG, in one process
+Both read the same files: 1024 x 1024 JPEG-Baseline DICOMs made here, or the radiographs in CXR_REAL,
+multiplied by links. The loop is `pydicom.dcmread(...).pixel_array` -> `cv2.resize` -> PNG, in one process
 as published, and in as many as prepare takes. Aim: 250 images a second on two cores, under 1 GB resident.
 On a busy machine go by the CPU time: two idle cores do 2000 / (ms of CPU an image) images a second.
 """
@@ -44,13 +44,13 @@ class PlainLoopImage(NamedTuple):
 
 
 def convert_plainly(image: PlainLoopImage) -> None:
-    """What the first-place code did to each image."""
+    """Read, resize and write one image as the first-place code did."""
     pixels = pydicom.dcmread(image.source).pixel_array
     cv2.imwrite(str(image.target), cv2.resize(pixels, (image.size, image.size)))
 
 
 def write_radiograph(path: Path, seed: int) -> Path:
-    """A radiograph-like picture: broad shapes and film noise, about 120 KB as SIIM-ACR's files are."""
+    """Write a picture of broad shapes and film noise, with about 120 KB as large as SIIM-ACR's files."""
     rng = np.random.default_rng(seed)
     broad_shapes = cv2.resize(rng.uniform(0, 255, (9, 9)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     pixels = np.clip(broad_shapes + rng.normal(0, 4, (SIDE, SIDE)), 0, 255).astype(np.uint8)
@@ -68,13 +68,10 @@ def write_radiograph(path: Path, seed: int) -> Path:
 
 
 def link_data_folder(data: Path, count: int) -> None:
-    """`count` images in the Kaggle layout: links to the real radiographs where there are some, else to made ones."""
+    """Link `count` images into the Kaggle layout: real radiographs where CXR_REAL has some, else made ones."""
     radiograph_folder = data.parent / "made"
     radiograph_folder.mkdir()
-    real_paths = (
-        sorted(Path(os.environ["CXR_REAL"]).glob("dicom-images-*/**/*.dcm")) if "CXR_REAL" in os.environ else []
-    )
-    sources = [path.resolve() for path in real_paths] or [
+    sources = list_real_radiographs() or [
         write_radiograph(radiograph_folder / f"{seed}.dcm", seed) for seed in range(DISTINCT_FILES)
     ]
     (data / "dicom-images-train").mkdir(parents=True)
@@ -85,8 +82,15 @@ def link_data_folder(data: Path, count: int) -> None:
     (data / "train-rle.csv").write_text("\n".join(rows) + "\n")
 
 
+def list_real_radiographs() -> list[Path]:
+    """The radiographs in the folder that CXR_REAL names; none without it."""
+    if "CXR_REAL" not in os.environ:
+        return []
+    return [path.resolve() for path in sorted(Path(os.environ["CXR_REAL"]).glob("dicom-images-*/**/*.dcm"))]
+
+
 class Usage:
-    """Memory and processor time of this process and its children, sampled while it runs."""
+    """Memory and CPU time of this process and its children, sampled while the `with` block runs."""
 
     def __init__(self) -> None:
         self.peak_resident_bytes, self._seconds_by_process, self._stop_event = 0, {}, threading.Event()
@@ -128,7 +132,7 @@ class Usage:
 
 
 def time_images(name: str, images: int, process_images: Callable[[], object]) -> float:
-    """Run `process_images`, print its rate; images a second."""
+    """Run `process_images` and print its speed and memory; returns images a second."""
     start = time.perf_counter()
     with Usage() as usage:
         process_images()
@@ -142,36 +146,45 @@ def time_images(name: str, images: int, process_images: Callable[[], object]) ->
     return rate
 
 
+def compare_speeds(folder: Path, arguments: argparse.Namespace) -> float:
+    """Time both in an empty folder, print their speeds; how many times as fast prepare is as one plain loop."""
+    data, out, workers = folder / "data", folder / "out", arguments.workers
+    link_data_folder(data, arguments.images)
+    out.mkdir()
+    files = kaggle.find_layout(data).dicoms
+    loop_images = [PlainLoopImage(data / file.path, out / f"{file.name}.png", arguments.size) for file in files]
+    first_images = loop_images[: max(arguments.images // 4, 1)]  # the loop is slow
+    loop_rate = time_images(
+        "plain loop, 1 process", len(first_images), lambda: [convert_plainly(image) for image in first_images]
+    )
+    time_images(
+        f"plain loop, {workers} processes",
+        len(first_images),
+        lambda: list(processes.map_unordered(convert_plainly, first_images, workers)),
+    )
+    prepare_rate = time_images(
+        f"prepare, {workers} processes",
+        arguments.images,
+        lambda: build_dataset.write_dataset(
+            build_dataset.plan_dataset(kaggle.find_layout(data)), out, arguments.size, workers
+        ),
+    )
+    return prepare_rate / loop_rate
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.prepare_speed")
+    parser = argparse.ArgumentParser(
+        "python -m bench.prepare_speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    source = "CXR_REAL" if "CXR_REAL" in os.environ else "made here"
+    print(f"{source}, {arguments.images} images, size {arguments.size}")
     with tempfile.TemporaryDirectory() as folder:
-        data, out = Path(folder) / "data", Path(folder) / "out"
-        link_data_folder(data, arguments.images)
-        out.mkdir()
-        files = kaggle.find_layout(data).dicoms
-        loop_images = [PlainLoopImage(data / file.path, out / f"{file.name}.png", arguments.size) for file in files]
-        first_images = loop_images[: max(arguments.images // 4, 1)]  # it is slow
-        print(
-            f"{'CXR_REAL' if 'CXR_REAL' in os.environ else 'made here'}, {arguments.images} images, "
-            f"size {arguments.size}"
-        )
-        loop_rate = time_images(
-            "plain loop, 1 process", len(first_images), lambda: [convert_plainly(image) for image in first_images]
-        )
-        time_images(f"plain loop, {arguments.workers} processes", len(first_images),
-               lambda: list(processes.map_unordered(convert_plainly, first_images, arguments.workers)))  # fmt: skip
-        prepare_rate = time_images(
-            f"prepare, {arguments.workers} processes",
-            arguments.images,
-            lambda: build_dataset.write_dataset(
-                build_dataset.plan_dataset(kaggle.find_layout(data)), out, arguments.size, arguments.workers
-            ),
-        )
-    print(f"prepare is {prepare_rate / loop_rate:.1f} times as fast as the plain loop")
+        ratio = compare_speeds(Path(folder), arguments)
+    print(f"prepare is {ratio:.1f} times as fast as the plain loop")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""All published systems at one small equal budget on phantoms: a check that all work, not a ranking.
+"""Test scores of all published systems at one small equal budget on phantoms: do they all work? Not a ranking.
 
 python -m bench.recipes [--minutes 1] [--seeds 3] [--size 96] [--home FOLDER]
 
-Every system trains on the same images, boxes and fold for the same minutes, shared out evenly among its trainings;
-from random weights, its members cut to --size. Scores are of test phantoms of other patients, whose truth is known.
+Every system trains from random weights on the same images, boxes and fold for the same minutes, which are divided
+evenly among its trainings; its views are reduced to --size. The scores are those of test phantoms of other patients,
+whose truth is known. Printed: a table in Markdown, mean and 95 % interval over the seeds.
 """
 
 import argparse
@@ -36,11 +37,13 @@ COLUMNS = {"stack AUC": ("stack", "auc"), "Kaggle Dice": ("kaggle_dice",), "posi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.recipes")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of training, for a system and a seed")
+    parser = argparse.ArgumentParser(
+        "python -m bench.recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=1.0, help="of training for each system and seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=96, help="side of a system's largest view")
-    parser.add_argument("--home", type=Path, help="keep the runs there, and take up what is done")
+    parser.add_argument("--home", type=Path, help="folder that keeps the runs; finished ones are not repeated")
     arguments = parser.parse_args()
     if arguments.home:
         compare_systems(arguments.home.resolve(), arguments)
@@ -50,14 +53,12 @@ def main() -> None:
 
 
 def compare_systems(home: Path, arguments: argparse.Namespace) -> None:
-    """Run every system with every seed, and print the table."""
+    """Run every system with every seed in `home`, and print the table."""
     os.environ |= {"CXR_HOME": str(home), "CXR_PLAIN": "1"}
     os.environ.pop("SMOKE", None)
     data = home / "phantoms"
     if not data.exists():
-        run_module(
-            "phantom.make", str(data), *(part for name, value in PHANTOMS.items() for part in (f"--{name}", value))
-        )
+        run_module("phantom.make", str(data), *format_options(PHANTOMS))
     prepare_boxes(home, data)
     rows = {
         system: [score_system(system, seed, home, data, arguments) for seed in range(1, arguments.seeds + 1)]
@@ -72,12 +73,17 @@ def prepare_boxes(home: Path, data: Path) -> None:
     path.write_text(yaml.safe_dump(BOXES, sort_keys=False))
     os.environ |= {"RECIPE": str(path), "DATA": str(data)}
     options = {"size": BOXES["prepared_size"], "folds": BOXES["folds"], "subfolds": BOXES["subfolds"], "seed": 1}
-    run_module("prepare", "--data", str(data), *(part for k, v in options.items() for part in (f"--{k}", str(v))))
+    run_module("prepare", "--data", str(data), *format_options(options))
     run_module("stage0_bbox.train")
 
 
+def format_options(options: dict[str, object]) -> list[str]:
+    """Options of a command line: --name value ..."""
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
 def copy_boxes(home: Path, data: Path, paths: Paths) -> None:
-    """Give a run the folds and the boxes that were made for all systems."""
+    """Copy the folds and the boxes that all systems share into a run's paths."""
     shared_paths = recipes.read_recipe(home / "boxes.yaml").build_paths(data)
     for source, target in ((shared_paths.folds_csv, paths.folds_csv), (shared_paths.boxes_csv, paths.boxes_csv)):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,28 +91,53 @@ def copy_boxes(home: Path, data: Path, paths: Paths) -> None:
 
 
 def score_system(system: str, seed: int, home: Path, data: Path, arguments: argparse.Namespace) -> dict:
-    """Test figures of a system with a seed."""
-    path = home / f"{system}-{seed}.yaml"
-    recipe = share_out_budget(system, seed, arguments, data)
-    path.write_text(yaml.safe_dump(recipe.model_dump(exclude={"name"}), sort_keys=False))
+    """Test figures of one system with one seed, from a run or from the file that an earlier run left.
+
+    system: name of its recipe, without .yaml
+    seed: of its trainings
+    home: folder of all runs
+    data: the phantoms
+    arguments: of the command; minutes and size are used here
+    Returns the figures under "test" in results.json.
+    """
+    recipe = limit_recipe(system, seed, arguments, data)
     figures_path = home / "figures" / f"{system}-{seed}.json"
     if (figures_record := read_json(figures_path)) and figures_record["recipe"] == recipe.model_dump(mode="json"):
         return figures_record["test"]
-    os.environ["RECIPE"] = str(path)
-    copy_boxes(home, data, recipe.model_copy(update={"name": path.stem}).build_paths(data))
-    for module in dict.fromkeys(step.command[0] for stage in STAGES for step in list_stage_steps(stage, recipe, data)):
-        run_module(module)
-    run_module("stage3_stack.results.table")
-    test_figures = (
-        read_json(recipe.model_copy(update={"name": path.stem}).build_paths(data).run_folder / "results.json") or {}
-    )["test"]
+    test_figures = run_system(home / f"{system}-{seed}.yaml", recipe, home, data)
     write_json(figures_path, {"recipe": recipe.model_dump(mode="json"), "test": test_figures})
-    shutil.rmtree(recipe.model_copy(update={"name": path.stem}).build_paths(data).run_folder)
     return test_figures
 
 
-def share_out_budget(system: str, seed: int, arguments: argparse.Namespace, data: Path) -> Recipe:
-    """The published recipe cut to the budget: one fold of two, the minutes shared out among its trainings."""
+def run_system(path: Path, recipe: Recipe, home: Path, data: Path) -> dict:
+    """Run all stages of a recipe and remove the run's folder.
+
+    path: of the recipe's file, which is written; it names the run
+    recipe: what to run
+    home: folder of all runs, with the boxes
+    data: the phantoms
+    Returns the figures under "test" in results.json.
+    """
+    path.write_text(yaml.safe_dump(recipe.model_dump(exclude={"name"}), sort_keys=False))
+    os.environ["RECIPE"] = str(path)
+    paths = recipe.model_copy(update={"name": path.stem}).build_paths(data)
+    copy_boxes(home, data, paths)
+    for module in dict.fromkeys(step.command[0] for stage in STAGES for step in list_stage_steps(stage, recipe, data)):
+        run_module(module)
+    run_module("stage3_stack.results.table")
+    test_figures = (read_json(paths.run_folder / "results.json") or {})["test"]
+    shutil.rmtree(paths.run_folder)
+    return test_figures
+
+
+def limit_recipe(system: str, seed: int, arguments: argparse.Namespace, data: Path) -> Recipe:
+    """The published recipe within the budget: one fold of two, the minutes divided among its trainings.
+
+    system: name of its recipe, without .yaml
+    seed: of its trainings
+    arguments: of the command; minutes and size are used here
+    data: the phantoms
+    """
     update = {key: BOXES[key] for key in ("prepared_size", "folds", "subfolds", "stage0")}
     update |= {"train_folds": [0], "seed": seed}
     small_settings = {"size": arguments.size, "batch": 8, "epochs": 12, "epoch_batches": None, "steps": 100}

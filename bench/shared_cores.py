@@ -1,21 +1,21 @@
-"""Training on cores that are shared: images a second alone, and beside one busy process, by how the threads wait.
+"""Training speed alone and beside one busy process, by how the training's threads wait for each other.
 
-python -m bench.shared_cores [--rounds 3] [--seconds 6] [--variants default passive ...]
+python -m bench.shared_cores [--rounds 3] [--seconds 6] [--variants "ours (spin 10,000)" "passive (0)" ...]
 
-Each variant is a process of its own that trains the small classifier (MobileNetV2, 256 x 256, batch 8) by the
-loop's way; all are started once and take turns, first alone, then beside a process that only counts. Medians over
-the rounds. 'cores' is the CPU time that the training got, 'images a CPU second' what it made of it: where threads spin
-while they wait for one that has lost its core, they burn the first and the second falls. 'got' is the share of the time
-in which its threads could have run that they had a core, which cxr.training.core_contention goes by.
+Each variant is a process that trains the small classifier (MobileNetV2, 256 x 256, batch 8) as the training loop does.
+All are started once and take turns, first alone, then beside a process that only counts. Printed, as medians over the
+rounds: images a second; 'cores', the CPU time that the training got a second; images a CPU second, which falls where
+threads spin while they wait; 'got', the share of the time in which a thread could run that it had a core, by which
+cxr.training.core_contention judges.
 
-What it told on two cores (AMD EPYC, bfloat16), with seven other works kept off by a high priority: libgomp's own wait
-makes 27 images a second alone and 10 beside, on 1.2 cores, 8 images a CPU second; ours 27 and 12, on 1.0, of which it
-makes 12; one thread 18 and 18. At a load of ten: libgomp's own .4 to 2.4, ours 2.5, spin 1,000 3.6, one thread 4 to 8.
-With the cores to itself (a real-time priority) 18 starts of each made 27.9 by libgomp's own wait, 27.9 by ours and 27.0
-by spin 1,000, each +- .6, and five of passive 26.8: a core that sleeps has to wake. Bound threads lost; short time
-slices, SCHED_BATCH and nice loaders gained nothing that can be told from chance; OMP_DYNAMIC hung in oneDNN.
-What is left is the lock step: two threads beside one process advance only while both have a core. Fewer threads than
-cores do not wait; this changes the sums' last bits and costs a third alone, so a run does not choose it but says so.
+Results on two cores (AMD EPYC, bfloat16), images a second alone / beside one process, other work kept off by priority:
+libgomp's own wait 27 / 10 (1.2 cores, 8 images a CPU second), ours 27 / 12 (1.0 cores, 12), one thread 18 / 18.
+At a load of ten: libgomp's own .4 to 2.4, ours 2.5, spin 1,000 3.6, one thread 4 to 8.
+With the cores to itself (real-time priority, 18 starts each, +- .6): libgomp's own 27.9, ours 27.9, spin 1,000 27.0;
+passive 26.8 (5 starts), because a sleeping core has to wake. Bound threads were slower. Short time slices, SCHED_BATCH
+and nice loaders made no difference beyond chance. OMP_DYNAMIC hung in oneDNN.
+The rest of the loss is the lock step: two threads beside one process advance only while both have a core. Fewer threads
+than cores do not wait, but change the last bits of sums and cost a third alone, so a run only advises them.
 """
 
 import argparse
@@ -41,10 +41,8 @@ class Variant(NamedTuple):
 
     environment: dict[str, str] = {}
     threads: int = CORES
-    loaders: int | None = None
-    """Processes that load and augment; none: every batch is the same, and ready."""
-    niceness: int = 0
-    """Of these processes."""
+    loaders: int | None = None  # processes that load and augment; None: the same batch each time, loaded beforehand
+    niceness: int = 0  # of the loaders
 
 
 PASSIVE, ACTIVE = {"GOMP_SPINCOUNT": "0"}, {"GOMP_SPINCOUNT": "300000"}
@@ -63,19 +61,25 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.shared_cores")
+    parser = argparse.ArgumentParser(
+        "python -m bench.shared_cores", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--train", choices=list(VARIANTS), help="be one of them (internal)")
+    parser.add_argument("--train", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
         train(VARIANTS[arguments.train])
         return
-    print(
-        f"{CORES} cores, {arguments.rounds} rounds of {arguments.seconds:g} s, load {os.getloadavg()[0]:.1f}",
-        flush=True,
-    )
+    load = os.getloadavg()[0]
+    print(f"{CORES} cores, {arguments.rounds} rounds of {arguments.seconds:g} s, load {load:.1f}", flush=True)
+    print_medians(measure_variants(arguments))
+    print(f"load after {os.getloadavg()[0]:.1f}")
+
+
+def measure_variants(arguments: argparse.Namespace) -> dict[str, list[np.ndarray]]:
+    """Of each variant and round what `Training.measure_speed` returns, alone and beside a busy process: [2, 3]."""
     trainings = {name: Training(name) for name in arguments.variants}
     rounds: dict[str, list[np.ndarray]] = {name: [] for name in trainings}
     for _ in range(arguments.rounds):
@@ -83,12 +87,11 @@ def main() -> None:
             alone = training.measure_speed(arguments.seconds)
             with keep_core_busy():
                 rounds[name].append(np.array([alone, training.measure_speed(arguments.seconds)]))
-    print_medians(rounds)
-    print(f"load after {os.getloadavg()[0]:.1f}")
+    return rounds
 
 
 class Training:
-    """A variant's process, which trains when it is told to."""
+    """The process of a variant, which trains for as long as each request says."""
 
     def __init__(self, name: str) -> None:
         command = [sys.executable, "-m", "bench.shared_cores", "--train", name]
@@ -96,10 +99,10 @@ class Training:
         environment |= VARIANTS[name].environment
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
-        self.process.stdout.readline()  # it is warm
+        self.process.stdout.readline()  # waits until it is warmed up
 
     def measure_speed(self, seconds: float) -> list[float]:
-        """Images a second; seconds run and waited for a core, of its threads, a second."""
+        """Images a second; seconds a second that its threads ran, and that they waited for a core."""
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -107,7 +110,7 @@ class Training:
 
 @contextlib.contextmanager
 def keep_core_busy() -> Iterator[None]:
-    """A process that counts, and nothing else."""
+    """Keep one core busy with another process during a `with` block."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -117,23 +120,19 @@ def keep_core_busy() -> Iterator[None]:
 
 
 def print_medians(rounds: dict[str, list[np.ndarray]]) -> None:
-    """The medians as a table; each figure alone and beside."""
+    """Print the medians as a table in Markdown, each figure alone and beside the busy process."""
     columns = ("images/s", "cores", "images a CPU second", "got")
     print(f"| variant | {' | '.join(f'{name}, alone | beside' for name in columns)} |")
     print("|---" * (1 + 2 * len(columns)) + "|")
     for name, measurements in rounds.items():
         images_per_second, run_seconds, wait_seconds = np.median(measurements, axis=0).T
-        pairs = (
-            images_per_second,
-            run_seconds,
-            images_per_second / run_seconds,
-            run_seconds / (run_seconds + wait_seconds),
-        )
+        core_share = run_seconds / (run_seconds + wait_seconds)
+        pairs = (images_per_second, run_seconds, images_per_second / run_seconds, core_share)
         print(f"| {name} | {' | '.join(f'{alone:.2f} | {shared:.2f}' for alone, shared in pairs)} |")
 
 
 def train(variant: Variant) -> None:
-    """Train for as long as each line of the standard input says; print what came of it."""
+    """Train for as many seconds as each line of the standard input says; print what `measure_speed` returns."""
     import torch
 
     torch.set_num_threads(variant.threads)
@@ -171,7 +170,7 @@ def build_step():
 
 
 def generate_batches(variant: Variant) -> Iterator[dict]:
-    """Batches without an end."""
+    """An endless stream of batches."""
     from bench.training_speed import build_noise_batch
 
     if variant.loaders is None:
@@ -189,7 +188,7 @@ def generate_batches(variant: Variant) -> Iterator[dict]:
 
 
 class Noise:
-    """Pictures of noise, augmented as the small classifier's."""
+    """Training data of noise, augmented as the small classifier's (cxr.torchkit.loading.TrainingData)."""
 
     def batches(self, _epoch: int) -> list[list[str]]:
         return [[str(number) for number in range(BATCH)]] * 200

@@ -1,4 +1,4 @@
-"""A small radiograph in every way that DICOM stores one, its elements open to edits that no writer would write."""
+"""A small picture in every way that DICOM stores one, as parts whose bytes can be damaged; a library, no command."""
 
 import io
 import struct
@@ -15,17 +15,17 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence
 
 SIDE = 128
-NAME = "SECRET^NAME"  # of the patient: in the header, and wherever a damage can put it
+NAME = "SECRET^NAME"  # of the patient; it must not appear in any message
 LONG_VRS = (b"OB", b"OW", b"SQ", b"UN", b"UT")
 
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A DICOM file in parts: its meta header, and all the rest, not yet deflated."""
+    """A DICOM file in parts."""
 
-    name: str
-    meta: bytes
-    body: bytes
+    name: str  # the kind of file
+    meta: bytes  # preamble and file meta information
+    body: bytes  # the data set, before it is deflated
     transfer_syntax: uid.UID
 
     @property
@@ -38,7 +38,7 @@ class DicomFile:
 
     @cached_property
     def element_offsets(self) -> dict[int, int]:
-        """Where each element of an undamaged body stands, at its tag."""
+        """Tag -> offset of the element in an undamaged body."""
         starts, offset = {}, 0
         while offset < len(self.body):
             group, element = struct.unpack_from(f"{self.byte_order}HH", self.body, offset)
@@ -49,11 +49,11 @@ class DicomFile:
         return starts
 
     def find_element(self, tag: int) -> int:
-        """Where an element of an undamaged body stands, at its tag."""
+        """Offset of an element in an undamaged body."""
         return self.element_offsets[tag]
 
     def find_length_field(self, tag: int) -> tuple[int, str]:
-        """Where the element's length stands, and how it is packed."""
+        """Offset of an element's length, and its format for `struct` (H or L)."""
         return self._length_field_at(self.find_element(tag))
 
     def _length_field_at(self, offset: int) -> tuple[int, str]:
@@ -62,10 +62,11 @@ class DicomFile:
         return (offset + 8, "L") if self.body[offset + 4 : offset + 6] in LONG_VRS else (offset + 6, "H")
 
     def with_bytes(self, offset: int, content: bytes) -> "DicomFile":
+        """The file with other bytes from `offset` of the body on."""
         return replace(self, body=self.body[:offset] + content + self.body[offset + len(content) :])
 
     def with_value(self, tag: int, value: bytes) -> "DicomFile":
-        """Another value of an element, of another length where need be; cut where its length has two bytes."""
+        """The file with another value of an element, of any length; cut at 65,534 bytes where its length has two."""
         offset, length_format = self.find_length_field(tag)
         end = offset + struct.calcsize(self.byte_order + length_format)
         (old_length,) = struct.unpack(self.byte_order + length_format, self.body[offset:end])
@@ -161,7 +162,7 @@ def _encode_by_pillow(pixels: np.ndarray, format_name: str, **options: object) -
 
 
 def _encode_rle(pixels: np.ndarray) -> bytes:
-    """Literal runs alone: a segment for the upper bytes, one for the lower."""
+    """DICOM RLE of literal runs only: a segment for the upper bytes, one for the lower (DICOM PS3.5, annex G)."""
     segments = []
     for plane in (pixels >> 8, pixels & 0xFF):
         rows = plane.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Chest phantoms: radiographs that nobody had to be exposed for.
+"""Chest phantoms: computed radiographs, for which nobody was exposed to X-rays.
 
 `render_phantom` makes one, `phantom.make` a data set.
 """

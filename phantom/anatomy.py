@@ -1,9 +1,11 @@
 """Who is imaged and how: one patient's build, shared by all images, and one view's pose and technique.
 
-Lengths, angles, rates and shades without a source are chosen by eye.
+Lengths, shares and their spreads are chosen by eye, so that the phantoms look like adult chests. One check: with the
+right border of the heart at about .34 (`lungs.py`), a mean left border of .5 makes a cardiothoracic ratio of .42;
+radiologists call a heart large from .5 on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,11 +22,11 @@ class Patient:
     lung_height: float  # apex to costophrenic angle
     depth: float  # front to back, skin to skin
     fat: float  # 0 lean .. 1 obese
-    heart_extent: float  # left heart border, share of half_width
-    aortic_knob_extent: float  # aortic knob, likewise
-    breast_radius: float  # radius; 0: none to see
+    heart_extent: float  # midline to the left heart border, share of half_width
+    aortic_knob_extent: float  # midline to the aortic knob, share of half_width
+    breast_radius: float  # 0: no breast is seen
     rib_drop: float  # how far a rib falls from back to front
-    bone_density: float  # bone against the average
+    bone_density: float  # relative to the average, 1
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,14 @@ class Pose:
 
     view_position: str
     inspiration: float  # share of full lung height
-    heart_magnification: float  # of the heart, larger in AP
-    scapula_overlap: float  # how far the blades lie over the lungs, 0..1
-    arm_abduction: float  # abduction, 0..1
+    heart_magnification: float  # larger in AP
+    scapula_overlap: float  # how far the scapulae lie over the lungs, 0..1
+    arm_abduction: float  # 0 hanging .. 1 raised sideways
     projection: Projection
+
+    def with_size(self, size: int) -> "Pose":
+        """The same view on a pixel grid of another size."""
+        return replace(self, projection=self.projection.with_size(size))
 
 
 def sample_patient(rng: np.random.Generator) -> Patient:
@@ -61,27 +67,42 @@ def sample_patient(rng: np.random.Generator) -> Patient:
 
 
 def sample_pose(rng: np.random.Generator, patient: Patient, size: int, ap_share: float) -> Pose:
-    """One view: position on the detector, inspiration and technique."""
+    """One view: position on the detector, inspiration and technique.
+
+    rng: the generator of the image's pose
+    patient: the build, whose chest sets the size of the field
+    size: side of the image in pixels
+    ap_share: chance of a bedside AP view instead of PA, 0..1
+    """
     is_ap = rng.random() < ap_share
     inspiration = float(np.clip(rng.normal(0.84 if is_ap else 0.95, 0.07), 0.66, 1.05))
-    lung_height = patient.lung_height * inspiration
-    # The operator opens the field to the chest: width and height of the chest fill this share of it.
-    chest_share = rng.normal(0.72, 0.055) if is_ap else rng.normal(0.755, 0.05)
-    scale = size * min(chest_share / (2 * patient.half_width), 0.97 / (lung_height + 2))
-    position_scatter = 1.5 if is_ap else 0.8
-    centre = (
-        np.array([0.5 + position_scatter * rng.normal(0, 0.028), 0.475 + position_scatter * rng.normal(0, 0.046)])
-        * size
-    )
-    tilt = rng.normal(0, 0.045 if is_ap else 0.015)
-    apex_to_centre = scale * lung_height / 2
-    origin = (float(centre[0] + np.sin(tilt) * apex_to_centre), float(centre[1] - np.cos(tilt) * apex_to_centre))
-    turn = rng.normal(0, 0.10 if is_ap else 0.04)
+    projection = sample_projection(rng, is_ap, (2 * patient.half_width, patient.lung_height * inspiration), size)
     return Pose(
         "AP" if is_ap else "PA",
         inspiration,
         rng.uniform(1.08, 1.25) if is_ap else 1.0,
         rng.uniform(0.25, 1.0) if is_ap else rng.uniform(-0.1, 0.45),
         rng.uniform(0, 0.5) if is_ap else rng.uniform(0.3, 1.0),
-        Projection(size, scale, origin, tilt, turn),
+        projection,
     )
+
+
+def sample_projection(rng: np.random.Generator, is_ap: bool, chest: tuple[float, float], size: int) -> Projection:
+    """Where the chest lies on the detector, and how it is tilted and turned.
+
+    rng: the generator of the image's pose
+    is_ap: a bedside view, which is less carefully placed
+    chest: width of the rib cage and height of the lungs in cm
+    size: side of the image in pixels
+    """
+    width, lung_height = chest
+    # The operator opens the field to the chest: width and height of the chest fill this share of it.
+    chest_share = rng.normal(0.72, 0.055) if is_ap else rng.normal(0.755, 0.05)
+    scale = size * min(chest_share / width, 0.97 / (lung_height + 2))
+    scatter = 1.5 if is_ap else 0.8
+    centre = np.array([0.5 + scatter * rng.normal(0, 0.028), 0.475 + scatter * rng.normal(0, 0.046)]) * size
+    tilt = rng.normal(0, 0.045 if is_ap else 0.015)
+    apex_to_centre = scale * lung_height / 2
+    origin = (float(centre[0] + np.sin(tilt) * apex_to_centre), float(centre[1] - np.cos(tilt) * apex_to_centre))
+    turn = rng.normal(0, 0.10 if is_ap else 0.04)
+    return Projection(size, scale, origin, tilt, turn)

@@ -1,4 +1,4 @@
-"""The phantoms' numbers: read from config.yaml, where each is explained."""
+"""The settings of a data set of phantoms: read from config.yaml, where each is explained."""
 
 from functools import cache
 from pathlib import Path
@@ -36,7 +36,7 @@ class PhantomConfig(StrictModel):
 
 
 SMOKE = {"train": 24, "test": 8, "size": 256, "positive_share": 0.5}
-"""Of a trial that shows that everything runs: a dozen patients."""
+"""Settings of a trial that only shows that everything runs: about a dozen patients to train on."""
 
 
 @cache

@@ -17,11 +17,18 @@ from pydicom.uid import (
 from phantom.plan import PlannedImage, derive_number, derive_uid
 from phantom.render import Phantom
 
-DETECTOR_MM = 430  # side of a large imaging plate
+DETECTOR_MM = 430  # side of the usual chest detector, 17 x 17 inches or 43 x 43 cm
 
 
 def write_dicom(path: Path, phantom: Phantom, item: PlannedImage, seed: int, quality: int) -> None:
-    """Writes one DICOM file; the same phantom gives the same bytes."""
+    """Write one DICOM file; the same phantom gives the same bytes.
+
+    path: of the file; its folder is made
+    phantom: pixels, age, sex and view
+    item: names the image and the way it is stored
+    seed: of the data set, from which the UIDs follow
+    quality: of JPEG, 1..100
+    """
     dataset = build_header(phantom, item, seed)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
@@ -32,7 +39,7 @@ def write_dicom(path: Path, phantom: Phantom, item: PlannedImage, seed: int, qua
 
 
 def build_header(phantom: Phantom, item: PlannedImage, seed: int) -> Dataset:
-    """Everything but the pixels. PatientID is drawn for each image: it does not tell patients apart, as in SIIM-ACR."""
+    """Everything but the pixels. Every image has a PatientID of its own, as in SIIM-ACR: it does not name patients."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 100"
     dataset.SOPClassUID = ComputedRadiographyImageStorage
@@ -55,12 +62,18 @@ def build_header(phantom: Phantom, item: PlannedImage, seed: int) -> Dataset:
 
 
 def derive_study_uids(item: PlannedImage, seed: int) -> tuple[str, str]:
-    """Study and series: the folders that the file lies in."""
+    """UIDs of study and series, which are also the folders that the file lies in."""
     return derive_uid(seed, "study", item.image_id), derive_uid(seed, "series", item.image_id)
 
 
 def set_pixel_data(dataset: Dataset, image: np.ndarray, storage: str, quality: int) -> None:
-    """Puts the pixels (uint8 [h, w], air dark) into the data set."""
+    """Put the pixels and all that describes them into the data set.
+
+    dataset: changed in place, its file_meta too
+    image: uint8 [height, width], air dark
+    storage: jpeg, inverted (MONOCHROME1), twelve_bit or jpeg2000
+    quality: of JPEG, 1..100
+    """
     dataset.PhotometricInterpretation = "MONOCHROME1" if storage == "inverted" else "MONOCHROME2"
     bits = 12 if storage == "twelve_bit" else 8
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = (16 if bits > 8 else 8), bits, bits - 1
@@ -69,17 +82,13 @@ def set_pixel_data(dataset: Dataset, image: np.ndarray, storage: str, quality: i
         dataset.WindowCenter, dataset.WindowWidth = 2048, 4096
         dataset.PixelData = np.round(image * (4095 / 255)).astype("<u2").tobytes()
         return
-    is_lossless = storage == "jpeg2000"
-    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless if is_lossless else JPEGBaseline8Bit
-    dataset.PixelData = encapsulate(
-        [
-            encode_jpeg2000(image)
-            if is_lossless
-            else encode_jpeg(255 - image if storage == "inverted" else image, quality)
-        ]
-    )
-    if not is_lossless:
-        dataset.LossyImageCompression, dataset.LossyImageCompressionMethod = "01", "ISO_10918_1"
+    if storage == "jpeg2000":
+        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.PixelData = encapsulate([encode_jpeg2000(image)])
+        return
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([encode_jpeg(255 - image if storage == "inverted" else image, quality)])
+    dataset.LossyImageCompression, dataset.LossyImageCompressionMethod = "01", "ISO_10918_1"
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

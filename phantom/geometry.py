@@ -1,4 +1,7 @@
-"""Points, outlines and drawing in the patient's frame: cm, x to the image's right, y down from the lung apices."""
+"""Points, outlines and drawing in the patient's frame: cm, x to the image's right, y down from the lung apices.
+
+The curves are Catmull-Rom splines (E. Catmull and R. Rom, A class of local interpolating splines, 1974).
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ SUBPIXEL = 4  # fractional bits that OpenCV's drawing takes
 
 @dataclass(frozen=True)
 class Projection:
-    """From the patient's frame (cm, depth towards the back) to pixels of an image of `size` squared."""
+    """From the patient's frame (cm, depth towards the back) to pixels of an image of size x size."""
 
     size: int
     scale: float  # pixels per cm
@@ -19,6 +22,7 @@ class Projection:
     turn: float  # about the patient's long axis, radians
 
     def __call__(self, points, depth: float = 0.0) -> np.ndarray:
+        """Points [..., 2] in cm, at a depth in cm, as pixels: float32 [..., 2]."""
         points = np.asarray(points, np.float32)
         x, y = points[..., 0] + self.turn * depth, points[..., 1]
         cos, sin = np.cos(self.tilt) * self.scale, np.sin(self.tilt) * self.scale
@@ -57,7 +61,7 @@ def smooth_path(corners, n: int = 24) -> np.ndarray:
 
 
 def compute_ribbon_edges(path: np.ndarray, width) -> tuple[np.ndarray, np.ndarray]:
-    """The two edges, each [n, 2], of a band of that width about a path [n, 2]."""
+    """The two edges, each [n, 2], of a band about a path [n, 2]; `width` is one number or [n]."""
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], -1) / (np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-6)
     half_width = np.broadcast_to(np.asarray(width, np.float64) / 2, len(path))[:, None]
@@ -71,7 +75,7 @@ def sample_unit_circle(n: int) -> np.ndarray:
 
 
 def compute_polygon_area(outline: np.ndarray) -> float:
-    """The area that a closed outline [n, 2] encloses."""
+    """The area that a closed outline [n, 2] encloses, by the shoelace formula."""
     x, y = outline[:, 0], outline[:, 1]
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
@@ -87,12 +91,18 @@ def create_layer(size: int) -> np.ndarray:
 
 
 def fill_outline(layer: np.ndarray, outline: np.ndarray, value: int = 255) -> None:
-    """Fills an outline given in pixels, with smooth edges."""
+    """Fill an outline [n, 2] in pixels with a value of 0..255, with smooth edges."""
     cv2.fillPoly(layer, [to_fixed_point(outline)], int(value), cv2.LINE_AA, SUBPIXEL)
 
 
 def stroke_paths(layer: np.ndarray, paths, width: float, value: float = 255) -> None:
-    """Draws paths (each [n, 2], pixels); a line thinner than a pixel is drawn fainter instead."""
+    """Draw lines into a layer; a line thinner than a pixel is drawn fainter instead.
+
+    layer: uint8 [size, size], changed in place
+    paths: a list of arrays [n, 2], or one array [paths, n, 2], in pixels
+    width: of the line in pixels
+    value: gray, 0..255
+    """
     value *= min(1.0, max(width, 0.0))
     paths = list(to_fixed_point(paths)) if isinstance(paths, np.ndarray) else [to_fixed_point(path) for path in paths]
     cv2.polylines(layer, paths, False, round(value), max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
@@ -104,10 +114,10 @@ def blur_layer(layer: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def blur_to_float(layer: np.ndarray, sigma: float) -> np.ndarray:
-    """A drawn layer, softened: float32, 0..255."""
+    """A drawn layer after a Gaussian blur of `sigma` pixels: float32 [size, size], 0..255."""
     return blur_layer(layer, sigma).astype(np.float32)
 
 
 def upsample_map(image: np.ndarray, size: int) -> np.ndarray:
-    """A smooth map on a finer grid."""
+    """A smooth map [n, n] on a finer grid: [size, size]."""
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)

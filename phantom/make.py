@@ -30,7 +30,10 @@ SETTINGS_FILE = "phantom.json"
 
 
 def make_phantoms(out: Path, config: PhantomConfig, processes: int | None = None) -> None:
-    """Writes the data set into `out`, which appears only when all of it is there; UsageError where others lie."""
+    """Write the data set into `out`, which appears only when it is complete.
+
+    Raises UsageError where `out` holds anything but a data set of the same settings.
+    """
     settings_record = {"generator": "phantom", "config": config.model_dump(mode="json")}
     if out.exists():
         if read_json(out / SETTINGS_FILE) == settings_record:
@@ -38,7 +41,7 @@ def make_phantoms(out: Path, config: PhantomConfig, processes: int | None = None
         raise UsageError(f"{out} exists and was not made with these settings; remove it or name another folder")
     partial_folder = out.with_name(out.name + ".partial")
     if partial_folder.exists():
-        shutil.rmtree(partial_folder)  # of a run that was killed: a minute's work, not worth mending
+        shutil.rmtree(partial_folder)  # left by a killed run: it is quicker to begin anew than to find what is missing
     partial_folder.mkdir(parents=True)
     entries = write_images(partial_folder, config, processes or len(os.sched_getaffinity(0)))
     write_tables(partial_folder, entries, config.seed, config.reader_jitter * config.size)
@@ -47,7 +50,7 @@ def make_phantoms(out: Path, config: PhantomConfig, processes: int | None = None
 
 
 def write_images(folder: Path, config: PhantomConfig, processes: int) -> list[TableEntry]:
-    """All DICOM files, on several processes, with one progress line."""
+    """Write all DICOM files, on several processes, with one progress line."""
     items, entries, progress_line, start = plan_dataset(config), [], ProgressLine("phantoms"), time.monotonic()
     write_item = partial(write_phantom, folder, config)
     for entry in _map_in_order(write_item, items, processes if can_start_processes() else 1):
@@ -70,17 +73,14 @@ def _map_in_order(
 
 
 def write_phantom(folder: Path, config: PhantomConfig, item: PlannedImage) -> TableEntry:
-    """Renders one image and writes its file."""
-    cv2.setNumThreads(0)  # a process for each core already
+    """Render one image and write its file."""
+    cv2.setNumThreads(0)  # there is a process for each core already
     phantom = render_phantom(config.seed, item.patient, item.image_number, config.size, item.positive, config)
-    path = folder.joinpath(
-        f"dicom-images-{item.split}", *dicom.derive_study_uids(item, config.seed), f"{item.image_id}.dcm"
-    )
+    study_folder = folder.joinpath(f"dicom-images-{item.split}", *dicom.derive_study_uids(item, config.seed))
+    path = study_folder / f"{item.image_id}.dcm"
     dicom.write_dicom(path, phantom, item, config.seed, config.jpeg_quality)
-    per_region = item.has_split_rows or item.split == "test"
-    return TableEntry(
-        item, encode_mask(phantom.mask, per_region), phantom.box, path.stat().st_size, phantom.has_chest_tube
-    )
+    codes = encode_mask(phantom.mask, per_region=item.has_split_rows or item.split == "test")
+    return TableEntry(item, codes, phantom.box, path.stat().st_size, phantom.has_chest_tube)
 
 
 def main() -> None:

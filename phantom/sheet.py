@@ -1,4 +1,7 @@
-"""A contact sheet: eight phantoms, two with the mask drawn. python -m phantom.sheet OUT.jpg"""
+"""A contact sheet: eight phantoms, two with the mask drawn.
+
+python -m phantom.sheet OUT.jpg
+"""
 
 import sys
 from pathlib import Path
@@ -12,7 +15,7 @@ from phantom.render import Phantom, render_phantom
 
 SEED, TILE, COLUMNS = 2020, 384, 4
 RED = (0, 0, 255)  # blue, green, red
-SHEET_PHANTOMS = (  # patient, with or without air
+SHEET_PHANTOMS = (  # patient, with or without air; chosen by eye for their variety
     (11, True), (2, False), (9, True), (10, False), (7, True), (6, False), (11, False), (17, False),
 )  # fmt: skip
 
@@ -28,10 +31,8 @@ def draw_tile(phantom: Phantom, with_outline: bool) -> np.ndarray:
 
 def draw_sheet() -> np.ndarray:
     """Four by two phantoms; the first and the third with their masks."""
-    tiles = [
-        draw_tile(render_phantom(SEED, patient, 0, 1024, positive), k in (0, 2))
-        for k, (patient, positive) in enumerate(SHEET_PHANTOMS)
-    ]
+    phantoms = [render_phantom(SEED, patient, 0, 1024, positive) for patient, positive in SHEET_PHANTOMS]
+    tiles = [draw_tile(phantom, with_outline=k in (0, 2)) for k, phantom in enumerate(phantoms)]
     return np.vstack([np.hstack(tiles[k : k + COLUMNS]) for k in range(0, len(tiles), COLUMNS)])
 
 

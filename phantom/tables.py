@@ -10,6 +10,7 @@ import numpy as np
 
 from cxr.imaging import rle
 from phantom.plan import PlannedImage
+from phantom.topics import DatasetTopic
 
 VIA_COLUMNS = ("filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
        "region_attributes")  # fmt: skip
@@ -17,17 +18,17 @@ VIA_COLUMNS = ("filename", "file_size", "file_attributes", "region_count", "regi
 
 @dataclass(frozen=True)
 class TableEntry:
-    """What a made image leaves for the tables: codes (one for each row it gets), box, file's size, chest tube."""
+    """What the tables need to know about an image that was written."""
 
     item: PlannedImage
-    codes: tuple[str, ...]
-    box: tuple[float, float, float, float]
-    file_size: int
+    codes: tuple[str, ...]  # run-length codes, one for each row of the table
+    box: tuple[float, float, float, float]  # of the chest: xmin, ymin, xmax, ymax in pixels
+    file_size: int  # bytes
     has_chest_tube: bool
 
 
 def encode_mask(mask: np.ndarray, per_region: bool) -> tuple[str, ...]:
-    """Run-length codes of a mask: one for all of it, or one a region, a single region being cut in two."""
+    """Run-length codes of a mask: one for all of it, or one for each region; a single region is cut in two."""
     if not mask.any() or not per_region:
         return (rle.encode_mask(mask),)
     count, regions = cv2.connectedComponents(mask.astype(np.uint8))
@@ -45,64 +46,62 @@ def split_region(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def write_tables(folder: Path, entries: list[TableEntry], seed: int, jitter: float) -> None:
-    """All tables of a data set; rows are ordered by image_id, which tells nothing."""
-    train = [entry for entry in sorted(entries, key=lambda entry: entry.item.image_id) if entry.item.split == "train"]
-    test = [entry for entry in sorted(entries, key=lambda entry: entry.item.image_id) if entry.item.split == "test"]
+    """Write all tables of a data set; rows are ordered by image_id, so that their order has no meaning.
+
+    folder: of the data set
+    entries: of all images, in any order
+    seed: of the data set; patients' numbers and hand-drawn boxes follow from it
+    jitter: standard deviation of a hand-drawn edge in pixels
+    """
+    entries = sorted(entries, key=lambda entry: entry.item.image_id)
+    train, test = ([entry for entry in entries if entry.item.split == split] for split in ("train", "test"))
     labelled = [entry for entry in train if entry.item.is_labelled]
     # The first release has a blank before each second field; keep it, readers must cope.
-    write_csv(
-        folder / "train-rle.csv",
-        ("ImageId", " EncodedPixels"),
-        [(entry.item.image_id, f" {code}") for entry in labelled for code in entry.codes],
-    )
+    rows = [(entry.item.image_id, f" {code}") for entry in labelled for code in entry.codes]
+    write_csv(folder / "train-rle.csv", ("ImageId", " EncodedPixels"), rows)
     write_csv(folder / "patients.csv", ("ImageId", "patient"), shuffle_patients(train, seed))
-    tube_rows = [(entry.item.image_id, int(entry.has_chest_tube)) for entry in [*train, *test]]
-    write_csv(folder / "chest_tubes.csv", ("ImageId", "chest_tube"), tube_rows)
-    write_csv(
-        folder / "sample_submission.csv",
-        ("ImageId", "EncodedPixels"),
-        [(entry.item.image_id, rle.EMPTY) for entry in test],
-    )
-    write_csv(
-        folder / "test-truth.csv",
-        ("ImageId", "EncodedPixels"),
-        [(entry.item.image_id, code) for entry in test for code in entry.codes],
-    )
-    write_csv(
-        folder / "test-boxes.csv",
-        ("Filename", "xmin", "xmax", "ymin", "ymax"),
-        [build_box_row(entry) for entry in test],
-    )
+    rows = [(entry.item.image_id, int(entry.has_chest_tube)) for entry in [*train, *test]]
+    write_csv(folder / "chest_tubes.csv", ("ImageId", "chest_tube"), rows)
+    rows = [build_via_row(entry, seed, jitter) for entry in train if entry.item.has_hand_box]
     (folder / "boundingbox_csv").mkdir(exist_ok=True)
-    write_csv(
-        folder / "boundingbox_csv" / "original_boundingbox.csv",
-        VIA_COLUMNS,
-        [build_via_row(entry, seed, jitter) for entry in train if entry.item.has_hand_box],
-    )
+    write_csv(folder / "boundingbox_csv" / "original_boundingbox.csv", VIA_COLUMNS, rows)
+    write_test_tables(folder, test)
+
+
+def write_test_tables(folder: Path, test: list[TableEntry]) -> None:
+    """Write the sample submission, and the truth of the test images for scoring."""
+    mask_columns = ("ImageId", "EncodedPixels")
+    empty_rows = [(entry.item.image_id, rle.EMPTY) for entry in test]
+    write_csv(folder / "sample_submission.csv", mask_columns, empty_rows)
+    truth_rows = [(entry.item.image_id, code) for entry in test for code in entry.codes]
+    write_csv(folder / "test-truth.csv", mask_columns, truth_rows)
+    box_columns = ("Filename", "xmin", "xmax", "ymin", "ymax")
+    write_csv(folder / "test-boxes.csv", box_columns, [build_box_row(entry) for entry in test])
 
 
 def write_csv(path: Path, header: tuple, rows: list) -> None:
-    """One CSV file."""
+    """Write one CSV file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def shuffle_patients(train: list[TableEntry], seed: int) -> list[tuple[str, int]]:
-    """Image and patient; the numbers are shuffled, so that order tells nothing."""
+    """Rows of image and patient; the patients' numbers are shuffled, so that their order has no meaning."""
     numbers = sorted({entry.item.patient for entry in train})
-    shuffled = dict(zip(numbers, np.random.default_rng([seed, 6]).permutation(len(numbers)).tolist(), strict=True))
+    rng = np.random.default_rng([seed, DatasetTopic.PATIENT_NUMBERS])
+    shuffled = dict(zip(numbers, rng.permutation(len(numbers)).tolist(), strict=True))
     return [(entry.item.image_id, shuffled[entry.item.patient]) for entry in train]
 
 
 def build_box_row(entry: TableEntry) -> tuple:
-    """A true box in the published files' order, whole pixels."""
+    """A row with the true box in whole pixels, in the columns' order of the published files."""
     xmin, ymin, xmax, ymax = (round(edge) for edge in entry.box)
     return f"{entry.item.image_id}.png", xmin, xmax, ymin, ymax
 
 
 def build_via_row(entry: TableEntry, seed: int, jitter: float) -> tuple:
-    """A hand-drawn box: the true one with a reader's unsteady edges; jitter in pixels."""
-    rng = np.random.default_rng([seed, 8, entry.item.patient, entry.item.image_number])
+    """A row with a hand-drawn box: the true one with a reader's unsteady edges; jitter in pixels."""
+    rng = np.random.default_rng([seed, DatasetTopic.HAND_BOX, entry.item.patient, entry.item.image_number])
     xmin, ymin, xmax, ymax = (max(0, round(edge + jitter * rng.normal())) for edge in entry.box)
     shape = {"name": "rect", "x": xmin, "y": ymin, "width": xmax - xmin, "height": ymax - ymin}
     return f"{entry.item.image_id}.jpg", entry.file_size, "{}", 1, 0, json.dumps(shape, separators=(",", ":")), "{}"

@@ -1,12 +1,17 @@
-"""The topics that random numbers are drawn for, each with numbers of its own."""
+"""Random generators by topic: a change in what one topic draws leaves all other topics as they were.
+
+A generator is numpy's `default_rng` of a list of numbers: the key, and the topic's number. The numbers below are part
+of every phantom: another number for a topic is another set of phantoms.
+"""
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
 
 class Topic(IntEnum):
-    """What is drawn at random; the values are part of every phantom, so they never change."""
+    """What is drawn at random for one phantom."""
 
     PATIENT = 0
     POSE = 1
@@ -31,12 +36,30 @@ class Topic(IntEnum):
     LUNG_OVERLAP = 20
 
 
-VESSEL_TREES = (Topic.RIGHT_VESSEL_TREE, Topic.LEFT_VESSEL_TREE)
+class DatasetTopic(IntEnum):
+    """What is drawn at random for a data set; it stands second in the list, after the data set's seed."""
+
+    PATIENT_LABEL = 5
+    PATIENT_NUMBERS = 6
+    HAND_BOX = 8
 
 
 def keyed_rng(topic: Topic, *key: int) -> np.random.Generator:
-    """Random numbers of a topic, so that a change in one topic leaves all others as they were.
-
-    key: seed and patient number, and for what differs between a patient's images the image's number, too.
-    """
+    """The generator of one topic under a key of numbers."""
     return np.random.default_rng([*key, topic])
+
+
+class ImageKey(NamedTuple):
+    """The three numbers that a phantom follows from."""
+
+    seed: int
+    patient_number: int
+    image_number: int
+
+    def create_image_rng(self, topic: Topic) -> np.random.Generator:
+        """The generator of a topic that differs between the images of a patient."""
+        return keyed_rng(topic, self.seed, self.patient_number, self.image_number + 1)
+
+    def create_patient_rng(self, topic: Topic) -> np.random.Generator:
+        """The generator of a topic that all images of a patient share."""
+        return keyed_rng(topic, self.seed, self.patient_number, 0)

@@ -7,7 +7,8 @@ import pytest
 from phantom import pneumothorax
 from phantom.config import default_config
 from phantom.lungs import Lung
-from phantom.render import choose_pneumothoraces, render_phantom
+from phantom.pneumothorax import choose_pneumothoraces
+from phantom.render import render_phantom
 
 SIZE = 192
 
