@@ -1,36 +1,26 @@
-"""The one training loop: mixed precision, accumulation, averaging, schedules, early stop, exact resume."""
+"""The training in PyTorch: mixed precision, accumulation, moving average, exact resume, on cxr.training.epoch_loop."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import nn
 
-from cxr.errors import UsageError
-from cxr.files import write_atomically
 from cxr.progress import ProgressLine
 from cxr.torchkit import checkpoint, optimizers
 from cxr.torchkit.device import amp_dtype, autocast, move_batch, seed_torch
 from cxr.torchkit.loading import TrainingData, TrainingLoader
 from cxr.torchkit.weight_selection import TopCheckpoints
+from cxr.training.epoch_loop import EpochLoop, count_kept_epochs
+from cxr.training.schedule import SchedulePosition
 from cxr.training.settings import Training
-from cxr.training.training_state import (
-    TrainingState,
-    describe_nonfinite_loss,
-    explain_out_of_memory,
-    is_same_framework,
-    report_progress,
-    report_resume,
-    summarize_training,
-)
+from cxr.training.training_state import TrainingState, is_same_framework, report_resume
 
 LossFunction = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
-class Trainer:
+class Trainer(EpochLoop):
     """Trains `model` on `data` in `folder`, from its checkpoint where an equal training was interrupted.
 
     `compute_loss(model, batch)` is a scalar; `validate(model)` gives metrics, 'score' among them (higher is better),
@@ -49,33 +39,17 @@ class Trainer:
         self.plateau = optimizers.build_plateau_scheduler(self.optimizer, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and amp_dtype(device) == torch.float16)
         self.ema = optimizers.build_ema(model, training)
-        self.top_checkpoints = TopCheckpoints({"best": 1, "last": 0, "average": training.top}[training.keep])
+        self.top_checkpoints = TopCheckpoints(count_kept_epochs(training))
         backbone = getattr(model, "backbone", None)
         self.backbone_parameters = [p for p in backbone.parameters() if p.requires_grad] if backbone is not None else []
-        self.state = TrainingState()
+        self.state, self.loader = TrainingState(), None
 
     @property
     def evaluated_model(self) -> nn.Module:
         """The network that is watched and kept: the moving average where there is one."""
         return self.ema.module if self.ema else self.model
 
-    def fit(self) -> dict:
-        """Train to the end; the kept weights are in the model and in weights.safetensors. Returns metrics."""
-        self._resume_training()
-        loader = TrainingLoader(self.data, self.training.workers)
-        with explain_out_of_memory(self.line.label, self.training):
-            while not self.state.is_finished:
-                self._train_epoch(loader)
-                self._close_epoch()
-        self.evaluated_model.load_state_dict(self.top_checkpoints.mean_weights or self.evaluated_model.state_dict())
-        self.model.load_state_dict(self.evaluated_model.state_dict())
-        checkpoint.save_weights(self.folder / "weights.safetensors", self.model.state_dict())
-        self._write_history()
-        return summarize_training(
-            self.line, self.state, [entry["epoch"] for entry in self.top_checkpoints.epochs], self.validate is not None
-        )
-
-    def _set_train_mode(self) -> None:
+    def _start_epoch(self) -> None:
         """Dropout and batch norm as in training; the backbone learns, but not while the head trains alone."""
         backbone_learns = self.state.backbone_learns(self.training)
         self.model.train()
@@ -84,43 +58,25 @@ class Trainer:
         if self.backbone_parameters and not backbone_learns:
             self.model.backbone.eval()
 
-    def _train_epoch(self, loader: TrainingLoader) -> None:
-        self._set_train_mode()
-        batches = loader.load_epoch(self.state.epoch, first_batch=self.state.batch)
-        batch_count, saved_at, batch_end = (
-            len(self.data.batches(self.state.epoch)),
-            time.monotonic(),
-            time.perf_counter(),
-        )
-        for batch in batches:
-            wait_seconds = time.perf_counter() - batch_end
-            self._train_batch(batch, batch_count)
-            now = time.perf_counter()
-            self.state.record_time(now - batch_end, wait_seconds)
-            batch_end = now
-            report_progress(self.line, self.state, self.training, batch_count)
-            is_at_step = self.state.batch % self.training.accumulate == 0
-            if is_at_step and time.monotonic() - saved_at > 60 * self.training.checkpoint_minutes:
-                self._save_checkpoint()
-                saved_at = time.monotonic()
-            if self.state.spent_time_share(self.training) >= 1:
-                break
+    def _load_batches(self) -> Iterable[dict]:
+        self.loader = self.loader or TrainingLoader(self.data, self.training.workers)
+        return self.loader.load_epoch(self.state.epoch, first_batch=self.state.batch)
 
-    def _train_batch(self, batch: dict, batch_count: int) -> None:
+    def _set_rate(self, position: SchedulePosition) -> None:
         if self.training.schedule != "plateau":
-            optimizers.set_group_rates(
-                self.optimizer, self.training, self.state.schedule_position(self.training, batch_count)
-            )
+            optimizers.set_group_rates(self.optimizer, self.training, position)
+
+    def _current_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def _add_gradients(self, batch: dict, size: int) -> float:
         seed_torch(self.training.seed, self.state.epoch, self.state.batch)
         with autocast(self.device, self.training.amp):
             loss = self.compute_loss(self.model, move_batch(batch, self.device))
         loss_value = float(loss.detach())
-        if loss_value != loss_value or abs(loss_value) == float("inf"):
-            raise UsageError(describe_nonfinite_loss(self.line, self.state, loss_value))
+        self._require_finite(loss_value)
         self.scaler.scale(loss / self.training.accumulate).backward()
-        self.state.record_batch(loss_value, len(next(iter(batch.values()))))
-        if self.state.batch == batch_count or self.state.batch % self.training.accumulate == 0:
-            self._apply_gradients()
+        return loss_value
 
     def _apply_gradients(self) -> None:
         if self.training.clip or self.training.clip_value:
@@ -128,7 +84,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.state.step += 1
+
+    def _update_average(self) -> None:
         if self.ema:
             self.ema.update(self.model, step=self.state.step)
 
@@ -139,25 +96,20 @@ class Trainer:
         if self.training.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
 
-    def _close_epoch(self) -> None:
-        row = {"epoch": self.state.epoch + 1, "loss": self.state.mean_loss}
-        row["lr"] = self.optimizer.param_groups[0]["lr"]
-        if self.validate:
-            self.evaluated_model.eval()
-            row |= self.validate(self.evaluated_model)
-            self._record_score(row["score"])
-        elif self.training.keep == "average":
-            score = float(self.state.epoch)  # no validation: the last few
-            self.top_checkpoints.add(self.state.epoch, score, self.evaluated_model)
-        self.state.close_epoch(row, self.training, self.validate is not None)
-        self._save_checkpoint()
+    def _step_plateau(self, score: float) -> None:
+        self.plateau.step(score)
 
-    def _record_score(self, score: float) -> None:
-        if self.plateau and self.state.backbone_learns(self.training):
-            self.plateau.step(score)
-        self.state.record_score(score)
-        if self.top_checkpoints.count:
-            self.top_checkpoints.add(self.state.epoch, score, self.evaluated_model)
+    def _validate_weights(self) -> dict[str, float]:
+        self.evaluated_model.eval()
+        return self.validate(self.evaluated_model)
+
+    def _select_weights(self) -> nn.Module:
+        return self.evaluated_model
+
+    def _write_weights(self) -> None:
+        self.evaluated_model.load_state_dict(self.top_checkpoints.mean_weights or self.evaluated_model.state_dict())
+        self.model.load_state_dict(self.evaluated_model.state_dict())
+        checkpoint.save_weights(self.folder / "weights.safetensors", self.model.state_dict())
 
     def _save_checkpoint(self) -> None:
         parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
@@ -182,10 +134,6 @@ class Trainer:
         self.top_checkpoints.epochs = saved_state["kept"]
         self.state = TrainingState(**saved_state["loop"])
         report_resume(self.line, self.state)
-
-    def _write_history(self) -> None:
-        with write_atomically(self.folder / "history.csv") as temporary:
-            pd.DataFrame(self.state.history).to_csv(temporary, index=False)
 
 
 def fit(*arguments, **named) -> dict:

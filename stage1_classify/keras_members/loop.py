@@ -1,27 +1,18 @@
-"""The training loop of Keras members: it does, keeps and writes what cxr.torchkit.loop does, keeps and writes."""
+"""The training of Keras members, on cxr.training.epoch_loop: it keeps and writes what cxr.torchkit.loop does."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from cxr.errors import UsageError
 from cxr.files import write_atomically
 from cxr.progress import ProgressLine
-from cxr.training.training_state import (
-    TrainingState,
-    describe_nonfinite_loss,
-    explain_out_of_memory,
-    is_same_framework,
-    report_progress,
-    report_resume,
-    summarize_training,
-)
+from cxr.training.epoch_loop import EpochLoop, count_kept_epochs
+from cxr.training.schedule import SchedulePosition
+from cxr.training.training_state import TrainingState, is_same_framework, report_resume
 from stage1_classify.keras_members.checkpoint import TopCheckpoints, load_state, save_state
 from stage1_classify.keras_members.device import default_strategy
 from stage1_classify.keras_members.optimizers import Plateau, set_rate
@@ -31,7 +22,7 @@ Validate = Callable[[], dict[str, float]]
 VERSION = f"{tf.__version__} with Keras {keras.__version__}"
 
 
-class Trainer:
+class Trainer(EpochLoop):
     """Trains `model` on the batches of `loader` in `folder`, from an equal but interrupted training's checkpoint.
 
     `validate()` gives metrics of the model as it stands, 'score' among them (higher is better), on patients that are
@@ -47,118 +38,70 @@ class Trainer:
         self.folder, self.identity, self.line = folder, identity, ProgressLine(label or folder.name)
         self.ops = TrainingOps(model, self.member, count_steps(data) < MIN_GRAPH_STEPS, strategy or default_strategy())
         self.plateau = Plateau(self.training.lr) if self.training.schedule == "plateau" else None
-        self.top_checkpoints = TopCheckpoints({"best": 1, "last": 0, "average": self.training.top}[self.training.keep])
+        self.top_checkpoints = TopCheckpoints(count_kept_epochs(self.training))
         self.summed_gradients: list[tf.Tensor] = []
         self.state = TrainingState()
-
-    def fit(self) -> dict:
-        """Train to the end; the kept weights are in the model and in weights.keras. Returns metrics."""
-        self._resume_training()
-        with explain_out_of_memory(self.line.label, self.training):
-            while not self.state.is_finished:
-                self._train_epoch()
-                self._close_epoch()
-        self.model.set_weights(self.top_checkpoints.mean_weights or self._evaluated_weights())
-        with write_atomically(self.folder / "weights.keras") as temporary:
-            self.model.save(temporary)
-        with write_atomically(self.folder / "history.csv") as temporary:
-            pd.DataFrame(self.state.history).to_csv(temporary, index=False)
-        return summarize_training(
-            self.line, self.state, [entry["epoch"] for entry in self.top_checkpoints.epochs], self.validate is not None
-        )
 
     @property
     def _backbone_learns(self) -> bool:
         """Whether the backbone learns in this epoch, or the head alone."""
         return not self.member.freeze_backbone and self.state.backbone_learns(self.training)
 
-    def _train_epoch(self) -> None:
-        batch_sizes = [len(ids) for ids in self.data.batches(self.state.epoch)]
-        saved_at, batch_end = time.monotonic(), time.perf_counter()
-        for batch in self.loader.load_epoch(self.state.epoch, first_batch=self.state.batch):
-            wait_seconds = time.perf_counter() - batch_end
-            self._train_batch(batch, batch_sizes)
-            now = time.perf_counter()
-            self.state.record_time(now - batch_end, wait_seconds)
-            batch_end = now
-            report_progress(self.line, self.state, self.training, len(batch_sizes))
-            if not self.summed_gradients and time.monotonic() - saved_at > 60 * self.training.checkpoint_minutes:
-                self._save_checkpoint()
-                saved_at = time.monotonic()
-            if self.state.spent_time_share(self.training) >= 1:
-                break
+    def _start_epoch(self) -> None:
+        self.summed_gradients = []
 
-    def _train_batch(self, batch: dict, batch_sizes: list[int]) -> None:
-        self._set_rate(len(batch_sizes))
-        self.ops.seed_dropouts(self.training.seed, self.state.epoch, self.state.batch)
-        size = batch_sizes[self.state.batch]
-        loss, gradients = self.ops.compute_gradients(batch, size, self._backbone_learns)
-        if not np.isfinite(loss):
-            raise UsageError(describe_nonfinite_loss(self.line, self.state, loss))
-        self._add_gradients(gradients)
-        self.state.record_batch(loss, size)
-        if self.state.batch == len(batch_sizes) or self.state.batch % self.training.accumulate == 0:
-            self._apply_gradients()
+    def _load_batches(self) -> Iterable[dict]:
+        return self.loader.load_epoch(self.state.epoch, first_batch=self.state.batch)
 
-    def _set_rate(self, total: int) -> None:
+    def _set_rate(self, position: SchedulePosition) -> None:
         if self.plateau:
             self.ops.optimizer.learning_rate.assign(self.plateau.lr)
         else:
-            set_rate(self.ops.optimizer, self.training, self.state.schedule_position(self.training, total))
+            set_rate(self.ops.optimizer, self.training, position)
 
-    def _add_gradients(self, gradients: list[tf.Tensor]) -> None:
-        scaled_gradients = (
-            [gradient / self.training.accumulate for gradient in gradients]
-            if self.training.accumulate > 1
-            else gradients
-        )
-        self.summed_gradients = (
-            [a + b for a, b in zip(self.summed_gradients, scaled_gradients, strict=True)]
-            if self.summed_gradients
-            else scaled_gradients
-        )
+    def _current_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.ops.optimizer.learning_rate))
+
+    def _add_gradients(self, batch: dict, size: int) -> float:
+        self.ops.seed_dropouts(self.training.seed, self.state.epoch, self.state.batch)
+        loss, gradients = self.ops.compute_gradients(batch, size, self._backbone_learns)
+        self._require_finite(loss)
+        if self.training.accumulate > 1:
+            gradients = [gradient / self.training.accumulate for gradient in gradients]
+        if self.summed_gradients:
+            gradients = [a + b for a, b in zip(self.summed_gradients, gradients, strict=True)]
+        self.summed_gradients = gradients
+        return loss
 
     def _apply_gradients(self) -> None:
         self.ops.apply_gradients(self.summed_gradients, self._backbone_learns)
         self.summed_gradients = []
-        self.state.step += 1
+
+    def _update_average(self) -> None:
         if self.ops.average_weights:
             self.ops.update_average(self.state.step)
 
-    def _evaluated_weights(self) -> list[np.ndarray]:
+    def _step_plateau(self, score: float) -> None:
+        self.plateau.update_rate(score, self.training)
+
+    def _select_weights(self) -> list[np.ndarray]:
         """The weights that are validated and kept: the moving average where there is one."""
         return [variable.numpy() for variable in self.ops.average_weights] or self.model.get_weights()
-
-    def _close_epoch(self) -> None:
-        row = {"epoch": self.state.epoch + 1, "loss": self.state.mean_loss}
-        row["lr"] = float(keras.ops.convert_to_numpy(self.ops.optimizer.learning_rate))
-        if self.validate:
-            row |= self._validate_weights()
-            self._record_score(row["score"])
-        elif self.training.keep == "average":
-            self.top_checkpoints.add(
-                self.state.epoch, float(self.state.epoch), self._evaluated_weights()
-            )  # no validation: the last few
-        self.summed_gradients = []
-        self.state.close_epoch(row, self.training, self.validate is not None)
-        self._save_checkpoint()
 
     def _validate_weights(self) -> dict[str, float]:
         """What validate says of the evaluated weights."""
         if not self.ops.average_weights:
             return self.validate()
         current_weights = self.model.get_weights()
-        self.model.set_weights(self._evaluated_weights())
+        self.model.set_weights(self._select_weights())
         val_metrics = self.validate()
         self.model.set_weights(current_weights)
         return val_metrics
 
-    def _record_score(self, score: float) -> None:
-        if self.plateau and self.state.backbone_learns(self.training):
-            self.plateau.update_rate(score, self.training)
-        self.state.record_score(score)
-        if self.top_checkpoints.count:
-            self.top_checkpoints.add(self.state.epoch, score, self._evaluated_weights())
+    def _write_weights(self) -> None:
+        self.model.set_weights(self.top_checkpoints.mean_weights or self._select_weights())
+        with write_atomically(self.folder / "weights.keras") as temporary:
+            self.model.save(temporary)
 
     def _save_checkpoint(self) -> None:
         arrays = {
