@@ -14,7 +14,7 @@ import torch
 
 from cxr.torchkit.device import autocast, full_precision, move_batch, select_device
 from stage1_classify import config as classify
-from stage1_classify.timm_members import backend
+from stage1_classify.timm_members import backend, network
 from stage2_segment import config as segment
 from stage2_segment import networks
 from stage2_segment.losses import SegmenterLoss
@@ -45,7 +45,7 @@ def build_networks() -> dict:
     network_and_loss = {}
     member = classify.read_member("mnv2_crop").model_copy(update={"weights": "random"})
     network_and_loss["mnv2_crop"] = (
-        backend.build_classifier(member),
+        network.build_classifier(member),
         backend._build_loss(member, select_device()),
     )
     for name in ("unet_mnv2_crop", "unetpp_mnv2_full"):

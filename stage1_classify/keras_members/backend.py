@@ -1,7 +1,7 @@
 """Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of keras_models.
 
 It offers what timm_backend does: download_weights(start, path) and check_network(member), before any work;
-fit(...) -> metrics; infer(...) -> (prob, features); and count_parameters(member), for the table in the README.
+fit(...) -> metrics; infer(...) -> (prob, features); and count_parameters(member), for docs/published-systems.md.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from cxr.torchkit.checkpoint import load_weights
 from cxr.torchkit.device import full_precision, move_batch, select_device
 from cxr.torchkit.loading import load_in_order
 from stage1_classify.data import ClassifierData
-from stage1_classify.timm_members.backend import Classifier
+from stage1_classify.timm_members.network import Classifier
 
 WEIGHTS = "weights.safetensors"
 BATCH = 8

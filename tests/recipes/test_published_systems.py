@@ -10,7 +10,7 @@ import pytest
 from cxr import recipe
 from cxr.paths import ROOT
 from stage1_classify import config as classify
-from stage1_classify.timm_members import backend
+from stage1_classify.timm_members import network as timm_network
 from stage2_segment import config as segment
 from stage2_segment import networks
 
@@ -56,7 +56,7 @@ def torchs(names) -> dict[str, int]:
     counted = {name: networks.count_parameters(segment.read_member(name)) for name in names if name not in own}
     timm = {name: classify.read_member(name) for name in own}
     timm = {name: member for name, member in timm.items() if member.framework == "timm"}
-    return counted | {name: backend.count_parameters(member) for name, member in timm.items()}
+    return counted | {name: timm_network.count_parameters(member) for name, member in timm.items()}
 
 
 def kerass(names) -> dict[str, int]:

@@ -10,7 +10,7 @@ from cxr.torchkit import optimizers
 from cxr.training.schedule import SchedulePosition, lr_factor
 from cxr.training.settings import Training
 from stage1_classify import config as classify
-from stage1_classify.timm_members import backend
+from stage1_classify.timm_members import network
 from stage2_segment import config as segment
 from stage3_stack import config as stack
 
@@ -116,7 +116,7 @@ def test_erinqhus_resnet_trains_its_head_then_all_by_layers_in_one_cycle():
     assert course[0][[1, 2]] == pytest.approx([4e-6, 7.6e-5], rel=0.02)  # from 1/25; half-way up the cosine
     assert course[-1][5] < 1e-7
     member = classify.read_member("erinqhu_resnet34").model_copy(update={"weights": None})
-    groups = optimizers.build_optimizer(backend.build_classifier(member), training).param_groups
+    groups = optimizers.build_optimizer(network.build_classifier(member), training).param_groups
     assert [groups[0]["lr"], groups[1]["lr"]] == pytest.approx([1e-4, 1e-6])  # the head, the first layers
     between = [group["lr"] for group in groups[1:]]
     assert between == sorted(between)

@@ -17,7 +17,7 @@ from cxr.training.settings import HeadConfig
 from stage1_classify import cam as command
 from stage1_classify import config
 from stage1_classify.data import ClassifierData
-from stage1_classify.timm_members import backend, grad_cam
+from stage1_classify.timm_members import grad_cam, network
 
 RECIPE = Recipe(
     name="r", about="a test", prepared_size=64, folds=2, subfolds=2, stage0="smoke", stage1=["smoke"], stage2=[],
@@ -37,11 +37,11 @@ def trained(prepared_paths, monkeypatch) -> Paths:
     return prepared_paths
 
 
-def classifier(seed: int = 0, **head) -> backend.Classifier:
+def classifier(seed: int = 0, **head) -> network.Classifier:
     """At random, but for a dense layer that likes most channels."""
     torch.manual_seed(seed)
     changes = {"head": HeadConfig(**head)} if head else {}
-    model = backend.Classifier(config.read_member("smoke").model_copy(update=changes)).eval()
+    model = network.Classifier(config.read_member("smoke").model_copy(update=changes)).eval()
     weight = model.head.dense[1].weight
     weight.data = torch.linspace(-1, 2, weight.shape[1])[None]
     return model

@@ -27,7 +27,7 @@ from stage1_classify import config, train
 from stage1_classify.check import check_member
 from stage1_classify.data import ClassifierData
 from stage1_classify.frameworks import dispatch_by_framework
-from stage1_classify.timm_members import backend
+from stage1_classify.timm_members import backend, inference, network
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -51,7 +51,7 @@ def data(paths) -> ClassifierData:
 @pytest.mark.parametrize("name", ["mnv2_crop", "smoke", "effb4_crop", "xception_crop"])
 def test_network_at_64_pixels(name):
     member = config.read_member(name).model_copy(update={"weights": "random"})
-    model = backend.build_classifier(member)
+    model = network.build_classifier(member)
     features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
     assert features.shape == (2, member.head.width)
     logits = model.compute_logits(features)
@@ -68,7 +68,7 @@ def test_one_batch_can_be_overfitted():
         update={"head": HeadConfig(width=16, dropout=(0, 0, 0), pool="max")}
     )
     torch.manual_seed(0)
-    model = backend.build_classifier(member)
+    model = network.build_classifier(member)
     batch = {"image": torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8), "label": torch.tensor([0.0, 1, 0, 1])}
     step, loss = torch.optim.Adam(model.parameters(), 0.01), backend._build_loss(member, torch.device("cpu"))
     for _ in range(30):
@@ -94,7 +94,7 @@ def loss_of(**settings) -> float:
     """Loss of two equal positives under a network that is the same each time."""
     member = config.read_member("smoke").model_copy(update=settings)
     torch.manual_seed(0)
-    model = backend.build_classifier(member).eval()
+    model = network.build_classifier(member).eval()
     batch = {"image": torch.zeros(2, 1, 64, 64, dtype=torch.uint8), "label": torch.ones(2)}
     return backend._build_loss(member, torch.device("cpu"))(model, batch).item()
 
@@ -102,7 +102,7 @@ def loss_of(**settings) -> float:
 @pytest.mark.parametrize(("kind", "backbone", "width"), [("pooled", "resnet34", 512), ("flat", "resnet34", 24)])
 def test_other_heads_at_64_pixels(kind, backbone, width):
     head = HeadConfig(kind=kind, width=24, dropout=(0, 0, 0.5))
-    model = backend.build_classifier(
+    model = network.build_classifier(
         config.read_member("smoke").model_copy(update={"head": head, "backbone": backbone})
     )
     features = model(torch.randint(0, 255, (2, 1, 64, 64), dtype=torch.uint8))
@@ -112,7 +112,7 @@ def test_other_heads_at_64_pixels(kind, backbone, width):
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    model = backend.build_classifier(config.read_member("smoke").model_copy(update={"freeze_backbone": True})).train()
+    model = network.build_classifier(config.read_member("smoke").model_copy(update={"freeze_backbone": True})).train()
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     model.compute_logits(model(torch.randint(0, 255, (4, 1, 64, 64), dtype=torch.uint8))).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
@@ -124,7 +124,7 @@ def test_augmented_passes_are_averaged(data):
         update={"tta_passes": 3, "augment": Augmentation(hflip=0.5, gamma={0.5: 1, 2.0: 1})}
     )
     data, ids = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1), data.image_ids[:3]
-    model = backend.build_classifier(member).eval()
+    model = network.build_classifier(member).eval()
     passes = []
     for number in (1, 2, 3):
         images = torch.from_numpy(np.stack([data.load_inference_image(image_id, number)["image"] for image_id in ids]))
@@ -133,9 +133,9 @@ def test_augmented_passes_are_averaged(data):
         passes.append(torch.stack(both).mean(0))
     expected = torch.sigmoid(torch.stack(passes).mean(0)).numpy()
     plain = ClassifierData(data.prepared, data.boxes, member.model_copy(update={"tta_passes": 0}), ids, 1)
-    found, _ = backend._run_inference(model, data, ids, torch.device("cpu"))
+    found, _ = inference.predict_images(model, data, ids, torch.device("cpu"))
     assert np.allclose(found, expected, atol=0.01)  # bfloat16 where the machine has it
-    assert not np.allclose(backend._run_inference(model, plain, ids, torch.device("cpu"))[0], expected, atol=1e-4)
+    assert not np.allclose(inference.predict_images(model, plain, ids, torch.device("cpu"))[0], expected, atol=1e-4)
 
 
 def test_a_keras_member_is_refused_what_only_pytorch_has(tmp_path):
@@ -214,8 +214,8 @@ def test_features_give_the_probability(data, tmp_path):
     """The bottleneck and the dense layer are all there is between an image and its probability."""
     member = data.member.model_copy(update={"hflip_tta": False})
     data = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
-    model = backend.build_classifier(member)
-    prob, features = backend._run_inference(model, data, data.image_ids[:5], torch.device("cpu"))
+    model = network.build_classifier(member)
+    prob, features = inference.predict_images(model, data, data.image_ids[:5], torch.device("cpu"))
     dense = model.head.dense[1]
     logits = features @ dense.weight.detach().numpy()[0] + dense.bias.item()
     assert np.allclose(1 / (1 + np.exp(-logits)), prob, atol=1e-5)
@@ -224,8 +224,8 @@ def test_features_give_the_probability(data, tmp_path):
 def test_what_is_kept_is_float32_also_where_training_is_not(data, monkeypatch):
     monkeypatch.setattr("cxr.torchkit.device.amp_dtype", lambda on: torch.bfloat16)
     ids, data = data.image_ids[:5], data.without_tta
-    model = backend.build_classifier(data.member)
-    prob, features = backend._run_inference(model, data, ids, CPU)
+    model = network.build_classifier(data.member)
+    prob, features = inference.predict_images(model, data, ids, CPU)
     images = torch.from_numpy(np.stack([data.load_inference_image(image_id)["image"] for image_id in ids]))
     with torch.inference_mode():
         plain = model(images.contiguous(memory_format=torch.channels_last))
@@ -236,11 +236,11 @@ def test_what_is_kept_is_float32_also_where_training_is_not(data, monkeypatch):
 def test_watching_passes_an_image_once_and_inference_as_often_as_asked(data):
     member = data.member.model_copy(update={"hflip_tta": True, "tta_passes": 3})
     data = ClassifierData(data.prepared, data.boxes, member, data.image_ids, 1)
-    model, passed = backend.build_classifier(member), []
+    model, passed = network.build_classifier(member), []
     model.register_forward_pre_hook(lambda _model, images: passed.append(len(images[0])))
     backend._build_validator(data, data.image_ids[:4], CPU)(model)
     assert passed == [4]
-    backend._run_inference(model, data, data.image_ids[:4], CPU)
+    inference.predict_images(model, data, data.image_ids[:4], CPU)
     assert passed[1:] == [4] * 6
 
 
@@ -261,7 +261,7 @@ def test_too_little_memory_at_inference_names_the_member_and_the_batch(data, tmp
         raise torch.OutOfMemoryError
 
     folder = tmp_path / "one_member" / "fold3"
-    save_weights(folder / "weights.safetensors", backend.build_classifier(data.member).state_dict())
+    save_weights(folder / "weights.safetensors", network.build_classifier(data.member).state_dict())
     monkeypatch.setattr(backend.Classifier, "compute_logits", fails)
     with pytest.raises(UsageError, match=r"one_member, fold3: out of memory with training\.batch: 4, .*batch: 2, "):
         backend.infer(data, data.image_ids, folder)
@@ -270,19 +270,19 @@ def test_too_little_memory_at_inference_names_the_member_and_the_batch(data, tmp
 def test_local_weights_load_and_one_that_does_not_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
     member = config.read_member("smoke")
-    donor = backend.build_classifier(member)
+    donor = network.build_classifier(member)
     tensors = {key: value.half() for key, value in donor.backbone.state_dict().items() if value.is_floating_point()}
     stem = tensors["conv_stem.weight"]
     tensors["conv_stem.weight"] = torch.cat([stem, torch.zeros_like(stem), stem], dim=1)  # as for three colours
     save_file(tensors, tmp_path / "mine.safetensors")
-    model = backend.build_classifier(member.model_copy(update={"weights": "mine"}))
+    model = network.build_classifier(member.model_copy(update={"weights": "mine"}))
     found = model.backbone.state_dict()["conv_stem.weight"]
     assert torch.allclose(found, 2 * donor.backbone.state_dict()["conv_stem.weight"], atol=1e-2)
     other = member.model_copy(update={"weights": "mine", "backbone": "resnet18"})
     with pytest.raises(UsageError, match="do not fit the backbone resnet18"):
-        backend.build_classifier(other)
+        network.build_classifier(other)
     with pytest.raises(UsageError, match=r"expected absent\.safetensors"):
-        backend.build_classifier(member.model_copy(update={"weights": "absent"}))
+        network.build_classifier(member.model_copy(update={"weights": "absent"}))
 
 
 def test_every_fold_loads_the_file_that_was_fetched_once(paths, monkeypatch, capsys):
