@@ -8,6 +8,7 @@ Inference is float32 in both, because its results are kept; 'reduced' is its tim
 
 import argparse
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -44,17 +45,16 @@ def build_networks() -> dict:
     """The small recipes' networks with random weights, and their losses: name -> (network, loss)."""
     network_and_loss = {}
     member = classify.read_member("mnv2_crop").model_copy(update={"weights": "random"})
-    network_and_loss["mnv2_crop"] = (
-        network.build_classifier(member),
-        backend._build_loss(member, select_device()),
-    )
+    network_and_loss["mnv2_crop"] = network.build_classifier(member), backend._build_loss(member, select_device())
     for name in ("unet_mnv2_crop", "unetpp_mnv2_full"):
         member = segment.read_member(name).model_copy(update={"weights": "random"})
         network_and_loss[name] = (networks.build_segmenter(member), SegmenterLoss(member))
     return network_and_loss
 
 
-def measure_times(model, loss, arguments, fast: bool) -> tuple[float, float, float]:
+def measure_times(
+    model: torch.nn.Module, loss: Callable, arguments: argparse.Namespace, fast: bool
+) -> tuple[float, float, float]:
     """Milliseconds an image of a training step, of inference, and of inference in reduced precision.
 
     model: the network
@@ -97,7 +97,7 @@ def build_noise_batch(batch: int, size: int) -> dict[str, torch.Tensor]:
     return {"image": gray, "mask": (gray > 250).to(torch.uint8), "label": torch.ones(batch)}
 
 
-def measure_step_seconds(run_step, count: int) -> float:
+def measure_step_seconds(run_step: Callable[[], None], count: int) -> float:
     """Mean seconds of one step, after one to warm up."""
     run_step()
     if torch.cuda.is_available():
