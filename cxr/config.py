@@ -13,16 +13,16 @@ from cxr.errors import UsageError
 
 
 class StrictModel(BaseModel):
-    """Base of every config: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     renamed_keys: ClassVar[dict[str, str]] = {}
-    """Keys of earlier versions, which are refused, and what they are called now."""
+    """Keys of earlier versions, which are refused, and their present names."""
 
 
 KEY_PREFIX = re.compile(r"([\w.]+): ")
 LIKE = "like"
-"""Key of a settings file: another file of its folder, whose settings it has but for those that it gives itself."""
+"""Key of a settings file that names another file of its folder, from which it takes all settings that it leaves out."""
 Config = TypeVar("Config", bound=StrictModel)
 
 
@@ -131,18 +131,16 @@ def override_settings(settings: Config, arguments: list[str], prog: str) -> Conf
 
 
 def _merge_union_errors(errors: list[dict]) -> list[dict]:
-    """One error for a value of several kinds (a list, or 'exact'): of the kind that it came nearest to, else of all.
+    """One error for a value that may be of several types (a list, or 'exact'): of the closest type, else of all.
 
-    pydantic has one for each kind, with the kind's own name, in brackets, among the keys.
+    pydantic gives an error for each type, with the type's name in brackets among the keys.
     """
     merged: dict[tuple, dict] = {}
     for error in errors:
         keys = tuple(part for part in error["loc"] if "[" not in str(part))
         if any(earlier[: len(keys)] == keys and len(earlier) > len(keys) for earlier in merged):
             continue
-        for parent_keys in [
-            earlier for earlier in merged if keys[: len(earlier)] == earlier and len(keys) > len(earlier)
-        ]:
+        for parent_keys in [k for k in merged if keys[: len(k)] == k and len(keys) > len(k)]:
             del merged[parent_keys]
         earlier_message = f"{merged[keys]['msg']}, or: " if keys in merged else ""
         merged[keys] = error | {"loc": keys, "msg": earlier_message + error["msg"]}

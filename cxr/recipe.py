@@ -15,50 +15,49 @@ Member = TypeVar("Member", bound=StrictModel)  # a stage's settings of one netwo
 
 
 class SmallTrial(StrictModel):
-    """A trial in small: every member from random weights, with smaller views and few steps; it learns little."""
+    """A small trial: every member from random weights, with smaller views and few steps; it learns little."""
 
     size: int = Field(default=64, ge=32, multiple_of=32)
-    """Side of the largest member's view; the others keep their proportion to it, in steps of 32."""
+    """Side of the largest member's view in pixels; the others are scaled alike, in steps of 32."""
     batch: PositiveInt = 4
     epochs: PositiveInt = 1
     epoch_batches: PositiveInt | None = 1
-    """Most batches of an epoch."""
+    """Maximum of batches per epoch."""
     minutes: PositiveFloat | None = None
-    """Train each network for so many minutes instead of epochs."""
+    """Train each network for this many minutes instead of epochs."""
     steps: PositiveInt = 20
-    """Most steps that a head of stage 3 trains for."""
+    """Maximum of steps of a head of stage 3."""
 
     def shrink_member(self, member: Member, largest_view_size: int) -> Member:
-        """A member in small, `largest_view_size` being the side of its stage's largest view."""
-        training = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
-        training |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
-        view, training = (
-            member.view.scale_sides(self.size / largest_view_size),
-            member.training.model_copy(update=training),
-        )
-        pass_settings = {"tta_passes": 1} if getattr(member, "tta_passes", 0) else {}  # one shows that they work
-        return member.model_copy(update=pass_settings | {"view": view, "training": training, "weights": "random"})
+        """The member for the trial; `largest_view_size`: side of the largest view in its stage, in pixels."""
+        limits = {"batch": min(self.batch, member.training.batch), "epochs": min(self.epochs, member.training.epochs)}
+        limits |= {"epoch_batches": self.epoch_batches, "minutes": self.minutes, "accumulate": 1}
+        view = member.view.scale_sides(self.size / largest_view_size)
+        changes = {"view": view, "training": member.training.model_copy(update=limits), "weights": "random"}
+        if getattr(member, "tta_passes", 0):
+            changes["tta_passes"] = 1  # enough to show that passes work
+        return member.model_copy(update=changes)
 
 
 class Recipe(StrictModel):
-    """One file of recipes/; the names are those of files in the stages' configs/ folders."""
+    """One file of recipes/; stage0 to stage3 name files in the stages' configs/ folders."""
 
     name: str
     about: str
-    """One line: what it rebuilds, and for what machine."""
+    """One line: what it reproduces, and on what machine."""
     made_for: str = "cpu"
-    """cpu or gpu; a recipe for a GPU says so on a machine without one, and names `smaller`."""
+    """cpu or gpu; on a machine without a GPU, a run prints a note that it will be slow, and names `smaller`."""
     smaller: str | None = None
     prepared_size: int = Field(ge=8, multiple_of=8)
     folds: int = Field(ge=2)
     subfolds: int = Field(default=4, ge=2)
     val_share: float = Field(default=0.1, gt=0, le=0.25)
-    """Share of the training folds' patients that members which choose by a validation score validate on."""
+    """Share of the training folds' patients in the validation set of members that use one."""
     train_folds: list[int] | None = None
     """Folds to train, all by default; [0] of 5 is a plain 80/20 split."""
     seed: int = 1
     weights: str | None = None
-    """What every member starts from ('random', 'imagenet' or a file's name), in place of what the members name."""
+    """Start weights of every member ('random', 'imagenet' or a file's name) in place of the members' own."""
     small: SmallTrial | None = None
     stage0: str
     stage1: list[str]
@@ -79,19 +78,19 @@ class Recipe(StrictModel):
         return list(range(self.folds)) if self.train_folds is None else sorted(set(self.train_folds))
 
     def smoke_trial(self) -> "Recipe":
-        """The recipe as a trial that shows in minutes that all of it runs, and learns nothing."""
+        """A trial of the recipe that shows in minutes that all of it runs; it learns nothing."""
         changes = {"prepared_size": 128, "folds": 2, "subfolds": 2, "train_folds": None, "stage0": "smoke"}
         changes |= {"name": f"{self.name}-smoke", "small": SmallTrial(), "made_for": "cpu", "weights": None}
         return self.model_copy(update=changes)
 
     def select_folds(self, fold: int | None) -> list[int]:
-        """The folds to train: the one asked for, or all that the recipe trains."""
+        """The fold itself, or with None all that the recipe trains; UsageError for a fold that does not exist."""
         if fold is not None and fold not in range(self.folds):
             raise UsageError(f"--fold {fold}: recipe {self.name} has the folds 0 to {self.folds - 1}")
         return self.folds_to_train if fold is None else [fold]
 
     def adapt_members(self, members: dict[str, Member]) -> dict[str, Member]:
-        """A stage's members by name, with the recipe's start weights and, for a trial in small, cut to it."""
+        """A stage's members by name, with the recipe's start weights and, in a small trial, its smaller settings."""
         if self.small:
             largest_view_size = max((member.view.inference_size for member in members.values()), default=1)
             members = {name: self.small.shrink_member(member, largest_view_size) for name, member in members.items()}
@@ -104,13 +103,13 @@ class Recipe(StrictModel):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from its file, whose name it has; its smoke trial where SMOKE=1 (run_all.sh --smoke) is set."""
+    """The recipe in a file, named after it; its smoke trial if SMOKE=1 is set (run_all.sh --smoke)."""
     recipe = load_settings(path, Recipe, name=path.stem)
     return recipe.smoke_trial() if os.environ.get("SMOKE") == "1" else recipe
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe, given as a path or by its name alone."""
+    """The file of a recipe that is given as a path or by its name alone."""
     path = Path(name)
     if path.suffix != ".yaml":
         return ROOT / "recipes" / f"{name}.yaml"
@@ -118,7 +117,7 @@ def find_recipe(name: str) -> Path:
 
 
 def refuse_namesake(recipe_file: Path, run_folder: Path) -> None:
-    """UsageError where a run's folder holds the results of another recipe file of the same name."""
+    """UsageError if a run's folder holds the results of another recipe file of the same name."""
     recorded_name = (read_json(run_folder / "recipe.json") or {}).get("recipe")
     if recorded_name is None or recorded_name == _portable_name(recipe_file) or not (ROOT / recorded_name).is_file():
         return
@@ -130,19 +129,19 @@ def refuse_namesake(recipe_file: Path, run_folder: Path) -> None:
 
 
 def claim_run_folder(recipe_file: Path, run_folder: Path) -> None:
-    """Note whose results a run's folder holds; UsageError as for `refuse_namesake`."""
+    """Record in a run's folder which recipe file it belongs to; UsageError as for `refuse_namesake`."""
     refuse_namesake(recipe_file, run_folder)
     write_json(run_folder / "recipe.json", {"recipe": _portable_name(recipe_file)})
 
 
 def _portable_name(recipe_file: Path) -> str:
-    """A shipped recipe as seen from the project, which may be moved; any other by its full path."""
+    """The path of a shipped recipe relative to the project, which may be moved; else the full path."""
     recipe_file = recipe_file.resolve()
     return str(recipe_file.relative_to(ROOT)) if recipe_file.is_relative_to(ROOT) else str(recipe_file)
 
 
 def load_recipe_and_paths(say: bool = True) -> tuple[Recipe, Paths]:
-    """Recipe and paths of this command: RECIPE and DATA, or what the last run used (which it then says)."""
+    """Recipe and paths of this command, by RECIPE and DATA, or those of the last run, which are printed if `say`."""
     last_choice = read_json(home_folder() / "artifacts" / "last.json") or {}
     if last_choice.get("smoke") and not os.environ.get("RECIPE"):
         os.environ.setdefault("SMOKE", "1")
@@ -160,7 +159,7 @@ def load_recipe_and_paths(say: bool = True) -> tuple[Recipe, Paths]:
 
 
 def remember_choice(recipe_file: Path, data: Path) -> None:
-    """Note the choice of a run, and its folder of start weights, for stages that are rerun alone."""
+    """Record a run's recipe, data and folder of start weights, for stages that are rerun alone."""
     choice = {"recipe": str(recipe_file), "data": str(data), "weights": os.environ.get("WEIGHTS")}
     choice["smoke"] = os.environ.get("SMOKE") == "1"
     write_json(home_folder() / "artifacts" / "last.json", choice)

@@ -1,7 +1,7 @@
 """Boxes that the user edited in boundingbox_csv/<dataset>.csv: found, checked, and part of the step's identity.
 
-Edited is a row marked so, or one whose box differs from what the last run wrote, of whichever recipe; a copy of that is
-kept beside the file, hidden. Reads without pandas: this runs whenever a step asks whether it is up to date.
+A row is edited if its source is 'edited', or if its box differs from what the last run of any recipe wrote; a hidden
+copy of that lies next to the file. No pandas here: this runs whenever a step checks whether it is up to date.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ EDITED = "edited"
 
 
 class BoxRow(NamedTuple):
-    """One box of the table, in the original's pixels, and the line of the file that it stands in."""
+    """One box of the table, in the original's pixels, and its line in the file."""
 
     box: Box
     source: str
@@ -38,9 +38,8 @@ def read_box_rows(path: Path) -> dict[str, BoxRow]:
     header = user_tables.normalise_columns(next(user_tables.read_lines(path), (1, []))[1])
     missing_columns = [name for name in COLUMNS if name.lower() not in header]
     if missing_columns:
-        raise DataError(
-            f"{path}: column {', '.join(missing_columns)} is missing; mend it, or delete it to have it made anew"
-        )
+        names = ", ".join(missing_columns)
+        raise DataError(f"{path}: column {names} is missing; mend it, or delete it to have it made anew")
     rows: dict[str, BoxRow] = {}
     for line, values in user_tables.read_records(path):
         key, row = parse_image_id(values["filename"]), _parse_box_row(values, path, line)
@@ -64,10 +63,9 @@ def _parse_box_row(values: dict[str, str], path: Path, line: int) -> BoxRow:
 
 def find_edits(path: Path) -> dict[str, BoxRow]:
     """The edited rows of the table, by image_id."""
-    pending_rows = {
-        key: row for key, row in _read_written_copy(pending_copy(path)).items() if row.source != EDITED
-    }  # those are the user's
-    written_versions = [_read_written_copy(written_copy_path(path)), pending_rows]
+    pending_rows = _read_written_copy(pending_copy(path))
+    model_rows = {key: row for key, row in pending_rows.items() if row.source != EDITED}
+    written_versions = [_read_written_copy(written_copy_path(path)), model_rows]
     return {
         key: row
         for key, row in read_box_rows(path).items()
@@ -76,7 +74,7 @@ def find_edits(path: Path) -> dict[str, BoxRow]:
 
 
 def _read_written_copy(copy: Path) -> dict[str, BoxRow]:
-    """What a run wrote; nothing where the copy was cut since."""
+    """The rows that a run wrote; none where the copy is missing or truncated."""
     return read_box_rows(copy) if copy.is_file() and copy.read_bytes().endswith(b"\n") else {}
 
 
@@ -90,12 +88,12 @@ def _is_same_box(a: Box, b: Box) -> bool:
 
 
 def pending_copy(path: Path) -> Path:
-    """The copy of what a run is writing to `path`; there only where a run was cut off."""
+    """The copy of the table that a run is writing to `path`; it remains only if the run was interrupted."""
     return path.with_name(f".{path.stem}.writing.csv")
 
 
 def digest_edits(path: Path) -> str:
-    """Digest of the edited boxes alone: what a run writes back leaves it as it is."""
+    """Digest of the edited boxes alone, so that a run which writes the table does not change it."""
     edges = sorted((key, *(round(edge, 3) for edge in row.box)) for key, row in find_edits(path).items())
     return hashlib.sha256(repr(edges).encode()).hexdigest() if edges else ""
 
@@ -111,7 +109,7 @@ def is_table_complete(path: Path, boxes_csv: Path) -> bool:
 
 @contextmanager
 def lock_table(path: Path) -> Iterator[None]:
-    """Hold the table that all recipes of a dataset write; waits for another run that holds it."""
+    """Lock the table, which all recipes of a dataset write; waits while another run holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.stem}.lock"), "a+") as handle:
         fcntl.lockf(handle, fcntl.LOCK_EX)
@@ -119,10 +117,10 @@ def lock_table(path: Path) -> Iterator[None]:
 
 
 def restore_cut_table(path: Path) -> None:
-    """Write the table anew where it ends within a row of what was written last: it was cut, not edited."""
+    """Restore the table if it ends in the middle of a row that a run wrote: it was truncated, not edited."""
     if path.is_file() and written_copy_path(path).is_file():
         content, written_content = path.read_bytes(), written_copy_path(path).read_bytes()
-        lost_tail = written_content[len(content) :]  # from a row's end on: the user deleted the last rows
+        lost_tail = written_content[len(content) :]  # if it begins at a row's end, the user deleted the last rows
         is_cut_within_row = lost_tail.strip() == b"" or not lost_tail.startswith((b"\n", b"\r"))
         if written_content.startswith(content) and not content.endswith(b"\n") and is_cut_within_row:
             with write_atomically(path) as temporary:
@@ -130,5 +128,5 @@ def restore_cut_table(path: Path) -> None:
 
 
 def is_complete_jpeg(path: Path) -> bool:
-    """Whether a JPEG is there to its end; its digest tells nothing: all runs on a dataset draw this overview."""
+    """Whether a JPEG is there to its end. Its digest is not compared: all runs on a dataset draw the same file."""
     return path.is_file() and path.read_bytes()[-2:] == b"\xff\xd9"

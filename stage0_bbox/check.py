@@ -1,7 +1,7 @@
-"""Before any work: can the recipe's detector be made, are its start weights here, and do they fit?
+"""Before any work: can the recipe's detector be built, are its start weights here, and do they fit?
 
 python -m stage0_bbox.check
-python -m stage0_bbox.check --fetch    only have the hub's start weights fetched; what it does not give is said
+python -m stage0_bbox.check --fetch    only fetch the hub's start weights; a file that the hub does not have is named
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def check_detector(recipe: Recipe, detector: config.DetectorConfig) -> None:
-    """UsageError that names the detector's file and what would fit, where it cannot be made as its settings say."""
+    """UsageError that names the detector's file and what would fit, where the detector cannot be built."""
     ensure_start_weights(recipe, detector)
     from stage0_bbox.network import build_detector
 

@@ -38,16 +38,15 @@ class ChestBoxChooser:
     detector: DetectorConfig
     labels: dict[str, Box]
     fold_by_image: dict[str, int]
-    """The model that did not see a labelled image."""
+    """For each labelled image, the cross-validation's model that was trained without it."""
 
     @cached_property
     def mean_boxes(self) -> dict[int, np.ndarray]:
-        """The mean box, as fractions of the frame [4], of the labels outside each part; under -1 of all."""
+        """By fold, the mean box of the labels outside it, as fractions of the frame [4]; key -1: of all labels."""
         mean_by_fold = {-1: self._mean_relative_box(self.labels)}
         for fold in set(self.fold_by_image.values()):
-            mean_by_fold[fold] = self._mean_relative_box(
-                {key: box for key, box in self.labels.items() if self.fold_by_image[key] != fold}
-            )
+            boxes = {key: box for key, box in self.labels.items() if self.fold_by_image[key] != fold}
+            mean_by_fold[fold] = self._mean_relative_box(boxes)
         return mean_by_fold
 
     def _mean_relative_box(self, boxes: dict[str, Box]) -> np.ndarray:
@@ -59,7 +58,7 @@ class ChestBoxChooser:
         return np.array([row["width"], row["height"]] * 2, float)
 
     def mean_box(self, key: str) -> Box:
-        """What a labelled image's box would be if nothing were known of it; its own part's labels are left out."""
+        """The mean box of the labels, in the image's pixels; for a labelled image without the labels of its fold."""
         return Box(*map(float, self.mean_boxes[self.fold_by_image.get(key, -1)] * self.frame_extent(key)))
 
     def choose_boxes(self, detections: pd.DataFrame) -> dict[str, ChestBox]:
@@ -75,12 +74,17 @@ class ChestBoxChooser:
     def grow_box(self, key: str, box: Box) -> Box:
         """A box as the later stages get it: with the margin, clipped, in tenths of a pixel."""
         width, height = self.frame_extent(key)[:2]
-        return Box(
-            *(round(float(edge), 1) for edge in box.grow_by_margin(self.detector.margin).clip_to_frame(width, height))
-        )
+        grown_box = box.grow_by_margin(self.detector.margin).clip_to_frame(width, height)
+        return Box(*(round(float(edge), 1) for edge in grown_box))
 
     def build_table(self, chest_boxes: dict[str, ChestBox], edits: dict[str, BoxRow], path: Path) -> pd.DataFrame:
-        """tables.BOXES; `edits` are rows of `path`, kept as they are. DataError names a row outside its image."""
+        """The table of tables.BOXES, a row for each image.
+
+        chest_boxes: of every image, by image_id
+        edits: the user's rows by image_id, which are kept as they are
+        path: the table that the edits were read from, for messages
+        Raises DataError that names the row of an edit outside its image.
+        """
         rows = [self._box_row(key, chest_box, edits.get(key), path) for key, chest_box in chest_boxes.items()]
         return pd.DataFrame(rows, columns=list(tables.BOXES))
 
@@ -96,9 +100,9 @@ class ChestBoxChooser:
 
 
 def write_box_tables(table: pd.DataFrame, path: Path, boxes_csv: Path) -> None:
-    """Write the run's `boxes_csv`, the table to edit, `path`, and beside it what the next edits are told by.
+    """Write the run's `boxes_csv`, the table to edit, `path`, and its hidden copy, by which edits are recognised later.
 
-    A crash in between turns no box into an edit: until the copy is renamed, either version counts as ours.
+    A crash in between turns no box into an edit: until the pending copy is renamed, both versions count as ours.
     """
     tables.write_table(table, pending_copy(path), tables.BOXES)
     tables.write_table(table, path, tables.BOXES)
@@ -107,5 +111,5 @@ def write_box_tables(table: pd.DataFrame, path: Path, boxes_csv: Path) -> None:
 
 
 def find_dropped_edits(edits: dict[str, BoxRow], table: pd.DataFrame) -> list[str]:
-    """Images with an edited box that the data does not hold."""
+    """Image ids that have an edited box but are not in the data."""
     return sorted(edits.keys() - set(map(parse_image_id, table["Filename"])))

@@ -18,7 +18,7 @@ from stage0_bbox import box_edits
 ROOM = Path(__file__).parent.name
 CONFIGS = Path(__file__).parent / "configs"
 CHECK = ("stage0_bbox.check",)
-"""What is asked before any step: its answer, the start weights' file, is an input."""
+"""Runs before any step; not part of a step's code, as its result, the start weights' file, is an input."""
 BOX_MODULES = (*CHECK, *(f"stage0_bbox.{name}" for name in ("choose_boxes", "box_edits", "overview", "scores")))
 """Modules that turn detections into boxes: no network depends on them."""
 # Milliseconds to train on one image of 256 x 256 (2 cores, float32): only their ratios are used.
@@ -26,7 +26,7 @@ TRAINING_MS = {"fasterrcnn_mobilenetv2": 60, "fasterrcnn_resnet50_fpn_v2": 4000}
 
 
 class Moves(StrictModel):
-    """How a training image and its box are moved about."""
+    """Random geometric augmentation of a training image and its box."""
 
     hflip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a mirror image."""
@@ -44,25 +44,25 @@ class DetectorConfig(StrictModel):
     """Side of the square that the network sees, in pixels: the whole canvas, resized."""
     weights: str | None = None
     """Start: 'coco' (of the ResNet-50; a file <model>_coco in WEIGHTS or weights/, else the hub's), the name of another
-    file there, or 'random'; has to be said (weights/README.md)."""
+    file there, or 'random' (weights/README.md). Required."""
     recalibrate: bool = False
     """Set batch norm's statistics on the training images before the first step."""
     labels: tuple[str, ...] = Field(min_length=1)
-    """Files of boxes in order of trust: the first is the hand labels, which alone are scored against; the others
-    fill in, in training only. Looked up in the data's boundingbox_csv/, in the data folder, in ours."""
+    """Files of boxes in order of trust. The first has the hand labels; only they are scored against. The others add
+    boxes for training. Searched in the data's boundingbox_csv/, in the data folder, in our boundingbox_csv/."""
     cross_validation: int = Field(default=2, ge=2)
-    """Models: each is trained without a part of the boxed patients, whose images it then predicts."""
+    """Count of models: each is trained without one fold of the boxed patients, whose images it then predicts."""
     score_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Below it the mean box of the training labels is taken."""
+    """Below this score the mean box of the training labels is used."""
     margin: float = Field(default=0.02, ge=0, lt=1)
     """Each side of a found box is pushed out by this share of the box's extent."""
     vote_iou: float = Field(default=0.7, gt=0, le=1)
     """The found box is the score-weighted mean of the detections that overlap the best one by this much."""
     epoch_images: int = Field(gt=0)
-    """Training images drawn in an epoch; with fewer labels they come up again, moved another way."""
+    """Training images in an epoch; with fewer labels each is shown several times, moved in other ways."""
     moves: Moves = Moves()
     augment: Augmentation = Augmentation()
-    """Of the gray values only; `moves` does the geometry, as the box must follow."""
+    """Of the gray values only; geometry is in `moves`, because the box has to move along."""
     training: Training
 
     @field_validator("augment")
@@ -82,7 +82,7 @@ class DetectorConfig(StrictModel):
 
 
 class FitStepConfig(StrictModel):
-    """All that one of the cross-validation's models depends on beside its inputs."""
+    """All that one of the cross-validation's models depends on, apart from its input files."""
 
     detector: DetectorConfig
     fold: int
@@ -91,7 +91,7 @@ class FitStepConfig(StrictModel):
 
 
 class DetectStepConfig(StrictModel):
-    """All that the detections depend on beside the models and the pixels."""
+    """All that the detections depend on, apart from the models and the pixels."""
 
     detector: DetectorConfig
     seed: int
@@ -99,7 +99,7 @@ class DetectStepConfig(StrictModel):
 
 
 class BoxStepConfig(StrictModel):
-    """All that the boxes depend on beside their inputs."""
+    """All that the boxes depend on, apart from their input files."""
 
     detector: DetectorConfig
     seed: int
@@ -110,20 +110,18 @@ class BoxStepConfig(StrictModel):
 
 @dataclass(frozen=True)
 class BoxStep(Step):
-    """Stage 0's step: up to date only while every image's box lies where the user may edit it."""
+    """Stage 0's step: up to date only while the table that the user may edit is complete and its picture exists."""
 
     boxes_csv: Path = Path()
-    """Of this run, for the later stages."""
+    """This run's boxes, for the later stages."""
     editable_boxes_csv: Path = Path()
 
     @property
     def is_up_to_date(self) -> bool:
-        has_picture = box_edits.is_complete_jpeg(self.editable_boxes_csv.with_suffix(".jpg"))
-        return (
-            super().is_up_to_date
-            and has_picture
-            and box_edits.is_table_complete(self.editable_boxes_csv, self.boxes_csv)
-        )
+        path = self.editable_boxes_csv
+        if not super().is_up_to_date or not box_edits.is_complete_jpeg(path.with_suffix(".jpg")):
+            return False
+        return box_edits.is_table_complete(path, self.boxes_csv)
 
 
 def read_detector_settings(name: str) -> DetectorConfig:
@@ -160,25 +158,30 @@ def build_box_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> Bo
 
 
 def build_fit_step(recipe: Recipe, paths: Paths, detector: DetectorConfig, fold: int) -> Step:
-    """Training of one model; what only the detections or the boxes depend on is left out."""
+    """Training of one model of the cross-validation.
+
+    recipe: seed and count of folds
+    paths: of the run
+    detector: its settings; those that only the detections or the boxes depend on are set to their defaults
+    fold: the model's held-out fold, 0 to detector.cross_validation - 1
+    """
     defaults = {key: DetectorConfig.model_fields[key].default for key in ("score_threshold", "margin", "vote_iou")}
-    settings = FitStepConfig(
-        detector=detector.model_copy(update=defaults), fold=fold, seed=recipe.seed, folds=recipe.folds
-    )
+    folder = paths.stage0_folder / f"fold{fold}"
+    fit_detector = detector.model_copy(update=defaults)
     return Step(
         name=f"stage 0 {recipe.stage0} model {fold + 1} of {detector.cross_validation}",
         room=ROOM,
         command=("stage0_bbox.train",),
-        folder=paths.stage0_folder / f"fold{fold}",
-        settings=settings,
+        folder=folder,
+        settings=FitStepConfig(detector=fit_detector, fold=fold, seed=recipe.seed, folds=recipe.folds),
         inputs=list_input_files(recipe, paths, detector),
-        outputs=tuple(paths.stage0_folder / f"fold{fold}" / name for name in ("weights.safetensors", "history.csv")),
+        outputs=(folder / "weights.safetensors", folder / "history.csv"),
         excluded_modules=(*BOX_MODULES, "stage0_bbox.detect"),
     )
 
 
 def build_detect_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> Step:
-    """Detections in every image; an edited box or another margin does not make them anew."""
+    """Detections in every image; they stay up to date when a box is edited or the margin changes."""
     defaults = {key: DetectorConfig.model_fields[key].default for key in ("score_threshold", "margin")}
     weights = [paths.stage0_folder / f"fold{fold}" / "weights.safetensors" for fold in range(detector.cross_validation)]
     return Step(
@@ -194,7 +197,7 @@ def build_detect_step(recipe: Recipe, paths: Paths, detector: DetectorConfig) ->
 
 
 def apply_recipe_weights(recipe: Recipe, detector: DetectorConfig) -> DetectorConfig:
-    """The detector, started from the recipe's weights where the recipe names some and they can fit."""
+    """The detector, with the recipe's start weights if the recipe names some that can fit it."""
     takes_encoder_file = recipe.weights not in (None, "imagenet") and detector.model == "fasterrcnn_mobilenetv2"
     fits = takes_encoder_file or recipe.weights == RANDOM
     return detector.model_copy(update={"weights": recipe.weights}) if fits else detector
@@ -207,12 +210,12 @@ def list_input_files(recipe: Recipe, paths: Paths, detector: DetectorConfig) -> 
 
 
 def get_start_weights(detector: DetectorConfig) -> StartWeights:
-    """What the detector starts from."""
+    """The start weights that the settings name."""
     return StartWeights(detector.weights, detector.model, "torchvision")
 
 
 def find_label_files(paths: Paths, detector: DetectorConfig) -> tuple[Path, ...]:
-    """The label files that there are, in order of trust; never the boxes that this stage writes."""
+    """The label files that exist, in order of trust; never the table that this stage writes."""
     folders = [paths.data_folder / "boundingbox_csv", paths.data_folder, home_folder() / "boundingbox_csv"]
     label_paths = [next((f / name for f in folders if (f / name).is_file()), None) for name in detector.labels]
     return tuple(path for path in label_paths if path and path.resolve() != paths.editable_boxes_csv.resolve())

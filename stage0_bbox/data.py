@@ -1,4 +1,4 @@
-"""Batches for the detector: the whole canvas, moved about with its box; and who is predicted by which model."""
+"""Batches for the detector: the whole canvas and its box, moved at random; and which model predicts which image."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from cxr.training.cropping import keyed_rng
 from cxr.training.sampling import split_into_batches
 from stage0_bbox.config import DetectorConfig
 
-MIN_BOX_SIDE = 4  # pixels: a box moved out of the frame further than that is left where it was
+MIN_BOX_SIDE = 4  # pixels: a move that leaves less of the box inside the frame is not made
 
 
 @dataclass(frozen=True)
@@ -23,26 +23,23 @@ class BoxData:
 
     prepared: Prepared
     boxes: dict[str, Box]
-    """Of the images to train on, in the original's pixels."""
+    """Boxes of the images to train on, in the original's pixels."""
     detector: DetectorConfig
     seed: int
 
     def batches(self, epoch: int) -> list[list[str]]:
-        """`epoch_images` of the images, each as often as any other, but no image twice in a batch if it can be."""
+        """Batches of `epoch_images` images: permutations of all of them, one after another."""
         rng, image_ids, training = keyed_rng(self.seed, epoch), sorted(self.boxes), self.detector.training
         rounds = -(-self.detector.epoch_images // len(image_ids))
         order = np.concatenate([rng.permutation(len(image_ids)) for _ in range(rounds)])
-        return split_into_batches(
-            image_ids, order[: self.detector.epoch_images], training.batch, training.epoch_batches
-        )
+        rows = order[: self.detector.epoch_images]
+        return split_into_batches(image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
         """image uint8 [1, s, s], box float32 [4] in its pixels."""
         rng = keyed_rng(self.seed, epoch, image_id)
-        image, box = (
-            self.load_inference_image(image_id)["image"][0],
-            self.box_to_network(image_id, self.boxes[image_id]),
-        )
+        image = self.load_inference_image(image_id)["image"][0]
+        box = self.box_to_network(image_id, self.boxes[image_id])
         image, box = move_image_and_box(image, box, self.detector, rng)
         image, _ = augment_image(self.detector.augment, image, None, rng)
         return {"image": np.ascontiguousarray(image[None]), "box": np.array(box, np.float32)}
@@ -54,23 +51,26 @@ class BoxData:
 
     def box_to_network(self, image_id: str, box: Box) -> Box:
         """A box of the original in the pixels that the network sees."""
-        return (
-            self.prepared.get_letterbox(image_id)
-            .box_to_canvas(box)
-            .scale_and_shift(self.detector.size / self.prepared.size)
-        )
+        canvas_box = self.prepared.get_letterbox(image_id).box_to_canvas(box)
+        return canvas_box.scale_and_shift(self.detector.size / self.prepared.size)
 
     def box_to_original(self, image_id: str, box: Box) -> Box:
         """The inverse of `box_to_network`."""
-        return self.prepared.get_letterbox(image_id).box_to_original(
-            box.scale_and_shift(self.prepared.size / self.detector.size)
-        )
+        canvas_box = box.scale_and_shift(self.prepared.size / self.detector.size)
+        return self.prepared.get_letterbox(image_id).box_to_original(canvas_box)
 
 
 def move_image_and_box(
     image: np.ndarray, box: Box, detector: DetectorConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, Box]:
-    """Image uint8 [s, s] and its box, mirrored, shifted and zoomed at random; black where nothing was."""
+    """Mirror, shift and zoom an image and its box at random; pixels from outside the image are black.
+
+    image: uint8 [s, s]
+    box: in the image's pixels
+    detector: its `moves` give probability and limits
+    rng: of this image and epoch
+    Returns image uint8 [s, s] and box, clipped to the frame.
+    """
     moves, size = detector.moves, len(image)
     is_flipped = rng.random() < moves.hflip
     scale, shift = 1 + rng.uniform(-moves.zoom, moves.zoom), rng.uniform(-moves.shift, moves.shift, 2) * size
@@ -87,13 +87,12 @@ def move_image_and_box(
 
 
 def assign_folds(prepared: Prepared, image_ids: list[str], count: int) -> dict[str, int]:
-    """Which of `count` models does not see which boxed image: groups of patients, parts of about equal size.
+    """The fold of each boxed image, of `count` folds of about equal size; a patient is in one fold only.
 
-    Raises DataError with the counts where there are fewer groups than models.
+    Raises DataError with the counts where there are fewer groups of patients than folds.
     """
-    groups = pd.Series(
-        {image_id: group for image_id, group in _group_by_patient(prepared).items() if image_id in set(image_ids)}
-    )
+    boxed_ids, group_by_image = set(image_ids), _group_by_patient(prepared)
+    groups = pd.Series({image_id: group for image_id, group in group_by_image.items() if image_id in boxed_ids})
     sizes = groups.value_counts(sort=False).sort_index(kind="stable").sort_values(ascending=False, kind="stable")
     if len(sizes) < count:
         raise DataError(
@@ -108,18 +107,17 @@ def assign_folds(prepared: Prepared, image_ids: list[str], count: int) -> dict[s
 
 
 def _group_by_patient(prepared: Prepared) -> dict[str, str]:
-    """A group for each image that is not a test image, such that a patient is in one alone.
+    """A group for each image that is not a test image; a patient is in one group only.
 
-    A cell of fold and subfold never parts a patient, nor near-duplicates where patients are unknown; images
-    that have no fold, being unlabelled, go with their patient, or else stand for themselves.
+    The cell of fold and subfold is the group: it never splits a patient, nor near-duplicates where patients are
+    unknown. Images without a fold (they are unlabelled) get the cell of their patient, or a group for their patient.
     """
     cell_by_image = (prepared.folds["fold"].astype(str) + "/" + prepared.folds["subfold"].astype(str)).to_dict()
     table = prepared.manifest[prepared.manifest["split"] != "test"]
     patient_by_image = {i: p for i, p in zip(table.index, table["patient"], strict=True) if isinstance(p, str)}
     cell_by_patient = {patient_by_image[i]: cell for i, cell in cell_by_image.items() if i in patient_by_image}
-    return {
-        i: cell_by_image.get(i)
-        or cell_by_patient.get(patient_by_image.get(i))
-        or f"patient {patient_by_image.get(i, i)}"
-        for i in table.index
-    }
+    group_by_image = {}
+    for image_id in table.index:
+        cell = cell_by_image.get(image_id) or cell_by_patient.get(patient_by_image.get(image_id))
+        group_by_image[image_id] = cell or f"patient {patient_by_image.get(image_id, image_id)}"
+    return group_by_image

@@ -12,12 +12,21 @@ from cxr.training.training_state import explain_out_of_memory
 from stage0_bbox.data import BoxData
 
 DETECTIONS = {"image_id": "str", "xmin": "float", "ymin": "float", "xmax": "float", "ymax": "float", "score": "float"}
-"""The best box of each image in the original's pixels, before threshold and margin; score 0: nothing was found."""
+"""The best box of each image in the original's pixels, before threshold and margin; score 0: nothing was detected."""
 
 
 def write_detections(weights: list[Path], data: BoxData, fold_by_image: dict[str, int], file: Path) -> None:
-    """Write DETECTIONS of all prepared images: a boxed training image by the model that did not see its patient,
-    every other by all models, their boxes averaged by score."""
+    """Write DETECTIONS of all prepared images.
+
+    A boxed training image is detected by the model that did not see its patient, every other image by all models, whose
+    boxes are averaged by score.
+
+    weights: a file for each fold's model
+    data: where the images are read from
+    fold_by_image: the held-out fold of each boxed training image
+    file: the CSV to write
+    Raises UsageError where weights are missing or another detector's.
+    """
     from cxr.torchkit.device import select_device
     from stage0_bbox.network import Detector
 
@@ -64,7 +73,7 @@ def _detect_images(model, data: BoxData, image_ids: list[str], device):
 
 
 def merge_detections(edges: tuple[np.ndarray, ...], scores: tuple[float, ...]) -> tuple[np.ndarray, float]:
-    """One box of several models': their mean by score, and the mean score."""
+    """The mean [4] of the models' boxes, weighted by score, and the mean score; zeros where no model detected one."""
     total = sum(scores)
     if total == 0:
         return np.zeros(4), 0.0

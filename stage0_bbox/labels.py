@@ -13,11 +13,11 @@ from cxr.imaging.geometry import Box
 
 @dataclass
 class BoxLabels:
-    """Boxes to learn from by image_id, in the original's pixels, and the counts of rows that were left out."""
+    """Boxes to learn from by image_id, in the original's pixels, and the counts of skipped rows by reason."""
 
     hand_boxes: dict[str, Box] = field(default_factory=dict)
     weak_boxes: dict[str, Box] = field(default_factory=dict)
-    """Of images that the first file is silent on."""
+    """Boxes of images that have none in the first file."""
     skipped_rows: Counter = field(default_factory=Counter)
 
     @property

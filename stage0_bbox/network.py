@@ -1,4 +1,4 @@
-"""The detectors: torchvision's Faster R-CNN, with a ResNet-50 or a slim MobileNetV2 behind it."""
+"""The detectors: torchvision's Faster R-CNN with a ResNet-50 backbone, or with MobileNetV2 and a slim pyramid."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -14,10 +14,10 @@ from stage0_bbox.config import DetectorConfig, get_start_weights
 from stage0_bbox.data import BoxData
 
 WIDTH = 96  # channels of the slim pyramid
-# One chest fills .3 to .95 of the frame's sides; both levels of the pyramid look for it.
+# Sides of the anchors as shares of the frame, for each level: a chest fills .3 to .95 of the frame's sides.
 ANCHORS = ((0.45, 0.65), (0.65, 0.85))
 RATIOS = (0.8, 1.0, 1.25)
-CLASS_LAYER_PREFIX = "roi_heads.box_predictor."  # COCO's are others
+CLASS_LAYER_PREFIX = "roi_heads.box_predictor."  # layers that depend on the classes, of which COCO has others
 
 
 class Detector(nn.Module):
@@ -32,11 +32,9 @@ class Detector(nn.Module):
         self.channels = 1 if is_small else 3
 
     def forward(self, image: torch.Tensor, box: torch.Tensor | None = None):
-        images = self._scale_images(image)
-        device_type = image.device.type
-        self.net.backbone.dtype = (
-            torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
-        )
+        images, device_type = self._scale_images(image), image.device.type
+        uses_autocast = torch.is_autocast_enabled(device_type)
+        self.net.backbone.dtype = torch.get_autocast_dtype(device_type) if uses_autocast else None
         with torch.autocast(device_type, enabled=False):
             if box is None:
                 return self._vote_boxes(self.net(images), image)
@@ -56,7 +54,7 @@ class Detector(nn.Module):
 
 
 class MixedPrecisionBackbone(nn.Module):
-    """A backbone that alone runs in mixed precision: proposals and losses need float32's range and digits."""
+    """The only part that runs in mixed precision: proposals and losses need the range and precision of float32."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -90,7 +88,7 @@ class SlimBackbone(nn.Module):
         import timm
         from torchvision.ops import FeaturePyramidNetwork
 
-        # pad_type: as the TensorFlow-born ImageNet weights want it, and the phantom weights were trained.
+        # TensorFlow's ImageNet weights and our phantom weights were trained with the padding 'same'.
         options = {"features_only": True, "out_indices": (3, 4), "in_chans": 1, "pad_type": "same"}
         self.body = timm.create_model("mobilenetv2_100", pretrained=False, **options)
         self.pyramid = FeaturePyramidNetwork(self.body.feature_info.channels(), width)
@@ -130,19 +128,19 @@ def _build_resnet50_detector(size: int) -> nn.Module:
 
 
 def sum_losses(model: Detector, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sum of the losses of the proposals and of the boxes: what the training loop minimises."""
+    """The sum of the losses of proposals and boxes, which the training minimises; batch: image, box."""
     return sum(model(batch["image"], batch["box"]).values())
 
 
 def recalibrate_detector(model: Detector, data: BoxData) -> None:
-    """Set the backbone's batch norm to the training images: the start weights saw other pictures."""
+    """Set the backbone's batch norm statistics on training images: the start weights were trained on other images."""
     image_ids, batch = sorted(data.boxes)[:128], data.detector.training.batch
     batches = load_in_order(image_ids, data.load_inference_image, batch, data.detector.training.workers)
     set_norm_statistics(model.net.backbone.inner, (model.normalise_images(images["image"]) for images in batches))
 
 
 def build_detector(settings: DetectorConfig) -> tuple[Detector, str]:
-    """A detector with its start weights, and in words where they are from; UsageError where they do not fit."""
+    """A detector with its start weights, and a description of their origin; UsageError where they do not fit."""
     model = Detector(settings)
     if get_start_weights(settings).is_random:
         return model, RANDOM
@@ -158,18 +156,16 @@ def _load_encoder(model: Detector, path: Path) -> float:
 
 
 def _load_detector(model: Detector, path: Path) -> float:
-    """torchvision's names under ours: the backbone is one level deeper. All are wanted but the classes' own layers."""
+    """Load torchvision's tensors (our backbone is one level deeper); share of those found, without the class layers."""
     tensors = {key.replace("backbone.", "backbone.inner.", 1): value for key, value in read_tensors(path).items()}
     share = load_fitting(model.net, tensors)
     float_keys = [key for key, value in model.net.state_dict().items() if value.is_floating_point()]
-    return min(
-        1.0,
-        round(share * len(float_keys) / len([key for key in float_keys if not key.startswith(CLASS_LAYER_PREFIX)]), 6),
-    )
+    needed_keys = [key for key in float_keys if not key.startswith(CLASS_LAYER_PREFIX)]
+    return min(1.0, round(share * len(float_keys) / len(needed_keys), 6))
 
 
 def download_coco_weights(_start: StartWeights, path: Path) -> None:
-    """Write COCO's weights of the whole detector; raises OSError where they cannot be fetched (urllib's errors are)."""
+    """Write COCO's weights of the whole detector; OSError (urllib's errors are) where they cannot be fetched."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights as Weights
 
     tensors = Weights.COCO_V1.get_state_dict(progress=False)

@@ -1,4 +1,4 @@
-"""Find the chest in every image again, with the weights that are stored, and write the boxes.
+"""Find the chest in every image again, with the stored weights, and write the boxes.
 
 python -m stage0_bbox.predict [--margin 0.03 ...]
 """
@@ -19,11 +19,11 @@ def main() -> None:
         write_boxes(stage, step, metrics)
     if not has_current_weights(stage):
         (step.folder / "run.json").unlink()
-        print(f"{step.name}: the weights are of other settings or data: the next training run makes them anew")
+        print(f"{step.name}: the weights were trained with other settings or data; the next training run replaces them")
 
 
 def has_current_weights(stage: Stage) -> bool:
-    """Whether the stored weights are what a training would make now."""
+    """Whether the stored weights are up to date with settings, data and code."""
     fit_steps = [stage.fit_step(fold) for fold in stage.folds]
     return all(runs.matches_identity(step.folder, step.identity) for step in fit_steps)
 

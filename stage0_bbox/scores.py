@@ -1,4 +1,4 @@
-"""How good the boxes are, on hand boxes that their model did not see, and what they leave out."""
+"""Metrics of the boxes: IoU with hand boxes that the model did not see, and pneumothorax pixels outside the box."""
 
 import math
 
@@ -16,25 +16,20 @@ def measure_boxes(
     chooser: ChestBoxChooser, chest_boxes: dict[str, ChestBox], hand_boxes: dict[str, Box]
 ) -> dict[str, float | int | None]:
     """Metrics of run.json: overlap with held-out hand boxes, fallbacks, pneumothorax pixels left outside."""
+    boxes = {key: chest_box.box for key, chest_box in chest_boxes.items()}
+    grown_boxes = {key: chooser.grow_box(key, box) for key, box in boxes.items()}
     fallback_share = np.mean([chest_box.source == FALLBACK for chest_box in chest_boxes.values()])
-    box_by_suffix = {
-        "": lambda key: chest_boxes[key].box,
-        "_with_margin": lambda key: chooser.grow_box(key, chest_boxes[key].box),
-    }
-    missed_shares = {
-        f"missed{suffix}": measure_missed_pixels(chooser.prepared, box_of) for suffix, box_of in box_by_suffix.items()
-    }
-    return (
-        measure_overlap(chooser, chest_boxes, hand_boxes)
-        | {"images": len(chest_boxes), "fallbacks": round(float(fallback_share), 4)}
-        | missed_shares
-    )
+    metrics = measure_overlap(chooser, chest_boxes, hand_boxes)
+    metrics |= {"images": len(chest_boxes), "fallbacks": round(float(fallback_share), 4)}
+    metrics["missed"] = measure_missed_pixels(chooser.prepared, boxes)
+    metrics["missed_with_margin"] = measure_missed_pixels(chooser.prepared, grown_boxes)
+    return metrics
 
 
 def measure_overlap(
     chooser: ChestBoxChooser, chest_boxes: dict[str, ChestBox], hand_boxes: dict[str, Box]
 ) -> dict[str, float | int | None]:
-    """IoU of found and hand boxes before the margin, and of the mean box with the same ones; None where n is 0."""
+    """IoU with the hand boxes, before the margin, with it, and of the mean box; None where there are no hand boxes."""
     keys = sorted(hand_boxes)
     undefined = {"iou_mean": None, "iou_p5": None, "iou_good": None, "iou_mean_box": None, "iou_with_margin": None}
     if not keys:
@@ -49,12 +44,12 @@ def measure_overlap(
     }
 
 
-def measure_missed_pixels(prepared: Prepared, box_of) -> float | None:
-    """Share of the train images' pneumothorax pixels outside `box_of(image_id)`; None where there are none."""
+def measure_missed_pixels(prepared: Prepared, boxes: dict[str, Box]) -> float | None:
+    """Share of the training images' pneumothorax pixels outside their boxes; None where there are no such pixels."""
     manifest = prepared.manifest
     positive_ids = manifest.index[(manifest["split"] == "train") & (manifest["mask_area"] > 0)]
     lesion_pixels = sum(int(manifest.loc[key, "mask_area"]) for key in positive_ids)
-    covered_pixels = sum(_count_pixels_inside(prepared.read_original_mask(key), box_of(key)) for key in positive_ids)
+    covered_pixels = sum(_count_pixels_inside(prepared.read_original_mask(key), boxes[key]) for key in positive_ids)
     return round(1 - covered_pixels / lesion_pixels, 5) if lesion_pixels else None
 
 
@@ -75,7 +70,5 @@ def format_metrics(metrics: dict) -> str:
         ("pneumothorax pixels outside the box, share", metrics["missed"]),
         (f"  with the margin of {margin:.0%}", metrics["missed_with_margin"]),
     ]
-    return "\n".join(
-        f"  {name:<48}{format_metric(value, 4 if 'pixel' in name or 'margin' in name else 3):>8}"
-        for name, value in lines
-    )
+    rounded = [(name, format_metric(value, 4 if "pixel" in name or "margin" in name else 3)) for name, value in lines]
+    return "\n".join(f"  {name:<48}{value:>8}" for name, value in rounded)

@@ -17,7 +17,7 @@ from stage0_bbox import box_edits, check, config
 
 
 class Stage:
-    """Stage 0 of one recipe on one dataset: what its steps share, each opened when it is first asked for."""
+    """Stage 0 of one recipe on one dataset: what its steps share, each part loaded when it is first used."""
 
     def __init__(self, recipe: Recipe, paths: Paths, detector: config.DetectorConfig) -> None:
         self.recipe, self.paths, self.detector = recipe, paths, detector
@@ -28,7 +28,7 @@ class Stage:
 
     @cached_property
     def labels(self):
-        """The boxes to learn from; says once what was left out."""
+        """The boxes to learn from; prints once how many rows were left out."""
         from stage0_bbox.labels import collect_labels
 
         files = config.find_label_files(self.paths, self.detector)
@@ -40,7 +40,7 @@ class Stage:
 
     @cached_property
     def fold_by_image(self) -> dict[str, int]:
-        """The model that does not see a boxed image, nor its patient."""
+        """For each boxed image, the model that is trained without it and its patient."""
         from stage0_bbox.data import assign_folds
 
         return assign_folds(self.prepared, list(self.labels.boxes), self.detector.cross_validation)
@@ -49,9 +49,8 @@ class Stage:
         """The examples of a model; without `fold`, for inference alone."""
         from stage0_bbox.data import BoxData
 
-        training_boxes = {
-            key: box for key, box in self.labels.boxes.items() if fold is not None and self.fold_by_image[key] != fold
-        }
+        boxes = {} if fold is None else self.labels.boxes
+        training_boxes = {key: box for key, box in boxes.items() if self.fold_by_image[key] != fold}
         return BoxData(self.prepared, training_boxes, self.detector, self.recipe.seed)
 
     def fit_step(self, fold: int) -> Step:
@@ -81,20 +80,27 @@ def open_stage(prog: str) -> Stage:
 
 
 def run_stage_steps(stage: Stage, step: Step, metrics: dict) -> None:
-    """Every step of the stage; the steps that are up to date are left as they are."""
+    """Run every step of the stage that is not up to date; `metrics` is filled with those of the boxes."""
     for fold in stage.folds:
-        fit_step = stage.fit_step(fold)
-        run_step(
-            fit_step,
-            lambda identity, fit_metrics, u=fit_step, f=fold: fit_metrics.update(fit_detector(stage, u, f, identity)),
-        )
+        _run_fit_step(stage, stage.fit_step(fold), fold)
     detect_step = stage.detect_step
     run_step(detect_step, lambda _identity, _metrics: detect_boxes(stage, detect_step))
     write_boxes(stage, step, metrics)
 
 
+def _run_fit_step(stage: Stage, step: Step, fold: int) -> None:
+    run_step(step, lambda identity, metrics: metrics.update(fit_detector(stage, step, fold, identity)))
+
+
 def fit_detector(stage: Stage, step: Step, fold: int, identity: str) -> dict:
-    """Train one model, from its checkpoint where it was interrupted; its weights end in the step's folder."""
+    """Train one model, from its checkpoint if there is one, and write its weights into the step's folder.
+
+    stage: data, labels and settings
+    step: of config.build_fit_step
+    fold: the held-out fold, 0 to cross_validation - 1
+    identity: fingerprint of the step, which a checkpoint has to match
+    Returns the training's metrics, `start` (the file of the start weights) and `boxes` (count of training boxes).
+    """
     from cxr.torchkit.device import seed_torch, select_device
     from cxr.torchkit.loop import fit as fit_network
     from stage0_bbox.network import build_detector, recalibrate_detector, sum_losses
@@ -108,24 +114,21 @@ def fit_detector(stage: Stage, step: Step, fold: int, identity: str) -> dict:
     training = stage.detector.training
     metrics = fit_network(model, data, sum_losses, training, step.folder, identity, select_device(), label=step.name)
     (step.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return metrics | {
-        "start": start_weights.record_start(config.get_start_weights(stage.detector)),
-        "boxes": len(data.boxes),
-    }
+    start_record = start_weights.record_start(config.get_start_weights(stage.detector))
+    return metrics | {"start": start_record, "boxes": len(data.boxes)}
 
 
 def detect_boxes(stage: Stage, step: Step) -> None:
-    """Detections of every image, from the stored weights."""
+    """Write the detections of every image, by the stored weights."""
     from stage0_bbox import detect as detection
 
     weight_files = [stage.fit_step(fold).folder / "weights.safetensors" for fold in stage.folds]
-    detection.write_detections(
-        weight_files, stage.build_box_data(), stage.fold_by_image, step.folder / "detections.csv"
-    )
+    file = step.folder / "detections.csv"
+    detection.write_detections(weight_files, stage.build_box_data(), stage.fold_by_image, file)
 
 
 def write_boxes(stage: Stage, step: Step, metrics: dict) -> None:
-    """The boxes for the later stages, their picture and their metrics, from the stored detections."""
+    """Write the boxes for the later stages and their picture, and fill `metrics`, from the stored detections."""
     from stage0_bbox import choose_boxes, detect, overview, scores
 
     path = stage.paths.editable_boxes_csv

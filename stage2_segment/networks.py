@@ -47,7 +47,7 @@ class Segmenter(nn.Module):
 
     @property
     def backbone(self) -> nn.Module | None:
-        """What the training loop freezes while the head trains alone, and whose layers it groups."""
+        """The part that training.head_first freezes and whose layers training.layer_decay groups."""
         return getattr(self.encoder, "model", self.encoder)  # smp wraps timm's networks
 
     @property
@@ -140,7 +140,7 @@ def build_network(member: SegmenterConfig) -> nn.Module:
 
 
 def _remove_dead_weights(model: nn.Module) -> nn.Module:
-    """Take out what smp builds and never calls, so that the weights that are counted, stepped and kept are in use."""
+    """Remove layers that smp builds but never calls, so that no unused weight is counted, stepped or stored."""
     for name in ("_conv_head", "_bn1"):  # of its own EfficientNets
         if hasattr(model.encoder, name):
             setattr(model.encoder, name, nn.Identity())

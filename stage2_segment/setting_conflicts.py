@@ -1,4 +1,4 @@
-"""Which settings of a segmenter contradict each other; what only the libraries can tell is asked in check.py."""
+"""Which settings of a segmenter contradict each other; check.py asks the libraries about the rest."""
 
 from typing import TYPE_CHECKING
 

@@ -81,24 +81,21 @@ def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict
     member, fold = step.settings.member, step.settings.fold
     prepared = Prepared(paths.prepared_folder, paths.folds_csv)
     train_ids, val_ids, held_out_ids = prepared.split_fold(fold, member.training.uses_validation)
-    if member.sampling.positives_only:
-        _require_positives(step, prepared, train_ids)
+    _require_positives(step, prepared, train_ids)
     data = open_data(prepared, paths, member, train_ids, recipe.seed)
     seed_torch(recipe.seed, fold)
     start_from = config.start_from_weights(paths, member, fold) if member.start_from else None
     model, device = _build_model(member, data, start_from), select_device()
     metrics["start"] = _record_start(member, start_from)
-    metrics |= fit(
-        model, data, SegmenterLoss(member), member.training, step.folder, identity, device,
-        build_validation(data, val_ids, device), label=step.name,
-    )  # fmt: skip
+    loss, score_model = SegmenterLoss(member), build_validation(data, val_ids, device)
+    metrics |= fit(model, data, loss, member.training, step.folder, identity, device, score_model, label=step.name)
     if step.settings.maps:
         write_maps(step.folder, [model], data, held_out_ids, device)
     (step.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _require_positives(step: Step, prepared: Prepared, train_ids: list[str]) -> None:
-    if not prepared.read_labels(train_ids).any():
+    if step.settings.member.sampling.positives_only and not prepared.read_labels(train_ids).any():
         raise DataError(f"{step.name}: it trains on positives only, and {prepared.folds_csv} leaves it none")
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save
 from cxr.errors import UsageError, run_main
 from cxr.files import read_json, write_atomically
 
-# Of a Segmenter's tensors: where they go in the pack, by the prefix they have.
+# Prefixes of a Segmenter's tensors, which decide where they go in the pack.
 ENCODER_PREFIX = "net.encoder.model."
 HEAD_PREFIX = "head."
 
@@ -31,7 +31,10 @@ def main() -> None:
 
 
 def pack_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Tensors of one run under the names that cxr.torchkit.weights expects; counters are left out."""
+    """Tensors of one run under the names that cxr.torchkit.weights expects, without counters.
+
+    Raises UsageError where the folder holds no finished run.
+    """
     record = read_json(folder / "run.json")
     if record is None:
         raise UsageError(f"{folder} holds no finished run (run.json)")
@@ -50,7 +53,7 @@ def _rename_tensor(key: str, architecture: str) -> str:
 
 
 def _halve_precision(key: str, value: np.ndarray) -> np.ndarray:
-    """Half precision, but for batch norm's variances: those of dead channels would fall to 0."""
+    """Half precision, except for batch norm's variances: those of dead channels would become 0."""
     return value.astype(np.float32 if key.endswith("running_var") else np.float16)
 
 

@@ -25,7 +25,7 @@ from phantom.render import render_phantom
 
 
 class Rendering(StrictModel):
-    """All that the set depends on beside the phantoms' own source."""
+    """All that the set of phantoms depends on, apart from the code that renders them."""
 
     count: int
     seed: int
@@ -37,23 +37,20 @@ class Rendering(StrictModel):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="weights.phantoms")
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=2026, help="another than the demonstration's (phantom/config.yaml)")
+    parser.add_argument(
+        "--seed", type=int, default=2026, help="must differ from the demonstration's (phantom/config.yaml)"
+    )
     arguments = parser.parse_args()
     recipe = read_recipe(find_recipe("start"))
-    settings = Rendering(
-        count=arguments.count,
-        seed=arguments.seed,
-        size=recipe.prepared_size,
-        folds=recipe.folds,
-        subfolds=recipe.subfolds,
-    )
+    from_recipe = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds}
+    settings = Rendering(count=arguments.count, seed=arguments.seed, **from_recipe)
     paths = recipe.build_paths(home_folder() / "start")
     step = Step("start phantoms", "phantom", (), paths.prepared_folder, settings)
     run_step(step, lambda _identity, _metrics: write_start_phantoms(paths.prepared_folder, paths.folds_csv, settings))
 
 
 def write_start_phantoms(folder: Path, folds_csv: Path, settings: Rendering) -> None:
-    """Write pixels.npy, masks.npy, the manifest, the index and the folds of `count` phantoms, one a patient."""
+    """Write pixels.npy, masks.npy, manifest, index and folds of `settings.count` phantoms, each its own patient."""
     masks = range(1, settings.count, 2)  # every other one shows a pneumothorax
     shapes = {
         "pixels": (settings.count, settings.size, settings.size),
@@ -65,9 +62,8 @@ def write_start_phantoms(folder: Path, folds_csv: Path, settings: Rendering) -> 
             reserve_disk_space(path)
         jobs = [(row, settings, pixels, packed_masks) for row in range(settings.count)]
         with ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-            rows = list(
-                tqdm(pool.map(_render_phantom, jobs, chunksize=16), total=settings.count, unit="phantom", mininterval=5)
-            )
+            phantom_rows = pool.map(_render_phantom, jobs, chunksize=16)
+            rows = list(tqdm(phantom_rows, total=settings.count, unit="phantom", mininterval=5))
     _write_tables(folder, folds_csv, settings, pd.DataFrame(rows))
 
 
@@ -89,11 +85,8 @@ def _write_tables(folder: Path, folds_csv: Path, settings: Rendering, manifest: 
     tables.write_table(manifest, folder / "manifest.parquet", tables.MANIFEST)
     index = {"row": rows, "scale": 1.0, "dx": 0, "dy": 0, "mask_row": np.where(rows % 2 == 1, rows // 2, -1)}
     tables.write_table(pd.DataFrame({"image_id": ids} | index), folder / "index.parquet", tables.INDEX)
-    fold_columns = {
-        "fold": rows // 2 % settings.folds,
-        "subfold": rows // 2 // settings.folds % settings.subfolds,
-        "val": False,
-    }
+    folds, subfolds = rows // 2 % settings.folds, rows // 2 // settings.folds % settings.subfolds
+    fold_columns = {"fold": folds, "subfold": subfolds, "val": False}
     tables.write_table(pd.DataFrame({"image_id": ids} | fold_columns), folds_csv, tables.FOLDS)
 
 

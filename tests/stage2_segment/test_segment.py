@@ -1,4 +1,4 @@
-"""Stage 2: examples, the watched score, and the full-frame maps."""
+"""Stage 2: examples, the validation score, and the full-frame maps."""
 
 import os
 import subprocess
@@ -124,7 +124,7 @@ def test_maps_are_float32_also_where_training_is_not(data, member, monkeypatch):
     assert np.allclose([prob for _, prob in found], torch.sigmoid(label), rtol=0, atol=1e-6)
 
 
-def test_watching_passes_an_image_once_by_the_members_loaders(data, monkeypatch):
+def test_validation_passes_an_image_once_by_the_members_loaders(data, monkeypatch):
     training = data.member.training.model_copy(update={"workers": 3})
     data, asked, passed = with_member(data, hflip_tta=True, training=training), [], []
     monkeypatch.setattr("cxr.torchkit.loading.count_loaders", lambda count: asked.append(count) or 0)
@@ -144,17 +144,17 @@ def scored(data, monkeypatch, found: list[np.ndarray], ids: list[str]) -> dict:
     return validation.build_validation(data, ids, CPU)(None)
 
 
-def test_watched_score_is_the_kaggle_dice(data, monkeypatch):
+def test_validation_score_is_the_kaggle_dice(data, monkeypatch):
     ids = ["1.2.0", "1.2.2"]
     perfect = [(data.load_true_mask(i) * 255).astype(np.uint8) for i in ids]
     assert scored(data, monkeypatch, perfect, ids) == {"score": 1, "positives_dice": 1, "positives_iou": 1}
     empty = [np.zeros((64, 64), np.uint8)] * 2  # right for the negative alone
     assert scored(data, monkeypatch, empty, ids) == {"score": 0.5, "positives_dice": 0, "positives_iou": 0}
-    assert scored(data, monkeypatch, empty[:1], ids[1:]) == {"score": 1}  # no positive is watched
+    assert scored(data, monkeypatch, empty[:1], ids[1:]) == {"score": 1}  # no positive among the validation images
     assert validation.build_validation(data, [], CPU) is None
 
 
-def test_a_member_of_positives_only_is_judged_by_them(data, monkeypatch):
+def test_a_member_of_positives_only_is_scored_by_them(data, monkeypatch):
     """A map that is .6 all over: everywhere drawn or nowhere; the negative prefers nowhere, the positive everywhere."""
     ids, found = ["1.2.0", "1.2.2"], [np.full((64, 64), 153, np.uint8)] * 2
     share = data.load_true_mask("1.2.0").mean()
@@ -230,7 +230,7 @@ def command(recipe, paths, member, monkeypatch):
     return run
 
 
-def test_a_member_goes_on_from_its_formers_weights(command, paths, capsys):
+def test_a_member_starts_from_the_weights_of_its_start_member(command, paths, capsys):
     command("--member", "second", "--fold", "1")
     first, second = (paths.fold_folder(2, name, 1) for name in ("first", "second"))
     assert not (first / "maps.npy").exists()
@@ -242,7 +242,7 @@ def test_a_member_goes_on_from_its_formers_weights(command, paths, capsys):
     assert all((ours[name] == theirs[name]).all() for name in frozen)
 
 
-def test_formers_are_trained_again_only_where_they_have_to_be(command, paths, capsys, monkeypatch):
+def test_start_members_are_trained_again_only_where_they_have_to_be(command, paths, capsys, monkeypatch):
     command("--fold", "0")
     capsys.readouterr()
     command("--fold", "0")
@@ -257,7 +257,7 @@ def test_formers_are_trained_again_only_where_they_have_to_be(command, paths, ca
     capsys.readouterr()
     command("--member", "second", "--fold", "0")
     said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "stage 2 second fold 0: up to date"  # the former is, to the bit, what it was before the trial
+    assert said[-1] == "stage 2 second fold 0: up to date"  # to the bit as before the trial
     assert read_json(paths.fold_folder(2, "first", 0) / "run.json")["config"]["member"]["training"]["lr"] == 0.001
 
 

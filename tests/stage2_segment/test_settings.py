@@ -1,4 +1,4 @@
-"""Stage 2's settings: what cannot be is refused, by file and key; formers come first; the published members."""
+"""Stage 2's settings: what cannot be is refused, by file and key; start members come first; the published members."""
 
 import pytest
 
@@ -70,7 +70,7 @@ def chain(member) -> None:
     member("other", start_from="first")
 
 
-def test_formers_come_first_and_once(recipe, paths, member):
+def test_start_members_come_first_and_once(recipe, paths, member):
     chain(member)
     found = config.units(recipe.model_copy(update={"stage2": ["third", "other"]}), paths)
     names = ["first", "first", "second", "second", "third", "third", "third", "other", "other", "other"]
@@ -82,20 +82,20 @@ def test_formers_come_first_and_once(recipe, paths, member):
     assert not feeds_into(found[0], second)  # another fold's
 
 
-def test_a_former_that_is_in_the_recipe_writes_its_maps(recipe, paths, member):
+def test_a_start_member_that_is_in_the_recipe_writes_its_maps(recipe, paths, member):
     chain(member)
     found = config.units(recipe.model_copy(update={"stage2": ["second", "first"]}), paths)
     assert [unit.name.split()[2] for unit in found] == ["first"] * 3 + ["second"] * 3
     assert all(unit.settings.maps for unit in found)
 
 
-def test_a_trial_in_small_keeps_the_proportion_of_formers(recipe, member):
+def test_a_trial_in_small_keeps_the_proportion_of_start_members(recipe, member):
     chain(member)
     small = recipe.model_copy(update={"stage2": ["third"], "small": SmallTrial(size=64), "weights": "phantom_mnv2"})
     found = config.read_members(small)
     assert {name: each.view.size for name, each in found.items()} == {"first": 32, "second": 32, "third": 64}
     assert config.read_members(small, "second") == found
-    assert [each.weights for each in found.values()] == ["phantom_mnv2", None, None]  # a former brings the weights
+    assert [each.weights for each in found.values()] == ["phantom_mnv2", None, None]  # start_from brings the weights
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_trial_in_small_keeps_the_proportion_of_formers(recipe, member):
         ("smok", "did you mean smoke"), ("unet_mnv2_crop", "is another network: its encoder is tu-mobilenetv2_100"),
     ],
 )  # fmt: skip
-def test_formers_that_do_not_fit(start, message, recipe, member):
+def test_start_members_that_do_not_fit(start, message, recipe, member):
     member("b", start_from=start)
     found = member("a", start_from="b")
     with pytest.raises(UsageError, match=message):
