@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import stage0_bbox.config
+import stage1_classify.config
 import stage2_segment.config
 import stage3_stack.config
 from cxr import runs
@@ -134,6 +135,23 @@ def prepare_data(recipe: Recipe, paths: Paths) -> None:
             command = jobs.format_shell_command(("datatools.doctor", str(paths.data_folder)))
             print(f"the doctor lists all that is wrong with the data at once:\n  {command}", file=sys.stderr)
         raise
+    if any(member.input == "tfrecord" for member in stage1_classify.config.read_members(recipe).values()):
+        export_records(paths)
+
+
+def export_records(paths: Paths) -> None:
+    """TFRecords for the members that train from them, unless those of the run's prepared data and folds are there."""
+    folder = paths.artifacts_folder / "records"
+    export_folder = paths.artifacts_folder / "export" / "tfrecord"
+    inputs = [paths.prepared_folder / "manifest.parquet", paths.prepared_folder / "pixels.npy", paths.folds_csv]
+    identity = runs.Identity({}, runs.digest_inputs(inputs, folder), reached_modules("datatools.export"))
+    if runs.is_up_to_date(folder, identity):
+        print("records: up to date")
+        return
+    outputs: list[Path] = []  # their names hold counts that the export alone knows
+    with runs.record_run(folder, identity, outputs=outputs, command=("datatools.export", "--to", "tfrecord")):
+        jobs.run_module("records", ("datatools.export", "--to", "tfrecord"))
+        outputs += sorted(export_folder.glob("*.tfrec"))
 
 
 def run_doctor(recipe: Recipe, paths: Paths) -> None:
