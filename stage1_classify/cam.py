@@ -41,7 +41,13 @@ def main() -> None:
 
 
 def compute_full_frame_cams(recipe: Recipe, paths: Paths, name: str, image_ids: list[str]) -> np.ndarray:
-    """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out."""
+    """Grad-CAM of a member, uint8 [N, SIDE, SIDE]; raises UsageError for an image that no trained fold holds out.
+
+    recipe: the chosen recipe.
+    paths: folders of the run.
+    name: of the member.
+    image_ids: images, in the order wanted.
+    """
     prepared, member = Prepared(paths.prepared_folder, paths.folds_csv), config.read_members(recipe, [name])[name]
     chest_boxes = box_table.read_run_boxes(paths) if member.view.crop == "box" else {}
     data = ClassifierData(prepared, chest_boxes, member, image_ids, recipe.seed)

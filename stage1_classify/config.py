@@ -135,7 +135,14 @@ def read_members(recipe: Recipe, names: list[str] | None = None) -> dict[str, Cl
 
 
 def build_training_step(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Step:
-    """Training of one member on all folds but one, and what it says of that fold and of the test images."""
+    """Training of one member on all folds but one, and what it says of that fold and of the test images.
+
+    recipe: the chosen recipe.
+    paths: folders of the run.
+    name: of the member.
+    fold: that is held out.
+    member: settings of the member.
+    """
     images = paths.prepared_image_count
     member = complete_member(member)
     return Step(

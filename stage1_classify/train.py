@@ -42,7 +42,14 @@ def main() -> None:
 
 
 def train(step: Step, recipe: Recipe, paths: Paths, identity: str, metrics: dict) -> None:
-    """Fit the step's model, from its checkpoint where there is one, and write what it says."""
+    """Fit the step's model, from its checkpoint where there is one, and write what it says.
+
+    step: the step, with its settings and folder.
+    recipe: the chosen recipe.
+    paths: folders of the run.
+    identity: fingerprint of the step; a checkpoint of another one is not taken up.
+    metrics: metrics for run.json, added to.
+    """
     from stage1_classify.data import ClassifierData
 
     member, fold = step.settings.member, step.settings.fold

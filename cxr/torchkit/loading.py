@@ -104,6 +104,9 @@ def load_in_order(image_ids: list[str], load_sample, batch_size: int, workers: i
     """Batches of `load_sample(image_id)` in the order given, for inference; nothing is dropped.
 
     workers: of the member's training, as one that asks for 0 has a reason that holds here too.
+    image_ids: images, in the order wanted.
+    load_sample: gives the arrays of an image by its image_id.
+    batch_size: images in a batch.
     """
     return _build_loader(_InferenceDataset(image_ids, load_sample), workers, batch_size=batch_size)
 

@@ -15,7 +15,12 @@ class TopCheckpoints:
         """epoch, score, weights; best first"""
 
     def add(self, epoch: int, score: float, model: nn.Module) -> None:
-        """Keep the model's weights where they are among the best; on the CPU, as those of a checkpoint are."""
+        """Keep the model's weights where they are among the best; on the CPU, as those of a checkpoint are.
+
+        epoch: from 0.
+        score: validation score, higher is better.
+        model: whose weights are copied.
+        """
         if len(self.epochs) == self.count and not score > self.epochs[-1]["score"]:
             return
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

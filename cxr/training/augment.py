@@ -60,7 +60,12 @@ class Augmentation(StrictModel):
 def augment_image(
     settings: Augmentation, image: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Augment a gray image uint8 [h, w] and its mask (0 or 1), with random numbers from `rng` alone."""
+    """Augment a gray image uint8 [h, w] and its mask (0 or 1), with random numbers from `rng` alone.
+
+    settings: kinds of augmentation with their probabilities and limits.
+    image: uint8 [h, w].
+    mask: 0 or 1, [h, w]; None: none.
+    """
     image, mask = _warp_image(settings, image, mask, rng)
     if settings.gamma:
         exponents, weights = zip(*settings.gamma.items(), strict=True)

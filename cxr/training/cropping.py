@@ -52,7 +52,13 @@ def keyed_rng(*parts: int | str) -> np.random.Generator:
 
 
 def chest_box_on_canvas(view: View, prepared: Prepared, boxes: dict[str, Box], image_id: str) -> Box:
-    """An image's chest box on the canvas; the whole canvas for a view that needs none."""
+    """An image's chest box on the canvas; the whole canvas for a view that needs none.
+
+    view: crop settings.
+    prepared: the prepared data.
+    boxes: chest boxes by image_id, in pixels of the originals.
+    image_id: of the image.
+    """
     if view.crop == "full":
         return Box(0, 0, prepared.size, prepared.size)
     return prepared.get_letterbox(image_id).box_to_canvas(boxes[image_id])
@@ -65,7 +71,12 @@ def inference_region(view: View, box: Box, canvas_size: int) -> Box:
 
 def draw_training_region(view: View, box: Box, canvas_size: int, rng: np.random.Generator) -> Box:
     """What the member sees of one training sample, on a canvas of `canvas_size`; squares of a frame start at whole
-    pixels."""
+    pixels.
+
+    view: crop settings.
+    box: chest box on the canvas, pixels.
+    rng: random numbers, the only ones used.
+    """
     region = _draw_crop(view, box, canvas_size, rng)
     if view.frame is None:
         return region

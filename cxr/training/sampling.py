@@ -50,7 +50,15 @@ class Sampling(StrictModel):
 def draw_epoch_rows(
     sampling: Sampling, positive: np.ndarray, epoch: int, epoch_count: int, batch_size: int, rng
 ) -> np.ndarray:
-    """Rows of an epoch in their order, int [m], of images that are positive or not, bool [n]."""
+    """Rows of an epoch in their order, int [m], of images that are positive or not, bool [n].
+
+    sampling: how positives and negatives are mixed.
+    positive: of the training images, bool [n].
+    epoch: from 0.
+    epoch_count: epochs of the training.
+    batch_size: images in a batch.
+    rng: random numbers, the only ones used.
+    """
     rows = _select_rows(sampling, positive, rng)
     share = sampling.share_in_epoch(epoch, epoch_count)
     return rng.permutation(rows) if share is None else rows[balance_batches(positive[rows], share, batch_size, rng)]
@@ -72,7 +80,11 @@ def split_into_batches(
     image_ids: list[str], rows: np.ndarray, batch_size: int, max_batches: int | None = None
 ) -> list[list[str]]:
     """Batches of `batch_size` in this order, at most `max_batches`; a shorter last one is dropped, as it would upset
-    batch norm."""
+    batch norm.
+
+    image_ids: all training images.
+    rows: rows of the epoch, int [m].
+    """
     ids = [image_ids[row] for row in rows]
     full_count = max(len(ids) // batch_size, 1) * batch_size
     return [ids[start : start + batch_size] for start in range(0, min(full_count, len(ids)), batch_size)][:max_batches]
@@ -83,6 +95,10 @@ def balance_batches(positive: np.ndarray, share: float, batch_size: int, rng: np
 
     Batches are as alike as whole numbers allow, and the epoch has the share: .6 of batches of 4 are 2, 3, 2, 3, 2.
     Positives come up equally often; negatives are drawn anew each epoch.
+
+    positive: bool [n].
+    batch_size: images in a batch.
+    rng: random numbers, the only ones used.
     """
     if positive.all() or not positive.any():
         return rng.permutation(len(positive))

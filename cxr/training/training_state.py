@@ -71,7 +71,12 @@ class TrainingState:
         return self.loss_sum / max(self.batch, 1)
 
     def close_epoch(self, row: dict, training: Training, has_score: bool) -> None:
-        """End the epoch with its row of the history; the training is done after the last one, or an early stop."""
+        """End the epoch with its row of the history; the training is done after the last one, or an early stop.
+
+        row: of the history: epoch, loss, lr, metrics.
+        training: settings of the training.
+        has_score: whether the epoch was validated.
+        """
         self.history.append(row)
         epochs_since_best = self.epoch - self.best_epoch
         stops_early = bool(has_score and training.early_stop and epochs_since_best >= training.early_stop)
@@ -82,7 +87,12 @@ class TrainingState:
 
 def report_progress(line: ProgressLine, state: TrainingState, training: Training, batch_count: int) -> None:
     """Say how the training goes, in an epoch of `batch_count` batches, and how long it and the whole run will take;
-    and once in a process that its cores are shared."""
+    and once in a process that its cores are shared.
+
+    line: the progress line.
+    state: how far the training has come.
+    training: settings of the training.
+    """
     CONTENTION_MONITOR.warn_if_shared(line)
     if state.step < MIN_STEPS_FOR_RATE:
         return
@@ -112,7 +122,13 @@ def report_resume(line: ProgressLine, state: TrainingState) -> None:
 
 
 def is_same_framework(line: ProgressLine, framework: str, saved_version: str | None, current_version: str) -> bool:
-    """Whether an interrupted training goes on; says so where it starts anew, as another version began it."""
+    """Whether an interrupted training goes on; says so where it starts anew, as another version began it.
+
+    line: the progress line.
+    framework: PyTorch or TensorFlow, as messages call it.
+    saved_version: that the checkpoint was written with; None: unknown.
+    current_version: of this process.
+    """
     if saved_version != current_version:
         line.print_message(
             f"starts anew: its checkpoint is of {framework} {saved_version or '(unknown)'}, here is {current_version}"
@@ -124,6 +140,9 @@ def summarize_training(line: ProgressLine, state: TrainingState, kept_epochs: li
     """Say how a training ended, and return it for run.json.
 
     kept_epochs: those whose weights are kept, from 0, best first.
+    line: the progress line.
+    state: how far the training has come.
+    has_score: whether the training was validated.
     """
     epoch_numbers = [epoch + 1 for epoch in kept_epochs] or [state.epoch]
     images_per_second, wait_share = (

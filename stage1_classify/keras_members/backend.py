@@ -30,7 +30,14 @@ PredictBatch = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def fit(data: ClassifierData, val_ids: list[str], folder: Path, identity: str, label: str, fold: int) -> dict:
-    """Train the step's model in `folder`, from its checkpoint where there is one; returns metrics."""
+    """Train the step's model in `folder`, from its checkpoint where there is one; returns metrics.
+
+    data: examples of the member.
+    val_ids: images to validate on; empty: none.
+    identity: fingerprint of the step; a checkpoint of another one is not taken up.
+    label: what the progress line calls the training.
+    fold: that is held out.
+    """
     _reset_session(data.member)
     strategy, loader = _open_loader(data)
     with strategy.scope():

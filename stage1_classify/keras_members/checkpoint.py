@@ -48,7 +48,12 @@ class TopCheckpoints:
         """by epoch"""
 
     def add(self, epoch: int, score: float, weights: Weights) -> None:
-        """Keep the weights where they are among the best."""
+        """Keep the weights where they are among the best.
+
+        epoch: from 0.
+        score: validation score, higher is better.
+        weights: arrays of the network.
+        """
         if len(self.epochs) == self.count and not score > self.epochs[-1]["score"]:
             return
         ranked = sorted([*self.epochs, {"epoch": epoch, "score": score}], key=lambda entry: -entry["score"])

@@ -28,6 +28,8 @@ class RAdam(keras.optimizers.Optimizer):
             self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def update_step(self, gradient, variable, learning_rate) -> None:
+        """One step of RAdam (Liu et al., ICLR 2020) on `variable` along `gradient` at `learning_rate`; called by Keras.
+        """
         index = self._get_variable_index(variable)
         m, v, step = self._momentums[index], self._velocities[index], ops.cast(self.iterations + 1, variable.dtype)
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))

@@ -43,7 +43,11 @@ class TrainingOps:
         )
 
     def compute_gradients(self, batch: dict, size: int, backbone_learns: bool) -> tuple[float, list[tf.Tensor]]:
-        """Loss, and the gradient of all that learns: the backbone too, or (backbone_learns: False) the head alone."""
+        """Loss, and the gradient of all that learns: the backbone too, or (backbone_learns: False) the head alone.
+
+        batch: images, labels and weights of a batch, padded to a full one.
+        size: images in it that count.
+        """
         loss, *gradients = self._compute_on_all_devices(
             batch["image"], batch["label"], tf.constant(float(size)), backbone_learns
         )

@@ -27,7 +27,14 @@ from stage1_classify.timm_members.network import Classifier, build_classifier
 
 
 def fit(data: ClassifierData, val_ids: list[str], folder: Path, identity: str, label: str, fold: int) -> dict:
-    """Train the step's model in `folder`, from its checkpoint where there is one; returns metrics."""
+    """Train the step's model in `folder`, from its checkpoint where there is one; returns metrics.
+
+    data: examples of the member.
+    val_ids: images to validate on; empty: none.
+    identity: fingerprint of the step; a checkpoint of another one is not taken up.
+    label: what the progress line calls the training.
+    fold: that is held out.
+    """
     member, device = data.member, select_device()
     seed_torch(data.seed, fold)
     model = build_classifier(member)
