@@ -27,7 +27,8 @@ class TopCheckpoints(Protocol):
     count: int
     epochs: list[dict]
 
-    def add(self, epoch: int, score: float, weights: Any) -> None: ...
+    def add(self, epoch: int, score: float, weights: Any) -> None:
+        """Keep the `weights` of an `epoch` (from 0) if its `score` (higher is better) is among the best."""
 
 
 class EpochLoop:
