@@ -9,6 +9,7 @@ from cxr.errors import UsageError
 from cxr.files import read_json, write_json
 from evaluation import metrics
 from stage3_stack.config import STAGE3, Config, GridConfig, refuse_renamed_keys
+from stage3_stack.config.wording import NESTING_NOTES
 from stage3_stack.postprocessing import inconclusive_zone, operating_point, search_report
 from stage3_stack.postprocessing.inconclusive_zone import Zone
 from stage3_stack.postprocessing.operating_point import OperatingPoint
@@ -34,14 +35,9 @@ NOTE = (
     "it is the pixels that score above bottom_score_threshold, without connected parts of under min_component_area "
     "pixels. Scores are those of the map brought back to the original; areas are in pixels of an image that has "
     "reference_size x reference_size of them. Dice is in the originals' pixels, as in the table. Only this decision, "
-    "the operating point and the zone are nested: the held-out images of one {by} are judged by what was best on the "
-    "others, but {seen}."
+    "the operating point and the zone are nested: the held-out images of one {by} are judged by the decision "
+    "that was best on the others, but {seen}."
 )
-SEEN_BY = {
-    "fold": "the networks of the other folds have seen them",
-    "subfold": "the heads that scored the other subfolds were trained with them",
-}
-"""What has seen the images of a group whose decision was chosen without them."""
 DiceScores = dict[str, float | None]
 
 
@@ -217,7 +213,7 @@ def write_decision(
 ) -> None:  # fmt: skip
     """Write decision.json, with the Dice that the choice was made by, and search.npz beside it where one was made."""
     record = {
-        "note": NOTE.format(by=postprocessing.nested_by, seen=SEEN_BY[postprocessing.nested_by]),
+        "note": NOTE.format(by=postprocessing.nested_by, seen=NESTING_NOTES[postprocessing.nested_by]),
         "test": postprocessing.test_params._asdict(),
         "held_out": {"nested_by": postprocessing.nested_by}
         | {str(k): d._asdict() for k, d in postprocessing.group_params.items()},
