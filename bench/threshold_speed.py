@@ -20,7 +20,9 @@ from evaluation import metrics
 from stage3_stack.config import Config, DenseConfig, GridConfig
 from stage3_stack.postprocessing.components import restore_map
 from stage3_stack.postprocessing.nested_choice import choose_postprocessing
-from stage3_stack.postprocessing.search import build_axes, search_thresholds, select_best_params
+from stage3_stack.postprocessing.nesting import HeldOutImages
+from stage3_stack.postprocessing.search import search_thresholds, select_best_params
+from stage3_stack.postprocessing.search_axes import build_axes
 from stage3_stack.postprocessing.thresholds import LevelHistograms, PostprocessingParams, histogram_above_levels
 
 SIDE = 1024
@@ -121,11 +123,11 @@ def main(images: int = 12_047, maps: int = 200, size: int = 512, loop_maps: int 
             search_thresholds(histograms, prob, build_axes(gated_grid, prob), exact_at_each_threshold=True)
         ),
     )
-    config, fold = Config(dense=DenseConfig(steps=1), grid=gated_grid), np.arange(images) % 5
-    label = (histograms.truth_area > 0).astype(float)
+    config, labels = Config(dense=DenseConfig(steps=1), grid=gated_grid), (histograms.truth_area > 0).astype(float)
+    held_out = HeldOutImages("fold", np.arange(images) % 5, histograms, prob, labels)
     print_timing(
         "all of it for the test, and nested over 5 folds",
-        lambda: choose_postprocessing("fold", fold, histograms, prob, config, label).test_params,
+        lambda: choose_postprocessing(held_out, config).test_params,
     )
     prob_maps, true_masks = draw_blobs(maps, size)
     print(

@@ -1,10 +1,13 @@
-"""Where the files lie that stage 3 reads, and the name of the step that writes its own."""
+"""Where the files lie that stage 3 reads, and the steps that make them, for messages."""
 
 from pathlib import Path
 
 from cxr.paths import Paths
 
+STAGE1 = "stage 1 (cd stage1_classify && bash run.sh)"
+STAGE2 = "stage 2 (cd stage2_segment && bash run.sh)"
 STAGE3 = "stage 3 (cd stage3_stack && bash run.sh)"
+MASK_STACK = "the mask stack (python -m stage3_stack.mask_stacker.train)"
 
 
 def stacked_map_folder(paths: Paths) -> Path:

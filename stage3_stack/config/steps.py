@@ -14,14 +14,6 @@ OUTPUT_NAMES = (
     "heads.npz", "search.npz", "stacked.parquet", "cases.parquet", "scores.parquet", "panel.json", "leaks.json",
 )  # fmt: skip
 """What stage 3 leaves in its folder, beside decision.json."""
-STACK_MODULES = (
-    "evaluation.panel",
-    "evaluation.ranking",
-    "stage3_stack.stacking.tabular_features",
-    "stage3_stack.stacking.fold_rows",
-    "stage3_stack.stacking.cross_fitting",
-)
-"""What the classifiers' stack is made and judged by: the mask stack, which asks it for the groups alone, is not."""
 MASK_COST = 0.15  # seconds that an image of 256 x 256 costs in the mask stacker's training, on two cores
 
 
@@ -93,7 +85,6 @@ def build_mask_step(recipe: Recipe, paths: Paths, settings: Config) -> Step:
         needs_gpu=True, work_seconds=MASK_COST * image_count * (side / 256) ** 2,
         disk_bytes=paths.prepared_image_count * side**2,
         outputs=tuple(folder / name for name in ("maps.npy", "index.parquet", *files)),
-        excluded_modules=STACK_MODULES,
     )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from cxr.recipe import Recipe
 from evaluation import leakage
 from evaluation.metrics import THIRDS, format_metric
 from stage3_stack.config import RENAMED_DECISION_KEYS, STAGE3
+from stage3_stack.config.stage import MAPS
 from stage3_stack.config.wording import SHORT_NESTING_NOTES, STACKER_TITLES
-from stage3_stack.stacking.fold_rows import MAPS
 
 COLUMN_NAMES = {"pca": "features", "header": "age, sex, view", "box": "box", "masks": "maps"}
 BOX_METRICS = {
