@@ -21,7 +21,9 @@ from evaluation import metrics
 from stage3_stack.config import Config, DenseConfig, GridConfig
 from stage3_stack.postprocessing.components import restore_map
 from stage3_stack.postprocessing.nested_choice import choose_postprocessing
-from stage3_stack.postprocessing.search import build_axes, search_thresholds, select_best_params
+from stage3_stack.postprocessing.nesting import HeldOutImages
+from stage3_stack.postprocessing.search import search_thresholds, select_best_params
+from stage3_stack.postprocessing.search_axes import build_axes
 from stage3_stack.postprocessing.thresholds import LevelHistograms, PostprocessingParams, histogram_above_levels
 
 SIDE = 1024
@@ -114,11 +116,11 @@ def time_search(images: int) -> None:
 
     print_timing("whole exact grid", lambda: search_grid(EXACT_GRID, exact=False))
     print_timing("the same at 32 quantiles of the probability", lambda: search_grid(grid, exact=True))
-    config, fold = Config(dense=DenseConfig(steps=1), grid=grid), np.arange(images) % 5
-    label = (histograms.truth_area > 0).astype(float)
+    config, labels = Config(dense=DenseConfig(steps=1), grid=grid), (histograms.truth_area > 0).astype(float)
+    held_out = HeldOutImages("fold", np.arange(images) % 5, histograms, prob, labels)
     print_timing(
         "all of it for the test, and nested over 5 folds",
-        lambda: choose_postprocessing("fold", fold, histograms, prob, config, label).test_params,
+        lambda: choose_postprocessing(held_out, config).test_params,
     )
 
 

@@ -121,7 +121,8 @@ def test_a_file_has_one_framework(path):
 
 @pytest.mark.parametrize("room", [*STAGE_PACKAGES.values(), "pipeline", "phantom"])
 def test_what_runs_before_a_framework_is_needed_imports_none(room):
-    paths = [ROOT / room / "config.py"] if room != "pipeline" else sorted((ROOT / room).rglob("*.py"))
+    configs = sorted((ROOT / room).glob("config*.py")) + sorted((ROOT / room / "config").glob("*.py"))
+    paths = configs if room != "pipeline" else sorted((ROOT / room).rglob("*.py"))
     for path in paths:
         assert not {name.split(".")[0] for name in imported(path)} & FRAMEWORKS
 

@@ -3,6 +3,7 @@
 from cxr.errors import UsageError
 from pipeline.report.blocks import FoldedBlock, Table, format_with_interval
 from pipeline.run_files import RunFiles
+from stage3_stack.config.wording import NESTING_NOTES
 
 PART_TITLES = {"held_out": "held-out", "test": "test"}
 METRIC_TITLES = {
@@ -37,12 +38,6 @@ HEADLINE_NOTE = """\
 An AUC compares only images that one head scored. Floors: .5 of an AUC; of Kaggle's Dice the share of images without a
 pneumothorax. Held-out: no image was seen by the networks, the heads, the calibration or the thresholds that judge it;
 but the decision alone is nested"""
-NESTING_NOTES = {
-    "fold": "the other folds' networks, by which it was chosen, saw the images that it judges",
-    "subfold": "the heads that scored the other subfolds, by which it was chosen, were trained with the labels of the "
-    "images that it judges; no other network was used",
-}
-"""What a decision that is nested by this still owes to the images that it judges."""
 
 
 def build_blocks(run: RunFiles) -> list:

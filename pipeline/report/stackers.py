@@ -8,12 +8,9 @@ from evaluation.metrics import format_metric, log_loss
 from pipeline.pictures.figure import BLUE, RED, create_figure
 from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format_with_interval
 from pipeline.run_files import RunFiles
+from stage3_stack.config.wording import STACKER_TITLES
 
 RESAMPLES = 500  # a standard error to 3 %; the page is drawn, not read off
-STACKERS = {
-    "mean": "mean of the members' logits", "logistic": "logistic stack of the logits", "lightgbm": "LightGBM",
-    "dense": "dense head on their features",
-}  # fmt: skip
 SPLIT_TITLES = {"train": "held-out", "test": "test"}
 
 
@@ -23,7 +20,7 @@ def build_blocks(run: RunFiles) -> list:
     names = {
         name: _stacker_title(name, used_stacker)
         for name in run.score_table
-        if name.startswith("member ") or name in STACKERS
+        if name.startswith("member ") or name in STACKER_TITLES
     }
     scores_by_split = {
         split: _score_columns(run, split, list(names))
@@ -47,7 +44,7 @@ def _stacker_title(name: str, used_stacker: str | None) -> str:
     if name.startswith("member "):
         member = name.removeprefix("member ")
         return "the segmenters' maps" if member == "maps" else member
-    return STACKERS[name] + (" ← in use" if name == used_stacker else "")
+    return STACKER_TITLES[name] + (" ← in use" if name == used_stacker else "")
 
 
 def _score_columns(run: RunFiles, split: str, names: list[str]) -> dict[str, dict]:

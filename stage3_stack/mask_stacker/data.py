@@ -17,11 +17,11 @@ from stage3_stack.postprocessing.mean_maps import MeanMap
 
 @dataclass(frozen=True)
 class MaskData:
-    """Training examples of one net; framework-free, keyed by (seed, epoch, image_id)."""
+    """Training examples of one network; framework-free, keyed by (seed, epoch, image_id)."""
 
     prepared: Prepared
     mean_map_of_image: dict[str, MeanMap]
-    """Of each image: the maps of the fold that it was held out from, or the test's."""
+    """For each image the maps of the fold that it was held out from, or those of the test"""
     stacker: MaskStackerConfig
     image_ids: list[str]
     """The images to train on"""
@@ -34,7 +34,7 @@ class MaskData:
 
     @property
     def training(self) -> Training:
-        """As many epochs as hold the steps; the last one is cut short (`batches`)."""
+        """Enough epochs for the steps; the last epoch has fewer batches (`batches`)."""
         epochs = -(-self.stacker.steps // self._per_epoch)
         return Training(epochs=epochs, batch=self.stacker.batch, lr=self.stacker.lr, keep="last", seed=self.seed)
 
@@ -45,9 +45,8 @@ class MaskData:
     def batches(self, epoch: int) -> list[list[str]]:
         """The epoch's images in batches, each with its share of positives."""
         is_positive = self.prepared.read_labels(self.image_ids) > 0
-        order = balance_batches(
-            is_positive, self.stacker.positive_share, self.stacker.batch, keyed_rng(self.seed, epoch)
-        )
+        rng = keyed_rng(self.seed, epoch)
+        order = balance_batches(is_positive, self.stacker.positive_share, self.stacker.batch, rng)
         steps_left = self.stacker.steps - epoch * self._per_epoch
         return split_into_batches(self.image_ids, order, self.stacker.batch)[:steps_left]
 
@@ -56,13 +55,12 @@ class MaskData:
         mask = resize_mask(self.prepared.read_mask(image_id), self.size)
         example = self.load_inputs(image_id) | {"mask": mask[None]}
         is_mirrored = keyed_rng(self.seed, epoch, image_id).random() < 0.5
-        return {
-            name: np.ascontiguousarray(value[..., ::-1]) if is_mirrored else value for name, value in example.items()
-        }
+        if not is_mirrored:
+            return example
+        return {name: np.ascontiguousarray(value[..., ::-1]) for name, value in example.items()}
 
     def load_inputs(self, image_id: str) -> dict[str, np.ndarray]:
-        """maps and image as inference sees them."""
-        image = resize_image(
-            self.prepared.read_image(image_id), self.size, self.size
-        ).copy()  # the file on the disk is read-only
+        """maps uint8 [members, s, s] and image uint8 [1, s, s], not mirrored."""
+        image = resize_image(self.prepared.read_image(image_id), self.size, self.size)
+        image = image.copy()  # the file on the disk is read-only
         return {"maps": self.mean_map_of_image[image_id].read_members(image_id, self.size), "image": image[None]}

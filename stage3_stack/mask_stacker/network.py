@@ -20,7 +20,7 @@ DICE = DiceLoss("binary", smooth=1.0)  # over the whole batch, so that empty mas
 class MaskNet(nn.Module):
     """maps uint8 [B, members, s, s], image uint8 [B, 1, s, s] -> logits [B, 1, s, s].
 
-    The last layer starts at zero, so that an untrained net gives the members' mean map.
+    The last layer starts at zero, so that an untrained network predicts the members' mean map.
     """
 
     def __init__(self, members: int, settings: MaskStackerConfig) -> None:
@@ -39,7 +39,7 @@ class MaskNet(nn.Module):
 
 
 def bce_dice_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Binary cross entropy and soft Dice, summed."""
+    """Sum of binary cross entropy and soft Dice loss of a batch: maps, image, mask as of `MaskData.sample`."""
     logits, mask = model(batch["maps"], batch["image"]).float(), batch["mask"].float()
     return F.binary_cross_entropy_with_logits(logits, mask) + DICE(logits, mask)
 
@@ -47,7 +47,15 @@ def bce_dice_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 def predict_stacked_maps(
     nets: list[nn.Module], data: MaskData, image_ids: list[str], device: torch.device
 ) -> Iterator[np.ndarray]:
-    """Map of each image, uint8 [s, s], in the order given: the mean over the nets."""
+    """Stacked map of each image: the mean over the networks' probabilities.
+
+    nets: the trained networks, which are moved to `device`
+    data: where the inputs are loaded from, and the batch size
+    image_ids: the images
+    device: where to compute
+
+    Yields uint8 [s, s], probability * 255, in the order of image_ids.
+    """
     for net in nets:
         net.to(device, memory_format=torch.channels_last).eval()
     for batch in load_in_order(image_ids, data.load_inputs, 2 * data.stacker.batch, data.training.workers):

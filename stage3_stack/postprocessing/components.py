@@ -1,4 +1,4 @@
-"""Connected parts of a map above a level: how large they are, and a map without the small ones."""
+"""Connected components of a map above a level: how large they are, and the map without the small ones."""
 
 import cv2
 import numpy as np
@@ -8,9 +8,10 @@ from stage3_stack.postprocessing.thresholds import MaskRule, scale_areas, score_
 
 
 def label_components(prob_map: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the connected part (of eight neighbours) that each pixel of a map, uint8 [s, s], above a level lies in.
+    """Label the connected components (of eight neighbours) of a map, uint8 [s, s], above a level.
 
-    Returns int32 [s, s], 0 where the map is not above the level, and the parts' pixels [parts + 1] by number.
+    Returns each pixel's component, int32 [s, s], 0 where the map is not above the level, and the components' areas
+    in pixels of the map, int64 [components + 1], the first of which is 0.
     """
     count, numbers, stats, _ = cv2.connectedComponentsWithStats((prob_map > level).astype(np.uint8), connectivity=8)
     areas = stats[:count, cv2.CC_STAT_AREA].astype(np.int64)
@@ -19,8 +20,9 @@ def label_components(prob_map: np.ndarray, level: int) -> tuple[np.ndarray, np.n
 
 
 def count_components(prob_map: np.ndarray) -> int:
-    """How many connected parts of a map score above .5."""
-    return len(label_components(prob_map, score_to_level(0.5))[1]) - 1 if (prob_map > score_to_level(0.5)).any() else 0
+    """How many connected components of a map, uint8 [s, s], score above .5."""
+    level = score_to_level(0.5)
+    return len(label_components(prob_map, level)[1]) - 1 if (prob_map > level).any() else 0
 
 
 def restore_map(prob_map: np.ndarray, box: Letterbox) -> np.ndarray:
@@ -28,25 +30,8 @@ def restore_map(prob_map: np.ndarray, box: Letterbox) -> np.ndarray:
     return box.image_to_original(prob_map)
 
 
-def kept_component_areas(
-    prob_map: np.ndarray, truth: np.ndarray | None, component_rules: list[MaskRule], box: Letterbox
-) -> np.ndarray:
-    """Pixels of the original that stay under each cut, and those of them inside `truth`: int64 [cuts, 2].
-
-    prob_map: uint8 [s, s]; truth: the hand-drawn mask of the original, bool [height, width].
-    """
-    areas = np.zeros((len(component_rules), 2), np.int64)
-    for row, rule in enumerate(component_rules):
-        if (prob_map > score_to_level(rule.bottom_score_threshold)).any():
-            mask = restore_map(drop_small_components(prob_map, rule, box), box) > score_to_level(
-                rule.bottom_score_threshold
-            )
-            areas[row] = mask.sum(), 0 if truth is None else (mask & truth).sum()
-    return areas
-
-
 def drop_small_components(prob_map: np.ndarray, rule: MaskRule, box: Letterbox) -> np.ndarray:
-    """The map with the parts that a cut drops set to 0; what stays, stays as it was."""
+    """The map, uint8 [s, s], with components smaller than the rule's min_component_area set to 0."""
     if not rule.min_component_area:
         return prob_map
     numbers, areas = label_components(prob_map, score_to_level(rule.bottom_score_threshold))

@@ -1,4 +1,4 @@
-"""The inconclusive zone: probabilities that are called neither negative nor positive (reyvaz, 2020)."""
+"""The inconclusive zone: probabilities that are called neither negative nor positive (after reyvaz, 2020)."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ class Zone(NamedTuple):
 
 
 ALL_INCONCLUSIVE = Zone(0.0, 1.0)
-"""Everything is inconclusive: the accuracy that was asked for cannot be reached."""
+"""Every image is inconclusive: the accuracy cannot be reached."""
 
 
 def find_zone(labels: np.ndarray, probs: np.ndarray, settings: ZoneConfig) -> Zone:
-    """The fixed zone, or the narrowest one (by images set aside) with the accuracy asked for on the rest.
+    """The settings' own zone, or the one that sets the fewest images aside with the settings' accuracy on the others.
 
-    labels [n] of 0 or 1, probs [n]. Exact: with b images called negative and a positive, the right ones must be
-    at least accuracy * (b + a), which is a sum of a term of b and one of a.
+    labels [n] of 0 or 1, probs [n]. The search is exact and our own: with b images called negative and a called
+    positive, the correct calls must be at least accuracy * (b + a), which splits into a term of b and a term of a.
     """
     if settings.accuracy is None:
         return Zone(settings.low, settings.high)
@@ -31,30 +31,28 @@ def find_zone(labels: np.ndarray, probs: np.ndarray, settings: ZoneConfig) -> Zo
     is_boundary = np.concatenate([[True], probs[1:] > probs[:-1], [True]]) if len(probs) else np.ones(1, bool)
     negative_surplus = _accuracy_surplus(labels == 0, settings.accuracy)
     positive_surplus = _accuracy_surplus(labels[::-1] == 1, settings.accuracy)
-    negative_surplus[~is_boundary], positive_surplus[~is_boundary[::-1]] = (
-        -np.inf,
-        -np.inf,
-    )  # equal probabilities are called the same
+    negative_surplus[~is_boundary] = positive_surplus[~is_boundary[::-1]] = -np.inf  # ties get the same call
     called_counts = [
         _count_called(negative_surplus[b], positive_surplus[: len(probs) - b + 1], b) for b in range(len(probs) + 1)
     ]
     b = int(np.argmax([number for number, _ in called_counts]))
-    return _zone_between(probs, b, called_counts[b][1]) if called_counts[b][0] > 0 else ALL_INCONCLUSIVE
+    number, a = called_counts[b]
+    return _zone_between(probs, b, a) if number > 0 else ALL_INCONCLUSIVE
 
 
 def _accuracy_surplus(is_correct: np.ndarray, accuracy: float) -> np.ndarray:
-    """Right calls beyond those needed, among the first 0, 1, .. n images."""
+    """Correct calls minus accuracy times calls, of the first 0, 1, .. n images."""
     return np.concatenate([[0.0], np.cumsum(is_correct - accuracy)])
 
 
 def _count_called(surplus: float, positive_surplus: np.ndarray, b: int) -> tuple[int, int]:
-    """How many images can be called when b are called negative, and how many of them positive."""
+    """How many images can be called if b are called negative, how many of them positive; (-1, 0) if none."""
     reaching = np.flatnonzero(positive_surplus + surplus >= -1e-9)
     return (b + int(reaching[-1]), int(reaching[-1])) if len(reaching) else (-1, 0)
 
 
 def _zone_between(probs: np.ndarray, b: int, a: int) -> Zone:
-    """The zone that leaves the b lowest and the a highest of the sorted probabilities outside, midway to the next."""
+    """The zone outside of which the b lowest and the a highest of the sorted probabilities lie, midway to the next."""
     edges = np.concatenate([[0.0], (probs[1:] + probs[:-1]) / 2, [1.0]])
     return Zone(float(edges[b]), float(edges[len(probs) - a]))
 
@@ -62,13 +60,29 @@ def _zone_between(probs: np.ndarray, b: int, a: int) -> Zone:
 def find_nested_zones(
     labels: np.ndarray, probs: np.ndarray, group: np.ndarray, settings: ZoneConfig
 ) -> dict[int, Zone]:
-    """For each group of images [n] the zone found on all other groups; ALL_INCONCLUSIVE where there is no other."""
+    """For each group the zone found on all other groups.
+
+    labels: float64 [n] of 0 or 1
+    probs: float64 [n], 0 to 1
+    group: int [n]
+    settings: of the zone
+
+    Returns a zone for each group; ALL_INCONCLUSIVE where there is no other group.
+    """
     keys = np.unique(group).tolist()
     return {key: find_zone(labels[group != key], probs[group != key], settings) for key in keys}
 
 
 def score_zones(labels: np.ndarray, probs: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> dict[str, float | None]:
-    """Share of images set aside, and accuracy on the rest (None where nothing is left), under zones [n]."""
+    """How each image fares under a zone of its own.
+
+    labels: float64 [n] of 0 or 1
+    probs: float64 [n], 0 to 1
+    lows: float64 [n], lower edge of each image's zone
+    highs: float64 [n], upper edge of each image's zone
+
+    Returns set_aside, the share of inconclusive images, and accuracy on the others; None where there are none.
+    """
     is_called_negative = probs < lows
     is_called = is_called_negative | (probs > highs)
     is_correct = (labels == 1) != is_called_negative

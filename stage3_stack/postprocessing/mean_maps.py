@@ -10,10 +10,7 @@ from cxr import tables
 from cxr.errors import UsageError
 from cxr.imaging.geometry import resize_image
 from cxr.paths import Paths
-from stage3_stack.config import map_folder, stacked_map_folder
-
-STAGE2 = "stage 2 (cd stage2_segment && bash run.sh)"
-MASK_STACK = "the mask stack (python -m stage3_stack.mask_stacker.train)"
+from stage3_stack.config.files import MASK_STACK, STAGE2, map_folder, stacked_map_folder
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class MeanMap:
         return max(array.shape[1] for array in self.arrays)
 
     def read_members(self, image_id: str, size: int) -> np.ndarray:
-        """Every member's map of an image on the full-frame letterbox canvas, uint8 [members, size, size]."""
+        """Each member's map of an image on the full-frame letterbox canvas, uint8 [members, size, size]."""
         pairs = zip(self.arrays, self.image_rows, strict=True)
         return np.stack(
             [resize_image(np.asarray(array[row_of_image[image_id]]), size, size) for array, row_of_image in pairs]
@@ -52,16 +49,21 @@ class MeanMap:
 
 
 def read_maps(paths: Paths, segmenters: list[str], fold: int | None, image_ids: list[str]) -> MeanMap:
-    """The maps of a fold's held-out images or, with None, of the test images.
+    """The maps of a fold's held-out images or of the test images.
 
-    Raises UsageError where a file, or an image in it, is missing.
+    paths: the folders of the run
+    segmenters: names of the members to average
+    fold: whose held-out images they are; None for the test images
+    image_ids: the images that must be there
+
+    Raises UsageError if a file, or an image in it, is missing.
     """
     member_maps = [_open_maps(map_folder(paths, segmenter, fold), image_ids, STAGE2) for segmenter in segmenters]
     return MeanMap(*map(list, zip(*member_maps, strict=True)))
 
 
 def read_stacked_maps(paths: Paths, image_ids: list[str]) -> MeanMap:
-    """The mask stacker's maps, of held-out and test images alike; raises as `read_maps`."""
+    """The mask stacker's maps, of held-out and test images; raises UsageError as `read_maps` does."""
     return MeanMap(*([field] for field in _open_maps(stacked_map_folder(paths), image_ids, MASK_STACK)))
 
 

@@ -1,193 +1,171 @@
-"""The decision: chosen nested on held-out images, written to decision.json, read from there for the test."""
+"""Which thresholds each group of held-out images is scored with, and which the test is: chosen nested, as a whole."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from cxr.errors import UsageError
-from cxr.files import read_json, write_json
-from evaluation import metrics
-from stage3_stack.config import STAGE3, Config, GridConfig, refuse_renamed_keys
+from stage3_stack.config import Config, GridConfig
 from stage3_stack.postprocessing import inconclusive_zone, operating_point, search_report
 from stage3_stack.postprocessing.inconclusive_zone import Zone
-from stage3_stack.postprocessing.operating_point import OperatingPoint
-from stage3_stack.postprocessing.search import (
-    TIE_MARGIN,
-    SearchResult,
-    build_axes,
-    default_params,
-    search_thresholds,
-    select_best_params,
-)
-from stage3_stack.postprocessing.thresholds import (
-    PLAIN_PARAMS,
-    LevelHistograms,
-    PostprocessingParams,
-    dice_per_image,
-    passes_thresholds,
-)
-
-NOTE = (
-    "A mask is drawn where the stacked probability is >= probability_threshold, the segmenters' label heads' mean "
-    "probability >= label_head_threshold (0: not asked) and at least min_area pixels score above top_score_threshold; "
-    "it is the pixels that score above bottom_score_threshold, without connected parts of under min_component_area "
-    "pixels. Scores are those of the map brought back to the original; areas are in pixels of an image that has "
-    "reference_size x reference_size of them. Dice is in the originals' pixels, as in the table. Only this decision, "
-    "the operating point and the zone are nested: the held-out images of one {by} are judged by what was best on the "
-    "others, but {seen}."
-)
-SEEN_BY = {
-    "fold": "the networks of the other folds have seen them",
-    "subfold": "the heads that scored the other subfolds were trained with them",
-}
-"""What has seen the images of a group whose decision was chosen without them."""
-DiceScores = dict[str, float | None]
+from stage3_stack.postprocessing.nesting import HeldOutImages
+from stage3_stack.postprocessing.operating_point import DEFAULT_THRESHOLD, OperatingPoint, compute_rates
+from stage3_stack.postprocessing.search import TIE_MARGIN, SearchResult, search_thresholds, select_best_params
+from stage3_stack.postprocessing.search_axes import build_axes, default_params
+from stage3_stack.postprocessing.thresholds import LevelHistograms, PostprocessingParams, passes_thresholds
 
 
 @dataclass(frozen=True)
 class NestedPostprocessing:
-    """What was chosen for each group of held-out images, and for the test."""
+    """The thresholds chosen for each group of held-out images, and for the test."""
 
     nested_by: str
     """fold or subfold"""
     group_params: dict[int, PostprocessingParams]
+    """For each group those chosen on all other groups"""
     test_params: PostprocessingParams
+    """Those chosen on all held-out images"""
     group_zones: dict[int, Zone] | None = None
+    """For each group the zone chosen on all other groups; None if the settings have no zone"""
     test_zone: Zone | None = None
-    """None where no zone is asked for"""
+    """The zone chosen on all held-out images; None if the settings have no zone"""
     operating_point_record: dict = field(default_factory=dict)
     """decision.json's operating_point"""
     search: SearchResult | None = None
-    """The one on all held-out images; None without segmenters"""
+    """The search on all held-out images; None without segmenters"""
     has_alternatives: bool = False
-    """Whether the grid holds more than one decision"""
+    """Whether the grid holds more than one combination of thresholds"""
+
+    def groups_of(self, held_out: pd.DataFrame) -> np.ndarray:
+        """Group of each held-out row (columns fold, subfold), int [n]."""
+        return held_out[self.nested_by].to_numpy(int)
 
     def params_of_images(self, group: np.ndarray) -> list[PostprocessingParams]:
-        """The decision of each image, given its group [n]."""
+        """The thresholds that each image is scored with, given its group, int [n]."""
         return [self.group_params[int(key)] for key in group]
 
 
-def choose_postprocessing(
-    nested_by: str,
-    group: np.ndarray,
-    histograms: LevelHistograms | None,
-    prob: np.ndarray,
-    settings: Config,
-    labels: np.ndarray,
-) -> NestedPostprocessing:
-    """Choose by Kaggle's mean Dice in the originals' pixels; histograms: None where there are no segmenters.
+def choose_postprocessing(images: HeldOutImages, settings: Config) -> NestedPostprocessing:
+    """Choose the thresholds, for each group of held-out images on all other groups and for the test on all images.
 
-    Raises UsageError where a gate on label heads is asked for and no segmenter has one.
+    images: with their groups, histograms (None without segmenters), probabilities and labels. What is best is best by
+    Kaggle's mean Dice in the originals' pixels; the probability threshold is the operating point's if the settings
+    ask for one. settings: its grid, operating_point and zone.
+
+    Returns the thresholds, zones and the record of the operating point; prints targets that are out of reach.
+    Raises UsageError if a label head threshold is asked for and no segmenter has a label head.
     """
-    grid = settings.grid if histograms is None else drop_unreachable_thresholds(settings.grid, histograms)
-    rows_outside = {key: group != key for key in np.unique(group).tolist()}
-    operating_points = {"test": _pick_operating_point(labels, prob, settings)}
-    overall_search, test_params = _choose_params(
-        histograms,
-        prob,
-        grid,
-        operating_points["test"],
-        "the test",
-        max(TIE_MARGIN, search_report.NEAR_OPTIMAL_MARGIN * len(prob)),
-    )
-    group_params = {}
-    for key, rows in rows_outside.items():
-        operating_points[key] = _pick_operating_point(labels[rows], prob[rows], settings)
-        group_params[key] = _choose_params(
-            histograms and histograms[rows], prob[rows], grid, operating_points[key], f"{nested_by} {key}"
-        )[1]
-    group_and_test_zones = (None, None)
-    if settings.zone:
-        group_and_test_zones = (
-            inconclusive_zone.find_nested_zones(labels, prob, group, settings.zone),
-            inconclusive_zone.find_zone(labels, prob, settings.zone),
+    grid = settings.grid if images.histograms is None else drop_unreachable_thresholds(settings.grid, images.histograms)
+    choices = {"test": _choose_for_test(images, settings, grid)}
+    for key in images.group_keys:
+        choice = _choose_params(
+            images.select_rows(images.group != key), settings, grid, name=f"{images.nested_by} {key}"
         )
+        choices[key] = choice._replace(search=None)  # a search holds the histograms that it was made on
+    group_zones, test_zone = _choose_zones(images, settings)
     postprocessing = NestedPostprocessing(
-        nested_by,
-        group_params,
-        test_params,
-        *group_and_test_zones,
-        search=overall_search,
-        has_alternatives=grid.has_alternatives,
-    )
-    return replace(
-        postprocessing,
-        operating_point_record=_operating_point_record(
-            postprocessing, operating_points, histograms, prob, group, labels, settings
-        ),
-    )
+        images.nested_by, {key: choices[key].params for key in images.group_keys}, choices["test"].params,
+        group_zones, test_zone, search=choices["test"].search, has_alternatives=grid.has_alternatives,
+    )  # fmt: skip
+    problems = _collect_problems(choices)
+    _print_problems(problems, images.nested_by)
+    record = _operating_point_record(postprocessing, images, settings) | ({"problems": problems} if problems else {})
+    return replace(postprocessing, operating_point_record=record)
 
 
-def _pick_operating_point(labels: np.ndarray, prob: np.ndarray, settings: Config) -> OperatingPoint | None:
+class _Choice(NamedTuple):
+    """What was chosen on some images."""
+
+    params: PostprocessingParams
+    operating_point: OperatingPoint | None
+    """None where the probability threshold is chosen by Dice"""
+    search: SearchResult | None
+    """None without segmenters, or without images"""
+
+
+def _choose_for_test(images: HeldOutImages, settings: Config, grid: GridConfig) -> _Choice:
+    """The choice on all held-out images, whose search keeps all that search_report shows of it."""
+    margin = max(TIE_MARGIN, search_report.NEAR_OPTIMAL_MARGIN * len(images.prob))
+    return _choose_params(images, settings, grid, name="the test", margin=margin, exact_at_each_threshold=True)
+
+
+def _choose_params(images: HeldOutImages, settings: Config, grid: GridConfig, name: str, **search_options) -> _Choice:
+    """The best thresholds on some images, at the operating point if there is one; name: for the progress line."""
+    point = None
+    if settings.operating_point.is_chosen_by_labels:
+        point = operating_point.pick_operating_point(images.labels, images.prob, settings.operating_point)
+    if images.histograms is None or not len(images.prob):
+        return _Choice(_params_without_search(images, grid, point), point, None)
+    axes = build_axes(grid, images.prob)
+    if point:
+        axes = axes._replace(probability_thresholds=[point.probability_threshold])
+    search = search_thresholds(images.histograms, images.prob, axes, f" of {name}", **search_options)
+    return _Choice(select_best_params(search), point, search)
+
+
+def _params_without_search(
+    images: HeldOutImages, grid: GridConfig, point: OperatingPoint | None
+) -> PostprocessingParams:
+    params = params_without_maps(grid) if images.histograms is None else default_params(grid)
+    return params._replace(probability_threshold=point.probability_threshold) if point else params
+
+
+def _choose_zones(images: HeldOutImages, settings: Config) -> tuple[dict[int, Zone] | None, Zone | None]:
+    """The inconclusive zones of the groups, and that of the test; None without one in the settings."""
+    if settings.zone is None:
+        return None, None
     return (
-        operating_point.pick_operating_point(labels, prob, settings.operating_point)
-        if settings.operating_point.is_chosen_by_labels
-        else None
+        inconclusive_zone.find_nested_zones(images.labels, images.prob, images.group, settings.zone),
+        inconclusive_zone.find_zone(images.labels, images.prob, settings.zone),
     )
 
 
-def _choose_params(
-    histograms: LevelHistograms | None,
-    prob: np.ndarray,
-    grid: GridConfig,
-    operating_point: OperatingPoint | None,
-    group_name: str,
-    margin: float = TIE_MARGIN,
-) -> tuple[SearchResult | None, PostprocessingParams]:
-    """The search on some images and its best decision, at the operating point's gate where there is one."""
-    if histograms is None or not len(prob):
-        fallback_params = params_without_maps(grid) if histograms is None else default_params(grid)
-        return None, fallback_params._replace(
-            probability_threshold=operating_point.probability_threshold
-        ) if operating_point else fallback_params
-    search_axes = build_axes(grid, prob)
-    search_axes = (
-        search_axes._replace(probability_thresholds=[operating_point.probability_threshold])
-        if operating_point
-        else search_axes
-    )
-    result = search_thresholds(
-        histograms, prob, search_axes, f" of {group_name}", margin, exact_at_each_threshold=group_name == "the test"
-    )
-    return result, select_best_params(result)
+def _collect_problems(choices: dict[int | str, _Choice]) -> dict[str, str]:
+    """Operating points that miss their target, and why, by group."""
+    points = {str(key): choice.operating_point for key, choice in choices.items()}
+    return {key: point.problem for key, point in points.items() if point and point.problem}
 
 
-def _operating_point_record(
-    postprocessing: NestedPostprocessing, operating_points: dict[int | str, OperatingPoint | None],
-    histograms: LevelHistograms | None, prob: np.ndarray, group: np.ndarray, labels: np.ndarray, settings: Config,
-) -> dict:  # fmt: skip
-    """decision.json's operating_point, of which nothing was asked where nothing was chosen.
+def _print_problems(problems: dict[str, str], nested_by: str) -> None:
+    for key, problem in problems.items():
+        name = key if key == "test" else f"{nested_by} {key}"
+        print(f"stage 3 operating point of {name}: {problem}")
 
-    What could not be had as asked is printed too.
-    """
-    was_searched = histograms is not None and postprocessing.has_alternatives
-    target = settings.operating_point.target if settings.operating_point.is_chosen_by_labels or was_searched else {}
-    target = target or ({"kaggle_dice": True} if was_searched else {})
-    beta, problems = (
-        target.get("f_beta"),
-        {str(key): point.problem for key, point in operating_points.items() if point and point.problem},
-    )
-    for group_key, problem in problems.items():
-        group_name = group_key if group_key == "test" else f"{postprocessing.nested_by} {group_key}"
-        print(f"stage 3 operating point of {group_name}: {problem}")
+
+def _operating_point_record(postprocessing: NestedPostprocessing, images: HeldOutImages, settings: Config) -> dict:
+    """The target and the rates that were reached: for the test in sample, under held_out nested."""
+    target = _chosen_target(settings, images.histograms is not None and postprocessing.has_alternatives)
+    beta = target.get("f_beta")
+    in_sample = passes_thresholds(postprocessing.test_params, images.histograms, images.prob)
     return {
         "target": target,
-        **operating_point.compute_rates(labels, passes_thresholds(postprocessing.test_params, histograms, prob), beta),
-        "held_out": operating_point.compute_rates(labels, predict_positives(postprocessing, group, histograms, prob), beta),
-    } | ({"problems": problems} if problems else {})  # fmt: skip
+        **compute_rates(images.labels, in_sample, beta),
+        "held_out": compute_rates(images.labels, predict_positives(postprocessing, images), beta),
+    }
+
+
+def _chosen_target(settings: Config, was_searched: bool) -> dict[str, float]:
+    """By what the probability threshold was chosen; empty where the grid sets it."""
+    if settings.operating_point.is_chosen_by_labels or was_searched:
+        return settings.operating_point.target or {"kaggle_dice": True}
+    return {}
 
 
 def params_without_maps(grid: GridConfig) -> PostprocessingParams:
-    """Without masks there is no Dice to choose by: the grid's only gate or, of several, a calibrated .5."""
-    has_single_threshold = isinstance(grid.probability_thresholds, list) and len(grid.probability_thresholds) == 1
-    return PostprocessingParams(
-        0.5, 0, 0.5, grid.probability_thresholds[0] if has_single_threshold else operating_point.DEFAULT_THRESHOLD
-    )
+    """Without masks there is no Dice to choose by: the grid's only probability threshold or, of several, .5."""
+    thresholds = grid.probability_thresholds
+    is_single = isinstance(thresholds, list) and len(thresholds) == 1
+    return PostprocessingParams(0.5, 0, 0.5, thresholds[0] if is_single else DEFAULT_THRESHOLD)
 
 
 def drop_unreachable_thresholds(grid: GridConfig, histograms: LevelHistograms) -> GridConfig:
-    """The grid, without gates on label heads where no segmenter has one."""
+    """The grid, without label head thresholds if no segmenter has a label head.
+
+    Raises UsageError if no image could then get a mask.
+    """
     if not np.isnan(histograms.label_head_prob).all():
         return grid
     if 0 not in grid.label_head_thresholds:
@@ -198,95 +176,17 @@ def drop_unreachable_thresholds(grid: GridConfig, histograms: LevelHistograms) -
     return grid.model_copy(update={"label_head_thresholds": [0.0]})
 
 
-def predict_positives(
-    postprocessing: NestedPostprocessing, group: np.ndarray, histograms: LevelHistograms | None, prob: np.ndarray
-) -> np.ndarray:
-    """Whether a held-out image passes its own group's gates, bool [n]."""
-    predicted_positive = np.zeros(len(prob), bool)
-    for key, params in postprocessing.group_params.items():
-        in_group = group == key
-        predicted_positive[in_group] = passes_thresholds(
-            params, None if histograms is None else histograms[in_group], prob[in_group]
-        )
+def predict_positives(postprocessing: NestedPostprocessing, images: HeldOutImages) -> np.ndarray:
+    """Whether each held-out image passes the probability thresholds of its own group, bool [n]."""
+    predicted_positive = np.zeros(len(images.prob), bool)
+    for key, group_images, params in iterate_groups(postprocessing, images):
+        predicted_positive[images.group == key] = passes_thresholds(params, group_images.histograms, group_images.prob)
     return predicted_positive
 
 
-def write_decision(
-    path: Path, postprocessing: NestedPostprocessing, histograms: LevelHistograms | None, prob: np.ndarray,
-    group: np.ndarray, calibration: dict | None = None,
-) -> None:  # fmt: skip
-    """Write decision.json, with the Dice that the choice was made by, and search.npz beside it where one was made."""
-    record = {
-        "note": NOTE.format(by=postprocessing.nested_by, seen=SEEN_BY[postprocessing.nested_by]),
-        "test": postprocessing.test_params._asdict(),
-        "held_out": {"nested_by": postprocessing.nested_by}
-        | {str(k): d._asdict() for k, d in postprocessing.group_params.items()},
-        "operating_point": postprocessing.operating_point_record,
-    }
-    if postprocessing.group_zones is not None:
-        nested_zones = {str(k): z._asdict() for k, z in postprocessing.group_zones.items()}
-        record["inconclusive_zone"] = {"test": postprocessing.test_zone._asdict(), "held_out": nested_zones}
-    if postprocessing.search is not None:
-        record["kaggle_dice_on_held_out"] = _nested_scores(postprocessing, histograms, prob, group)
-        record["search"] = _search_summary(postprocessing, record["kaggle_dice_on_held_out"])
-    if calibration is not None:
-        record["calibration"] = calibration
-    _write_or_remove_search_file(path.with_name("search.npz"), postprocessing)
-    write_json(path, record)
-
-
-def _nested_scores(
-    postprocessing: NestedPostprocessing, histograms: LevelHistograms, prob: np.ndarray, group: np.ndarray
-) -> DiceScores:
-    dice = np.zeros(len(prob))
+def iterate_groups(
+    postprocessing: NestedPostprocessing, images: HeldOutImages
+) -> Iterable[tuple[int, HeldOutImages, PostprocessingParams]]:
+    """Each group's key, its images, and the thresholds that they are scored with."""
     for key, params in postprocessing.group_params.items():
-        dice[group == key] = dice_per_image(params, histograms[group == key], prob[group == key])
-    return {
-        "nested": metrics.kaggle_dice(dice),
-        "all_empty": metrics.empty_submission_dice(histograms.truth_area > 0),
-        "plain": metrics.kaggle_dice(dice_per_image(PLAIN_PARAMS, histograms, prob)),
-        "test_params_in_sample": metrics.kaggle_dice(dice_per_image(postprocessing.test_params, histograms, prob)),
-    }
-
-
-def _search_summary(postprocessing: NestedPostprocessing, dice: DiceScores) -> dict:
-    """How far the groups' decisions lie apart, how flat the optimum is, and what choosing gained over PLAIN_PARAMS."""
-    return {
-        "by": postprocessing.nested_by,
-        "fold_spread": search_report.fold_spread(postprocessing.group_params.values()),
-        "near_optimal_range": search_report.near_optimal_range(postprocessing.search),
-        "gain_over_plain": dice["nested"] - dice["plain"],
-        **{name: dice[name] for name in ("nested", "plain", "all_empty")},
-    }
-
-
-def _write_or_remove_search_file(path: Path, postprocessing: NestedPostprocessing) -> None:
-    """Write search.npz, or take away an earlier run's where there was nothing to search."""
-    if postprocessing.search is not None and postprocessing.has_alternatives:
-        search_report.write_search_file(path, postprocessing.search, postprocessing.test_params)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def read_test_params(path: Path) -> PostprocessingParams:
-    """The decision for the test from decision.json, which a user may have edited; UsageError where it means nothing."""
-    record = read_json(path)
-    if record is None:
-        raise UsageError(f"{path} is missing or damaged; it is made by: {STAGE3}")
-    refuse_renamed_keys(path, record.get("test"))
-    try:
-        params = PostprocessingParams(**{name: float(record["test"][name]) for name in PostprocessingParams._fields})
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise UsageError(f"{path}: 'test' needs the numbers {', '.join(PostprocessingParams._fields)}") from None
-    scores = (
-        params.top_score_threshold,
-        params.bottom_score_threshold,
-        params.probability_threshold,
-        params.label_head_threshold,
-    )
-    areas = (params.min_area, params.min_component_area, params.reference_size)
-    if not all(0 <= score <= 1 for score in scores) or not all(0 <= area < np.inf for area in areas):
-        raise UsageError(f"{path}: 'test': thresholds are within 0 and 1, areas 0 and up")
-    if params.reference_size == 0:
-        raise UsageError(f"{path}: 'test': reference_size is the side of an image, 1024 say, not 0")
-    return params
+        yield key, images.select_rows(images.group == key), params

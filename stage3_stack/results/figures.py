@@ -6,7 +6,8 @@ import pandas as pd
 from evaluation import metric_list, metrics, resampling
 from evaluation.panel import PARTS
 from stage3_stack.stacking.cross_fitting import KINDS
-from stage3_stack.stacking.out_of_fold import fold_mean_auc, member_column
+from stage3_stack.stacking.out_of_fold import member_column
+from stage3_stack.stacking.stacker_choice import fold_mean_auc
 
 HEADLINE = (
     "auc", "auc_pooled", "log_loss", "brier", "calibration_error", "sensitivity", "specificity", "kaggle_dice", "floor",

@@ -1,39 +1,86 @@
 """Scores of the final masks and probabilities: on held-out images, and on the test where its truth is known."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cxr.datasets.prepared import Prepared
-from cxr.paths import Paths
-from stage3_stack.config import UnitConfig, test_truth_path
+from evaluation import leakage
+from evaluation.panel import compute_panel
+from stage3_stack.config.stage import Stage
 from stage3_stack.postprocessing import inconclusive_zone
-from stage3_stack.postprocessing.final_masks import MapSet
 from stage3_stack.postprocessing.inconclusive_zone import Zone
-from stage3_stack.postprocessing.nested_choice import NestedPostprocessing
-from stage3_stack.postprocessing.submission import read_truth
+from stage3_stack.postprocessing.predictions import Predictions
 from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, LevelHistograms, score_to_level
 from stage3_stack.results import cases, figures
-from stage3_stack.stacking.out_of_fold import list_members
+from stage3_stack.results.cases import LabelledTest
 
 
-def score_held_out(
-    rows: pd.DataFrame,
-    unit: UnitConfig,
-    map_set: MapSet | None,
-    postprocessing: NestedPostprocessing,
-    group: np.ndarray,
-) -> dict:
-    """Figures of the held-out images (`cases.evaluate_held_out`), each under the decision of its own group."""
-    zones = postprocessing.group_zones and [postprocessing.group_zones[int(key)] for key in group]
-    return _score_probabilities(rows, unit, zones) | (
-        figures.score_segmentation(rows, _plain_mask_areas(map_set.histograms)) if map_set else {}
-    )
+@dataclass(frozen=True)
+class RunScores:
+    """All that is scored of a run."""
+
+    cases: pd.DataFrame
+    """Held-out images, and labelled test images: columns of tables.CASES, members, stackers, uncalibrated"""
+    held_out: dict
+    """Scores of the held-out images"""
+    test: dict | None
+    """Scores of the labelled test images; None if there are none"""
+    calibration: dict
+    """Scores before and after calibration (`figures.score_calibration`)"""
+    panel: dict
+    """All metrics with their intervals (`evaluation.panel`)"""
+    leakage: dict
+    """Held-out images whose patient, or a near-duplicate, is in training, too (`evaluation.leakage`)"""
+    plain_mean: dict | None = None
+    """With the mask stacker the scores of the segmenters' mean map (`score_plain_mean`)"""
 
 
-def _score_probabilities(rows: pd.DataFrame, unit: UnitConfig, zones: list[Zone] | None) -> dict:
-    scores = figures.count_images(rows["label"]) | figures.score_classification(rows, list_members(unit))
+def score_predictions(stage: Stage, predictions: Predictions, chest_tubes: pd.Series | None) -> RunScores:
+    """Score the held-out images, each under the thresholds of its own group, and the labelled test images.
+
+    chest_tubes: 1 or 0 by image_id, a subgroup of the panel; None if not known.
+    """
+    labelled_test = cases.select_labelled_test(stage, predictions)
+    held_out_rows, test_rows = _evaluate_cases(stage.prepared, predictions, labelled_test)
+    rows = cases.add_chest_tubes(pd.concat([held_out_rows, test_rows]), chest_tubes)
+    held_out_scores = score_held_out(stage, held_out_rows, predictions)
+    test_scores = labelled_test and score_test(stage, test_rows, labelled_test, predictions.postprocessing.test_zone)
+    calibration = figures.score_calibration(held_out_rows, stage.settings.calibration)
+    print(f"stage 3: metrics of {len(rows):,} images with their intervals")
+    panel = compute_panel(rows, prevalence=stage.settings.prevalence)
+    audit = leakage.audit_leakage(stage.prepared, stage.unit.trained)
+    return RunScores(rows, held_out_scores, test_scores, calibration, panel, audit)
+
+
+def _evaluate_cases(
+    prepared: Prepared, predictions: Predictions, labelled_test: LabelledTest | None
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The rows of tables.CASES of held-out and of labelled test images."""
+    held_out_rows = cases.evaluate_held_out(prepared, predictions)
+    if labelled_test is None:
+        return held_out_rows, None
+    return held_out_rows, cases.evaluate_test(prepared, labelled_test, predictions.postprocessing)
+
+
+def score_held_out(stage: Stage, rows: pd.DataFrame, predictions: Predictions) -> dict:
+    """Scores of the held-out images (`cases.evaluate_held_out`), each under the thresholds of its own group.
+
+    Returns the keys of `figures.score_classification`, images, positives; zone, if the settings have one; and with
+    segmenters the keys of `figures.score_segmentation`.
+    """
+    zones = predictions.postprocessing.group_zones
+    if zones is not None:
+        zones = [zones[int(key)] for key in predictions.postprocessing.groups_of(rows)]
+    scores = _score_probabilities(stage, rows, zones)
+    if predictions.maps.held_out is None:
+        return scores
+    return scores | figures.score_segmentation(rows, _plain_mask_areas(predictions.maps.held_out.histograms))
+
+
+def _score_probabilities(stage: Stage, rows: pd.DataFrame, zones: list[Zone] | None) -> dict:
+    scores = figures.count_images(rows["label"]) | figures.score_classification(rows, stage.member_names)
     return scores if zones is None else scores | {"zone": _score_zone(rows, zones)}
 
 
@@ -43,63 +90,35 @@ def _score_zone(rows: pd.DataFrame, zones: list[Zone]) -> dict:
 
 
 def _plain_mask_areas(histograms: LevelHistograms) -> pd.DataFrame:
-    """What one gets without choosing."""
-    plain_level = score_to_level(PLAIN_PARAMS.bottom_score_threshold)
-    return pd.DataFrame(
-        {
-            "truth": histograms.truth_area,
-            "found": histograms.area_above[:, plain_level],
-            "overlap": histograms.overlap_above[:, plain_level],
-        }
-    )
+    """truth, found and overlap of the masks without any choice (PLAIN_PARAMS)."""
+    mask_areas, overlap = histograms.mask_areas(PLAIN_PARAMS.mask_rule)
+    return pd.DataFrame({"truth": histograms.truth_area, "found": mask_areas, "overlap": overlap})
 
 
-class LabelledTest(NamedTuple):
-    """The test images whose truth the data has."""
+def score_test(stage: Stage, rows: pd.DataFrame, labelled_test: LabelledTest, test_zone: Zone | None) -> dict:
+    """Scores of the labelled test images under the test's thresholds.
 
-    table: pd.DataFrame
-    map_set: MapSet | None
-    """Their maps; None without segmenters"""
-    truth_rle: dict[str, str]
-    """RLE by image_id"""
+    stage: the run
+    rows: of `cases.evaluate_test`
+    labelled_test: the same images with their maps and truth
+    test_zone: the inconclusive zone, if the settings have one
 
-
-def select_labelled_test(
-    table: pd.DataFrame, map_set: MapSet | None, paths: Paths, prepared: Prepared
-) -> LabelledTest | None:
-    """Of all test images [n], indexed by image_id, those whose truth is known; None where the data has none."""
-    path = test_truth_path(paths.data_folder)
-    truth_rle = {} if path is None else read_truth(path, image_sizes(prepared, table.index.tolist()))
-    is_labelled = table.index.isin(list(truth_rle))
-    return LabelledTest(table[is_labelled], map_set and map_set[is_labelled], truth_rle) if truth_rle else None
-
-
-def score_test(
-    rows: pd.DataFrame,
-    unit: UnitConfig,
-    prepared: Prepared,
-    labelled_test: LabelledTest,
-    postprocessing: NestedPostprocessing,
-) -> dict:
-    """Figures of the test images whose truth is known (`cases.evaluate_test`), under the test's decision."""
-    scores = _score_probabilities(rows, unit, postprocessing.test_zone and [postprocessing.test_zone] * len(rows))
-    if labelled_test.map_set is None:
+    Returns the keys of `score_held_out`.
+    """
+    scores, map_set = _score_probabilities(stage, rows, test_zone and [test_zone] * len(rows)), labelled_test.map_set
+    if map_set is None:
         return scores
-    has_pixels = (
-        labelled_test.map_set.histograms.area_above[:, score_to_level(PLAIN_PARAMS.bottom_score_threshold)] > 0
-    )  # test images' maps are counted without a truth
-    plain_areas = cases.evaluate_masks(
-        labelled_test.map_set.images,
-        has_pixels,
-        [PLAIN_PARAMS.mask_rule] * len(rows),
-        prepared,
-        labelled_test.truth_rle,
-    )
+    plain_level = score_to_level(PLAIN_PARAMS.bottom_score_threshold)
+    has_pixels = map_set.histograms.area_above[:, plain_level] > 0  # these histograms were counted without a truth
+    plain_rules = [PLAIN_PARAMS.mask_rule] * len(rows)
+    plain_areas = cases.evaluate_masks(map_set.images, has_pixels, plain_rules, stage.prepared, labelled_test.truth_rle)
     return scores | figures.score_segmentation(rows, plain_areas)
 
 
-def score_plain_mean(held_out_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> dict:
-    """What the members' mean map scores, under a decision of its own, beside the mask stacker in use."""
+def score_plain_mean(stage: Stage, predictions: Predictions) -> dict:
+    """kaggle_dice and positives_dice by held_out and test (None without truth), under predictions by the mean maps."""
+    labelled_test = cases.select_labelled_test(stage, predictions)
+    held_out_rows, test_rows = _evaluate_cases(stage.prepared, predictions, labelled_test)
     return {
         "held_out": _mean_dice_scores(held_out_rows),
         "test": None if test_rows is None else _mean_dice_scores(test_rows),
@@ -109,9 +128,3 @@ def score_plain_mean(held_out_rows: pd.DataFrame, test_rows: pd.DataFrame | None
 def _mean_dice_scores(rows: pd.DataFrame) -> dict:
     scores = figures.score_segmentation(rows, rows)
     return {name: scores[name] for name in ("kaggle_dice", "positives_dice")}
-
-
-def image_sizes(prepared: Prepared, image_ids: list[str]) -> dict[str, tuple[int, int]]:
-    """(height, width) of the originals by image_id."""
-    rows = prepared.manifest.loc[image_ids]
-    return dict(zip(image_ids, zip(rows["height"].tolist(), rows["width"].tolist(), strict=True), strict=True))

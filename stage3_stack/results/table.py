@@ -15,12 +15,9 @@ from cxr.recipe import Recipe
 from evaluation import leakage
 from evaluation.metrics import THIRDS, format_metric
 from stage3_stack.config import RENAMED_DECISION_KEYS, STAGE3
-from stage3_stack.stacking.fold_rows import MAPS
+from stage3_stack.config.stage import MAPS
+from stage3_stack.config.wording import SHORT_NESTING_NOTES, STACKER_TITLES
 
-STACKER_NAMES = {
-    "mean": "mean of the members' logits", "logistic": "logistic stack of the logits",
-    "lightgbm": "LightGBM", "dense": "dense head on their features",
-}  # fmt: skip
 COLUMN_NAMES = {"pca": "features", "header": "age, sex, view", "box": "box", "masks": "maps"}
 BOX_METRICS = {
     "found boxes, mean IoU": "iou_mean",
@@ -37,7 +34,6 @@ pixels. Calibration and decision (stage3/decision.json) are nested, but {seen}
 the images by which they are judged. All metrics, also by view, sex, age: stage3/panel.json.
 Research use only; not a medical device.
 """
-SEEN_BY = {"fold": "the networks of the other folds saw", "subfold": "the heads of the other subfolds saw"}
 Row = tuple[str, ...]
 WIDTH = 108
 
@@ -60,7 +56,7 @@ def build_closing_table(chosen_recipe: Recipe, paths: Paths) -> tuple[str, dict]
         raise UsageError(f"{paths.stage3_folder / 'run.json'} is of an earlier version; make it anew: {STAGE3}")
     box_metrics = {"held_out": runs.read_metrics(paths.stage0_folder) or {}, "test": measure_test_boxes(paths)}
     results = {"recipe": chosen_recipe.name, "dataset": paths.dataset_name, "boxes": box_metrics} | run_metrics
-    note = NOTE.format(seen=SEEN_BY[results["nested_by"]])
+    note = NOTE.format(seen=SHORT_NESTING_NOTES[results["nested_by"]])
     title = f"# {chosen_recipe.name} on {paths.dataset_name}"
     return f"{title}\n\n{render_table(results)}\n{build_footnotes(results)}\n{note}", results
 
@@ -124,7 +120,7 @@ def _classifier_rows(results: dict, columns: list[dict]) -> list[Row]:
     for name in columns[0]["members"]:
         title = "the segmenters' maps" if name == MAPS else f"classifier {name}"
         rows.append((title, *(_value_cell(column["members"][name]["auc"]) for column in columns)))
-    for kind, name in STACKER_NAMES.items():
+    for kind, name in STACKER_TITLES.items():
         column_names = [COLUMN_NAMES[key] for key in results["stacker"]["lightgbm_columns"]]
         name += f": {', '.join(column_names)}" if kind == "lightgbm" else ""
         if kind == configured_stacker:

@@ -1,4 +1,4 @@
-"""What the dense head is measured against: members' mean, logistic regression of their logits, boosted trees."""
+"""Stackers to compare the dense head with: members' mean, logistic regression of their logits, boosted trees."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def mean_logit(_state: State, head_input: HeadInput) -> np.ndarray:
 
 
 def fit_logistic(head_input: HeadInput) -> State:
-    """Logistic regression of the members' logits, pulled towards 0 as by default in scikit-learn."""
+    """Logistic regression of the members' logits, with scikit-learn's default L2 penalty."""
     from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(C=1.0).fit(head_input.member_logits, head_input.labels)
@@ -25,7 +25,7 @@ def logistic_logit(state: State, head_input: HeadInput) -> np.ndarray:
 
 
 def fit_lightgbm(head_input: HeadInput, settings: LightgbmConfig, seed: int) -> State:
-    """Gradient-boosted trees on the columns that are asked for and there; kept as LightGBM's own text."""
+    """Gradient-boosted trees on those of settings.columns that exist; LightGBM's own text and the column names."""
     import lightgbm
 
     booster_params = {
@@ -44,12 +44,10 @@ def lightgbm_logit(state: State, head_input: HeadInput) -> np.ndarray:
     import lightgbm
 
     booster = lightgbm.Booster(model_str=state["text"].tobytes().decode())
-    return np.asarray(
-        booster.predict(_join_columns(head_input, state["columns"].tolist()), raw_score=True, num_threads=1)
-    )
+    columns = _join_columns(head_input, state["columns"].tolist())
+    return np.asarray(booster.predict(columns, raw_score=True, num_threads=1))
 
 
 def _join_columns(head_input: HeadInput, column_names: list[str]) -> np.ndarray:
-    return np.concatenate(
-        [head_input.components if name == "pca" else head_input.columns[name] for name in column_names], axis=1
-    )
+    columns = head_input.columns | {"pca": head_input.components}
+    return np.concatenate([columns[name] for name in column_names], axis=1)

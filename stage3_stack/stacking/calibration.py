@@ -1,4 +1,4 @@
-"""Calibration: from a head's logit to a probability that means what it says; kept in decision.json as plain arrays."""
+"""Calibration: from a head's logit to a calibrated probability; its values are kept in decision.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,19 +11,19 @@ from cxr.files import read_json
 from stage3_stack.config import STAGE3
 from stage3_stack.stacking.fold_rows import sigmoid
 
-MIN_SLOPE = 0.05  # a calibration never turns the order of images round
-SLOPE_PULL = 1.0  # pull of the slope towards 1, in log-likelihood; felt with a handful of rows only
+MIN_SLOPE = 0.05  # a calibration never reverses the order of images
+SLOPE_PULL = 1.0  # penalty, in log-likelihood, that draws the slope towards 1; it matters on a handful of rows only
 
 
 class Calibration(NamedTuple):
     """A fitted calibration.
 
     values: platt [slope, intercept]; temperature [slope], which is 1 / temperature; isotonic [2, knots]: logits and
-    their probabilities, between which it is linear and outside of which flat; without knots it is the sigmoid.
+    their probabilities, with linear interpolation between them and constant beyond; without knots it is the sigmoid.
     """
 
     kind: str
-    """As of `Config.calibration`"""
+    """platt, temperature or isotonic"""
     values: np.ndarray
 
     def apply_to_logits(self, logits: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ class Calibration(NamedTuple):
 
 
 def fit_calibration(kind: str, labels: np.ndarray, logits: np.ndarray) -> Calibration:
-    """The calibration of labels [n] of 0 or 1 and logits [n]; without rows of both classes it is the sigmoid."""
+    """Fit a calibration of this kind to labels [n] of 0 or 1 and logits [n]; with one class only it is the sigmoid."""
     if len(np.unique(labels)) < 2:
         return Calibration(kind, np.array(SIGMOID_VALUES[kind]))
     fitters = {"platt": fit_platt, "temperature": fit_temperature, "isotonic": fit_isotonic}
@@ -59,23 +59,23 @@ def fit_platt(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """The slope alone, [1]: 1 / temperature (Guo et al., ICML 2017), with platt's targets, pull and least slope."""
+    """The slope alone, [1]: 1 / temperature (Guo et al., ICML 2017); targets and penalty are as for platt."""
     return np.maximum(_fit_weights(np.asarray(logits, float)[:, None], _smooth_labels(labels)), MIN_SLOPE)
 
 
 def fit_isotonic(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """The rising steps that fit labels [n] best, [2, knots]: logits and probabilities, away from 0 and 1.
+    """Isotonic regression of labels [n] on logits [n], as [2, knots]: logits and probabilities, none of them 0 or 1.
 
-    scikit-learn's, of the rows and two more, after Laplace's rule: a positive at the lowest logit and a negative at
-    the highest. So n negatives below the first positive get 1 / (n + 1), not 0. Rows of one step become ties.
+    scikit-learn's (Zadrozny and Elkan, KDD 2002), with two rows added after Laplace's rule of succession: a positive at
+    the lowest logit and a negative at the highest. So n negatives below the first positive get 1 / (n + 1), not 0. Rows
+    of one step become ties.
     """
     from sklearn.isotonic import IsotonicRegression
 
     padded_logits = np.concatenate([[np.min(logits)], logits, [np.max(logits)]])
     regression = IsotonicRegression(out_of_bounds="clip").fit(padded_logits, np.concatenate([[1.0], labels, [0.0]]))
-    return np.stack(
-        [regression.X_thresholds_, np.maximum.accumulate(regression.y_thresholds_)]
-    )  # but for rounding they rise
+    rising = np.maximum.accumulate(regression.y_thresholds_)  # they may fall by rounding
+    return np.stack([regression.X_thresholds_, rising])
 
 
 def _smooth_labels(labels: np.ndarray) -> np.ndarray:
@@ -84,8 +84,8 @@ def _smooth_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _fit_weights(design: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Weights of the design's columns [n, c], the first of which is the logit's: the least log-loss and pull."""
-    from scipy.optimize import minimize  # plain Newton steps ran in circles on separable rows turned round
+    """Weights of the design's columns, [n, c] with the logit first, that minimise log-loss plus penalty."""
+    from scipy.optimize import minimize  # plain Newton steps did not converge on separable rows in reversed order
 
     start, pull = np.eye(design.shape[1])[0], np.array([SLOPE_PULL, 1e-6])[: design.shape[1]]
 
@@ -106,24 +106,20 @@ def _fit_weights(design: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def calibration_record(kind: str, calibrations: Mapping[str, Calibration]) -> dict:
-    """What decision.json holds under 'calibration': the kind, and each head's values by 'fold/subfold'."""
+    """decision.json's 'calibration': kind, and under heads each head's values by 'fold/subfold'."""
     return {"kind": kind, "heads": {key: calibration.values.tolist() for key, calibration in calibrations.items()}}
 
 
 def read_calibrations(path: Path) -> dict[str, Calibration]:
     """Each head's calibration, by 'fold/subfold', from decision.json, which a user may have edited.
 
-    Raises UsageError where it is missing, or where values would give no probabilities in the logits' order.
+    Raises UsageError if it is missing, or if values would not give probabilities in the logits' order.
     """
     decision_record = read_json(path)
     if decision_record is None:
         raise UsageError(f"{path} is missing or damaged; it is made by: {STAGE3}")
     calibration = decision_record.get("calibration")
-    if not (
-        isinstance(calibration, dict)
-        and str(calibration.get("kind")) in SIGMOID_VALUES
-        and isinstance(calibration.get("heads"), dict)
-    ):
+    if not _is_record(calibration):
         raise UsageError(
             f"{path}: 'calibration' needs a kind ({', '.join(SIGMOID_VALUES)}) and heads; "
             f"FORCE=1 makes it anew: {STAGE3}"
@@ -132,6 +128,12 @@ def read_calibrations(path: Path) -> dict[str, Calibration]:
         key: Calibration(calibration["kind"], _check_values(path, key, calibration["kind"], values))
         for key, values in calibration["heads"].items()
     }
+
+
+def _is_record(calibration: object) -> bool:
+    if not isinstance(calibration, dict):
+        return False
+    return str(calibration.get("kind")) in SIGMOID_VALUES and isinstance(calibration.get("heads"), dict)
 
 
 def _check_values(path: Path, key: str, kind: str, values: object) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""One head per (fold, subfold), so that no head and no calibration sees a row that it scores.
+"""One head per fold and subfold, so that neither a head nor its calibration has seen a row that it scores.
 
-Each fold's models are a feature space of their own: a head trained across folds mixes spaces.
+The features of different folds' networks are not comparable, so no head is trained on the rows of several folds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,31 +27,33 @@ class Head:
 
     reducer: State
     states: dict[str, State]
-    """By kind; a kind that could not be trained is absent, and gives the mean logit."""
+    """By kind; a kind that could not be trained is absent, and predicts the mean logit."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    """By kind"""
 
     def predict_logits(self, kind: str, rows: FoldRows, row_mask: np.ndarray) -> np.ndarray:
-        """Logits of the chosen rows, float64 [chosen]."""
+        """Logits of the rows in row_mask, bool [n]: float64 [rows chosen]."""
         head_input = _build_head_input(rows, row_mask, self.reducer)
         return _LOGIT_FUNCTIONS[kind](self.states[kind], head_input) if kind in self.states else head_input.mean_logit
 
     def predict_probs(self, kind: str, rows: FoldRows, row_mask: np.ndarray) -> np.ndarray:
-        """Probabilities of the chosen rows, float64 [2, chosen]: calibrated, and before that."""
+        """Probabilities of the rows in row_mask, bool [n]: float64 [2, rows chosen], calibrated and uncalibrated."""
         logits = self.predict_logits(kind, rows, row_mask)
         return np.stack([self.calibrations[kind].apply_to_logits(logits), sigmoid(logits)])
 
 
 @dataclass
 class FoldStack:
-    """A fold's heads, by the subfold that each was trained without, and the probabilities that they give."""
+    """A fold's heads and the probabilities that they predict."""
 
     heads: dict[int, Head]
+    """By the subfold that each was trained without"""
     probs: dict[str, np.ndarray]
-    """By kind, [n] over the fold's rows: held-out rows by the head that did not see them, others by all."""
+    """By kind, [n] over the fold's rows: held-out rows by the head that did not see them, others by the mean of all."""
     uncalibrated_probs: dict[str, np.ndarray]
     """The same, before calibration"""
     untrained_count: int
-    """Heads, of those and of the ones that calibrate, for which there were too few rows."""
+    """How many heads, with those that only serve to calibrate, had too few rows to be trained"""
 
 
 def fit_fold_stack(rows: FoldRows, settings: Config, seed: int, kinds: Iterable[str] = KINDS) -> FoldStack:
@@ -59,6 +61,13 @@ def fit_fold_stack(rows: FoldRows, settings: Config, seed: int, kinds: Iterable[
 
     A head without subfold s is calibrated on the other subfolds t, each scored by a head that was
     trained without s and t: neither the head nor its calibration has seen a row of s.
+
+    rows: the fold's n rows
+    settings: of stage 3
+    seed: of the heads' weights and batches
+    kinds: the stackers to train
+
+    Returns the heads and the probabilities of all rows.
     """
     subfolds = np.unique(rows.subfold[rows.is_held_out]).tolist()
     kinds = tuple(kinds)
@@ -131,41 +140,3 @@ def _mean_head_probs(heads: dict[int, Head], kind: str, rows: FoldRows, row_mask
     if not row_mask.any():
         return np.empty((2, 0))
     return np.mean([head.predict_probs(kind, rows, row_mask) for head in heads.values()], axis=0)
-
-
-def heads_to_arrays(stacks: dict[int, FoldStack], kind: str) -> dict[str, np.ndarray]:
-    """The arrays of one kind's heads in all folds, by 'fold/subfold/name', for one .npz."""
-    arrays: dict[str, np.ndarray] = {}
-    for fold, stack in stacks.items():
-        for subfold, head in stack.heads.items():
-            arrays |= {f"{fold}/{subfold}/{name}": value for name, value in _head_to_arrays(head, kind).items()}
-    return arrays
-
-
-def _head_to_arrays(head: Head, kind: str) -> dict[str, np.ndarray]:
-    arrays = {"trained": np.array(kind in head.states)}
-    arrays |= {f"reducer/{name}": value for name, value in head.reducer.items()}
-    return arrays | {f"state/{name}": value for name, value in head.states.get(kind, {}).items()}
-
-
-def collect_calibrations(stacks: dict[int, FoldStack], kind: str) -> dict[str, Calibration]:
-    """The calibrations of one kind's heads in all folds, by 'fold/subfold', for decision.json."""
-    pairs = [(f"{fold}/{subfold}", head) for fold, stack in stacks.items() for subfold, head in stack.heads.items()]
-    return {key: head.calibrations[kind] for key, head in pairs}
-
-
-def heads_from_arrays(
-    arrays: dict[str, np.ndarray], kind: str, calibrations: Mapping[str, Calibration]
-) -> dict[int, dict[int, Head]]:
-    """The heads of `heads_to_arrays`, with `calibrations`: by fold, by subfold. KeyError where a head has none."""
-    heads: dict[int, dict[int, Head]] = {}
-    for key in (key.removesuffix("/trained") for key in arrays if key.endswith("/trained")):
-        fold, subfold = key.split("/")
-        states = {kind: _select_by_prefix(arrays, f"{key}/state/")} if arrays[f"{key}/trained"] else {}
-        head = Head(_select_by_prefix(arrays, f"{key}/reducer/"), states, {kind: calibrations[key]})
-        heads.setdefault(int(fold), {})[int(subfold)] = head
-    return heads
-
-
-def _select_by_prefix(arrays: dict[str, np.ndarray], prefix: str) -> State:
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}

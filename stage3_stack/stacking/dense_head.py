@@ -23,7 +23,7 @@ class HeadInput:
     labels: np.ndarray
     """float64 [n] of 0 or 1, NaN where unknown"""
     columns: dict[str, np.ndarray]
-    """float64 [n, c] by name: header, box, masks, as far as they are there; NaN where unknown"""
+    """float64 [n, c] by name: header, box, masks, if they exist; NaN where unknown"""
 
     @property
     def mean_logit(self) -> np.ndarray:
@@ -49,10 +49,10 @@ def reduce_features(reducer: State, features: np.ndarray) -> np.ndarray:
 
 
 def fit_dense(head_input: HeadInput, settings: DenseConfig, seed: tuple[int, ...]) -> State:
-    """Train components -> width (ReLU) -> 1 as a correction to the members' mean logit.
+    """Train components -> width (ReLU) -> 1 as a correction to the members' mean logit; returns the head's weights.
 
     The last layer starts at zero, so that with 0 steps the head is the mean. With few rows a head that
-    starts from nothing loses to the mean; this one has only to learn what is better. (Starting from the
+    starts from random weights loses to the mean; this one has only to learn a correction. (Starting from the
     mean logit fitted to the training rows was tried: more log-loss on 70 to 240 rows, no better AUC
     where the features add nothing.)
     """
@@ -63,14 +63,10 @@ def fit_dense(head_input: HeadInput, settings: DenseConfig, seed: tuple[int, ...
 
     torch.set_num_threads(1)  # a step is so small that threads only wait for each other (measured: 20 times slower)
     seed_torch(*seed)
-    head = nn.Sequential(
-        nn.Linear(head_input.components.shape[1], settings.width), nn.ReLU(), nn.Linear(settings.width, 1)
-    )
-    nn.init.zeros_(head[2].weight)
-    nn.init.zeros_(head[2].bias)
-    components = torch.from_numpy(head_input.components.astype(np.float32))
-    offset, labels = (
-        torch.from_numpy(values.astype(np.float32)) for values in (head_input.mean_logit, head_input.labels)
+    head = _create_head(head_input.components.shape[1], settings.width)
+    components, offset, labels = (
+        torch.from_numpy(values.astype(np.float32))
+        for values in (head_input.components, head_input.mean_logit, head_input.labels)
     )
     optimizer = torch.optim.AdamW(head.parameters(), settings.lr, weight_decay=settings.weight_decay)
     for batch in map(torch.from_numpy, _draw_batches(len(labels), settings, seed)):
@@ -82,6 +78,15 @@ def fit_dense(head_input: HeadInput, settings: DenseConfig, seed: tuple[int, ...
     return {name: value.numpy().copy() for name, value in head.state_dict().items()}
 
 
+def _create_head(components: int, width: int):
+    from torch import nn
+
+    head = nn.Sequential(nn.Linear(components, width), nn.ReLU(), nn.Linear(width, 1))
+    nn.init.zeros_(head[2].weight)
+    nn.init.zeros_(head[2].bias)
+    return head
+
+
 def dense_logit(state: State, head_input: HeadInput) -> np.ndarray:
     """Logits of a dense head, float64 [n]."""
     hidden = np.maximum(head_input.components @ state["0.weight"].T + state["0.bias"], 0)
@@ -89,7 +94,7 @@ def dense_logit(state: State, head_input: HeadInput) -> np.ndarray:
 
 
 def _draw_batches(row_count: int, settings: DenseConfig, seed: tuple[int, ...]) -> list[np.ndarray]:
-    """Row numbers of each step's batch: the rows shuffled anew each time they are used up."""
+    """Row numbers of each step's batch: the rows are shuffled again each time they are used up."""
     rng = np.random.default_rng(seed)
     needed_rows, shuffles = settings.steps * settings.batch, []
     while sum(map(len, shuffles)) < needed_rows:

@@ -1,4 +1,4 @@
-"""Stage 1's predictions and features of one fold, joined by image_id; or what the maps say in their place."""
+"""Stage 1's predictions and features of one fold, joined by image_id; or the maps' statistics in their place."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,14 @@ import pandas as pd
 from cxr import tables
 from cxr.datasets.prepared import Prepared
 from cxr.errors import DataError, UsageError
-from cxr.paths import Paths
+from stage3_stack.config.files import STAGE1
+from stage3_stack.config.stage import Stage
 from stage3_stack.stacking.tabular_features import Columns
-
-MAPS = "maps"
-"""The one member of a recipe without classifiers: what the segmenters' maps say."""
-STAGE1 = "stage 1 (cd stage1_classify && bash run.sh)"
 
 
 @dataclass(frozen=True)
 class FoldRows:
-    """What one fold's models say: of its held-out images (split train), and of those without a label."""
+    """What one fold's models predict for n images: its held-out ones (split train) and those without a label."""
 
     fold: int
     image_ids: np.ndarray
@@ -31,40 +28,40 @@ class FoldRows:
     features: np.ndarray
     """float32 [n, sum of the members' widths]"""
     labels: np.ndarray
-    """float64 [n] of 0 or 1; NaN but for held-out rows"""
+    """float64 [n] of 0 or 1; NaN if not held out"""
     subfold: np.ndarray
-    """int [n]; -1 but for held-out rows"""
+    """int [n]; -1 if not held out"""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    """float64 [n, c] by name (columns.py), NaN where unknown"""
+    """float64 [n, c] by name (tabular_features), NaN where unknown"""
 
     @property
     def is_held_out(self) -> np.ndarray:
         return self.subfold >= 0
 
 
-def read_fold_rows(paths: Paths, prepared: Prepared, members: list[str], fold: int, columns: Columns) -> FoldRows:
-    """Rows of a fold, held-out ones first; every member must have predicted the same images.
+def read_fold_rows(stage: Stage, fold: int, columns: Columns) -> FoldRows:
+    """Rows of a fold, held-out ones first, with the tabular features of the same images.
 
-    Without members the rows are those that have maps, and the maps' statistics stand for the features.
-    Raises UsageError where a file or a row is missing, or where a member predicted an image as held-out that
-    its fold was trained on.
+    Without classifiers the rows are the images that have maps, and the maps' statistics are the features. Raises
+    UsageError if a file or a row is missing, if members predicted different images, or if a member predicted an image
+    as held out that its fold was trained on; DataError if a value is not a finite number.
     """
-    if not members:
-        return _build_rows_of_maps(prepared, fold, columns)
-    folders = [paths.fold_folder(1, member, fold) for member in members]
+    if not stage.unit.members:
+        return _build_rows_of_maps(stage.prepared, fold, columns)
+    folders = [stage.paths.fold_folder(1, member, fold) for member in stage.unit.members]
     predictions = [_read_predictions(folder) for folder in folders]
-    image_ids = _list_image_ids(predictions[0], prepared.folds, fold, folders[0])
+    image_ids = _list_image_ids(predictions[0], stage.prepared.folds, fold, folders[0])
     logits = np.stack([_align_logits(*pair, image_ids) for pair in zip(predictions, folders, strict=True)], axis=1)
     features = np.concatenate([_read_features(folder, image_ids) for folder in folders], axis=1)
     split = predictions[0].loc[image_ids, "split"].to_numpy(str)
-    return _build_fold_rows(prepared, columns, fold, image_ids, split, logits, features)
+    return _build_fold_rows(stage.prepared, columns, fold, image_ids, split, logits, features)
 
 
 def _build_fold_rows(
     prepared: Prepared, columns: Columns, fold: int, image_ids: np.ndarray, split: np.ndarray,
     logits: np.ndarray, features: np.ndarray,
 ) -> FoldRows:  # fmt: skip
-    """The rows with labels, subfolds and columns."""
+    """Add labels, subfolds and tabular features to the rows of these images."""
     is_held_out = split == "train"
     labels, subfold = np.full(len(image_ids), np.nan), np.full(len(image_ids), -1)
     labels[is_held_out] = prepared.read_labels(image_ids[is_held_out].tolist())
@@ -74,7 +71,10 @@ def _build_fold_rows(
 
 
 def _build_rows_of_maps(prepared: Prepared, fold: int, columns: Columns) -> FoldRows:
-    """A fold's held-out and the test images; the logit is the label heads' or, without any, the map's score."""
+    """A fold's held-out and the test images, by their maps.
+
+    The logit is that of the label heads' mean probability or, without label heads, of the mean score of the top 1 %.
+    """
     held_out_ids = prepared.folds.index[prepared.folds["fold"] == fold]
     image_ids = np.array([*sorted(held_out_ids), *sorted(prepared.list_ids("test"))], dtype=str)
     statistics = columns["masks"].reindex(image_ids)
@@ -93,7 +93,7 @@ def _read_predictions(folder: Path) -> pd.DataFrame:
 
 
 def _list_image_ids(table: pd.DataFrame, folds: pd.DataFrame, fold: int, folder: Path) -> np.ndarray:
-    """The fold's held-out images, then all others that are predicted; sorted, so that file order means nothing."""
+    """The fold's held-out images, then all others that are predicted, each sorted by image_id."""
     expected_ids = set(folds.index[folds["fold"] == fold])
     predicted_ids = set(table.index[table["split"] == "train"])
     if predicted_ids != expected_ids:

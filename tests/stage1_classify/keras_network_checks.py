@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from cxr import tables
-from cxr.datasets.prepared import Prepared
 from cxr.recipe import Recipe
 from stage1_classify import config
 from stage1_classify import train as step
 from stage1_classify.check import check_member
 from stage1_classify.keras_members import backend, network, start_weights, train_step
+from stage3_stack.config import build_stack_step, read_stack_settings
+from stage3_stack.config.stage import Stage
 from stage3_stack.stacking.fold_rows import read_fold_rows
 from tests.stage1_classify.keras_cases import data_of, fit, folder, images, member, paths, refused, stored
 
@@ -237,5 +238,7 @@ def unit_writes_what_stage_3_reads() -> None:
     assert (table["split"] == "test").sum() == 3
     columns = (unit.folder / "history.csv").read_text().splitlines()[0]
     assert columns == "epoch,loss,lr,score,watched_loss"
-    rows = read_fold_rows(paths(), Prepared(paths().prepared_folder, paths().folds_csv), ["a", "b"], 0, {})
+    recipe = RECIPE.model_copy(update={"stage1": ["a", "b"]})
+    stage = Stage(paths(), build_stack_step(recipe, paths(), read_stack_settings(recipe)).settings)
+    rows = read_fold_rows(stage, 0, {})
     assert rows.features.shape == (len(rows.image_ids), 8)

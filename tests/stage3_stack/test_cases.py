@@ -15,10 +15,10 @@ from cxr.imaging import rle
 from evaluation import leakage, metrics, panel
 from stage3_stack import predict, train
 from stage3_stack.config import build_stack_step
-from stage3_stack.postprocessing.final_masks import MappedImages
+from stage3_stack.postprocessing.map_sets import MappedImages
 from stage3_stack.results import cases, table
 from stage3_stack.stacking.fold_rows import logit
-from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
+from tests.stage3_stack.toy_world import QUICK, World, command, make_world, open_stage, small_config
 
 PLUS = np.ones((3, 3))
 
@@ -107,7 +107,7 @@ def test_the_panel_is_of_the_cases(made: World):
 
 
 def test_without_segmenters_nothing_is_said_of_masks(finished: World):
-    figures = train.run_stage3(finished.paths, unit_config(finished, segmenters=[]))
+    figures = train.run_stage3(open_stage(finished, segmenters=[]))
     assert "Decisions" not in table.build_footnotes(figures)
     rows = read(finished)
     assert rows["nsd"].isna().all()
@@ -118,7 +118,7 @@ def test_without_segmenters_nothing_is_said_of_masks(finished: World):
 
 def test_without_the_tests_truth_the_cases_are_the_held_out_ones(finished: World):
     (finished.paths.data_folder / "test-truth.csv").write_text("ImageId,EncodedPixels\nof_others,-1\n")
-    figures = train.run_stage3(finished.paths, unit_config(finished))
+    figures = train.run_stage3(open_stage(finished))
     assert figures["test"] is figures["panel"]["test"] is None
     assert set(read(finished)["split"]) == {"train"}
 
@@ -128,7 +128,7 @@ def test_a_table_of_chest_tubes_gives_figures_with_and_without_one(finished: Wor
     lines = [f"{image_id},{k % 2}.0" for k, image_id in enumerate(ids)]
     tubes.write_text("\n".join(["ImageId,chest_tube", *lines[:-2], f"{ids[-1]},"]))
     assert tubes in build_stack_step(finished.recipe, finished.paths, small_config()).inputs
-    train.run_stage3(finished.paths, unit_config(finished))
+    train.run_stage3(open_stage(finished))
     kept = read(finished)["chest_tube"]
     assert kept[ids[:-2]].tolist() == [k % 2 for k in range(len(ids) - 2)]
     assert kept[ids[-2:]].isna().all()
@@ -175,10 +175,9 @@ def test_a_patient_and_a_copy_on_both_sides_are_counted(finished: World):
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
 def test_predict_calibrates_as_the_decision_says(finished: World, monkeypatch, kind):
-    config = unit_config(finished)
-    asked = config.settings.model_copy(update={"calibration": kind})
+    asked = small_config(calibration=kind)
     monkeypatch.setattr(predict, "read_stack_settings", lambda _recipe: asked)
-    train.run_stage3(finished.paths, config.model_copy(update={"settings": asked}))
+    train.run_stage3(open_stage(finished, settings=asked))
     before = read(finished, "stacked")
     command(finished, predict.main, monkeypatch)
     pd.testing.assert_frame_equal(read(finished, "stacked"), before)

@@ -12,14 +12,10 @@ from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox, resize_image
 from evaluation import metrics
 from pipeline.pictures.image_record import ImageRecord, postprocess_mask
-from stage3_stack.postprocessing.final_masks import (
-    MappedImages,
-    compute_histograms,
-    encode_final_masks,
-    final_mask,
-    resize_mask,
-)
+from stage3_stack.postprocessing.final_masks import final_mask, resize_mask
+from stage3_stack.postprocessing.map_sets import MappedImages, compute_histograms
 from stage3_stack.postprocessing.mean_maps import read_maps
+from stage3_stack.postprocessing.submission import encode_final_masks
 from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, MaskRule
 from stage3_stack.results import cases
 from tests.stage3_stack.toy_world import SIZE, World

@@ -180,7 +180,7 @@ def test_with_the_stacker_the_whole_stage_runs_and_shows_the_mean_beside_it(home
 
 def test_the_mask_stack_is_a_unit_of_its_own_that_feeds_the_stack(made: World, monkeypatch):
     config = small_config(masks="stacker")
-    monkeypatch.setattr(stage3, "read_stack_settings", lambda _recipe: config)
+    monkeypatch.setattr("stage3_stack.config.steps.read_stack_settings", lambda _recipe: config)
     first, second = stage3.units(made.recipe, made.paths)
     assert (first.name, second.name) == ("stage 3 mask stack", "stage 3")
     assert feeds_into(first, second)

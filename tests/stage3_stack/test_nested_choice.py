@@ -9,7 +9,8 @@ import pytest
 
 from cxr.errors import UsageError
 from stage3_stack.config import Config, GridConfig
-from stage3_stack.postprocessing import nested_choice
+from stage3_stack.postprocessing import decision_file, nested_choice
+from stage3_stack.postprocessing.nesting import HeldOutImages
 from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
@@ -48,10 +49,9 @@ def chosen(
     """The decisions, and what is written of them."""
     seen, prob, labels = world()
     config = Config(dense={"steps": 1}, grid=grid, **settings)
-    found = nested_choice.choose_postprocessing("fold", GROUP, seen if counts else None, prob, config, labels)
-    nested_choice.write_decision(
-        tmp_path / "decision.json", found, seen if counts else None, prob, GROUP, {"kind": "platt"}
-    )
+    images = HeldOutImages("fold", GROUP, seen if counts else None, prob, labels)
+    found = nested_choice.choose_postprocessing(images, config)
+    decision_file.write_decision(tmp_path / "decision.json", found, images, {"kind": "platt"})
     return found, json.loads((tmp_path / "decision.json").read_text())
 
 
@@ -163,7 +163,8 @@ def test_an_operating_point_that_cannot_be_had_is_told(tmp_path, capsys):
     seen, prob, _ = world()
     config = Config(dense={"steps": 1}, grid=LISTS.model_copy(update={"probability_thresholds": [0.0]}),
                     operating_point={"sensitivity": 0.9})  # fmt: skip
-    found = nested_choice.choose_postprocessing("fold", GROUP, seen, prob, config, np.zeros(COUNT))
+    images = HeldOutImages("fold", GROUP, seen, prob, np.zeros(COUNT))
+    found = nested_choice.choose_postprocessing(images, config)
     assert "stage 3 operating point of fold 2: no image with a pneumothorax" in capsys.readouterr().out
     assert found.operating_point_record["problems"]["test"].startswith("no image with a pneumothorax")
     assert {one.probability_threshold for one in found.group_params.values()} == {0.5}
@@ -199,7 +200,7 @@ def test_what_is_fixed_was_not_asked_for(tmp_path):
 def test_an_edited_decision_that_means_nothing_is_refused(key, value, words, tmp_path):
     path = tmp_path / "decision.json"
     path.write_text(json.dumps({"test": PLAIN_PARAMS._asdict()}))
-    assert nested_choice.read_test_params(path) == PLAIN_PARAMS
+    assert decision_file.read_test_params(path) == PLAIN_PARAMS
     path.write_text(json.dumps({"test": PLAIN_PARAMS._asdict() | {key: value}}))
     with pytest.raises(UsageError, match=words):
-        nested_choice.read_test_params(path)
+        decision_file.read_test_params(path)

@@ -16,7 +16,7 @@ from evaluation import metrics
 from stage3_stack import predict, train
 from stage3_stack.config import CONFIGS, Config, GridConfig, ZoneConfig, read_stack_settings
 from stage3_stack.results import table
-from tests.stage3_stack.toy_world import World, command, make_world, small_config, unit_config
+from tests.stage3_stack.toy_world import World, command, make_world, open_stage, small_config
 
 
 def shipped(name: str, **changes) -> Config:
@@ -48,7 +48,7 @@ def submitted(world: World) -> pd.Series:
 ])  # fmt: skip
 def test_what_was_published_is_what_decides(finished: World, name, test):
     members = ["a", "b"] if name == "reyvaz" else []
-    figures = train.run_stage3(finished.paths, unit_config(finished, settings=shipped(name), members=members))
+    figures = train.run_stage3(open_stage(finished, settings=shipped(name), members=members))
     record = json.loads((finished.paths.stage3_folder / "decision.json").read_text())
     for decision in (record["test"], record["held_out"]["0"], record["held_out"]["1"]):
         assert decision.items() >= test.items()
@@ -65,8 +65,8 @@ def test_who_chose_on_validation_images_chooses_among_all_that_differ():
 
 def test_segmenters_alone_give_a_probability_by_their_label_heads(finished: World):
     """With one member a logistic stack only rescales it, so its AUC is that of the heads themselves."""
-    config = unit_config(finished, settings=shipped("amirassov"), members=[])
-    figures = train.run_stage3(finished.paths, config)["held_out"]
+    stage = open_stage(finished, settings=shipped("amirassov"), members=[])
+    figures = train.run_stage3(stage)["held_out"]
     folds = Prepared(finished.paths.prepared_folder, finished.paths.folds_csv).folds
     index = pd.concat(
         pd.read_parquet(finished.paths.fold_folder(2, "v", fold) / "index.parquet").set_index("image_id")
@@ -82,7 +82,7 @@ def test_segmenters_alone_give_a_probability_by_their_label_heads(finished: Worl
 
 
 def test_a_mask_is_empty_where_the_label_heads_say_so(finished: World):
-    train.run_stage3(finished.paths, unit_config(finished, settings=shipped("amirassov"), members=[]))
+    train.run_stage3(open_stage(finished, settings=shipped("amirassov"), members=[]))
     heads = pd.read_parquet(finished.paths.run_folder / "stage2/v/test/index.parquet").set_index("image_id")["prob"]
     empty = submitted(finished) == rle.EMPTY
     assert empty[heads < 0.6].all()
@@ -94,9 +94,9 @@ def test_a_mask_is_empty_where_the_label_heads_say_so(finished: World):
 
 
 def test_a_gate_on_heads_that_no_segmenter_has_is_refused_by_its_key(finished: World):
-    config = unit_config(finished, settings=shipped("amirassov"), members=[], segmenters=["u"])
+    stage = open_stage(finished, settings=shipped("amirassov"), members=[], segmenters=["u"])
     with pytest.raises(UsageError, match=r"grid\.label_head_thresholds is \[0\.6\], but no segmenter"):
-        train.run_stage3(finished.paths, config)
+        train.run_stage3(stage)
     choice = GridConfig(
         top_score_thresholds=[0.5],
         min_areas=[0],
@@ -104,9 +104,7 @@ def test_a_gate_on_heads_that_no_segmenter_has_is_refused_by_its_key(finished: W
         probability_thresholds=[0],
         label_head_thresholds=[0.6, 0],
     )
-    train.run_stage3(
-        finished.paths, unit_config(finished, settings=small_config(grid=choice), members=[], segmenters=["u"])
-    )
+    train.run_stage3(open_stage(finished, settings=small_config(grid=choice), members=[], segmenters=["u"]))
     record = json.loads((finished.paths.stage3_folder / "decision.json").read_text())
     assert record["test"]["label_head_threshold"] == 0
 
@@ -115,8 +113,8 @@ def test_maps_without_label_heads_give_a_probability_too(finished: World, monkey
     monkeypatch.setattr(predict, "read_stack_settings", lambda _recipe: shipped("nguyen", stacker="lightgbm"))
     alone = finished.recipe.model_copy(update={"stage1": [], "stage2": ["u"]})
     monkeypatch.setattr("cxr.recipe.load_recipe_and_paths", lambda: (alone, finished.paths))
-    config = unit_config(finished, settings=shipped("nguyen", stacker="lightgbm"), members=[], segmenters=["u"])
-    figures = train.run_stage3(finished.paths, config)
+    stage = open_stage(finished, settings=shipped("nguyen", stacker="lightgbm"), members=[], segmenters=["u"])
+    figures = train.run_stage3(stage)
     assert figures["held_out"]["stackers"]["lightgbm"]["auc"] > 0.7
     assert "the segmenters' maps" in table.render_table(figures | {"boxes": {"held_out": {}, "test": {}}})
     before = finished.paths.submission_csv.read_text()
@@ -131,7 +129,7 @@ def test_small_parts_are_not_submitted(finished: World):
     after = shipped("nguyen", grid=shipped("nguyen").grid.model_copy(update={"min_component_areas": [30000.0]}))
     pixels = []
     for config in (before, after):
-        train.run_stage3(finished.paths, unit_config(finished, settings=config, members=[]))
+        train.run_stage3(open_stage(finished, settings=config, members=[]))
         masks = submitted(finished)
         pixels.append(masks.map(lambda code: 0 if code == rle.EMPTY else sum(map(int, code.split()[1::2]))))
     assert (pixels[1] <= pixels[0]).all()
@@ -140,7 +138,7 @@ def test_small_parts_are_not_submitted(finished: World):
 
 def test_the_zone_is_in_the_decision_and_in_the_table(finished: World):
     config = small_config(zone=ZoneConfig(accuracy=0.95))
-    figures = train.run_stage3(finished.paths, unit_config(finished, settings=config))
+    figures = train.run_stage3(open_stage(finished, settings=config))
     record = json.loads((finished.paths.stage3_folder / "decision.json").read_text())["inconclusive_zone"]
     held = tables.read_table(finished.paths.stage3_folder / "stacked.parquet", tables.STACKED, "").query(
         "split == 'train'"
@@ -159,7 +157,7 @@ def test_the_zone_is_in_the_decision_and_in_the_table(finished: World):
 
 def test_classifiers_alone_are_positive_from_the_published_probability(finished: World):
     config = shipped("erinqhu", grid=shipped("erinqhu").grid.model_copy(update={"probability_thresholds": [0.7]}))
-    train.run_stage3(finished.paths, unit_config(finished, settings=config, segmenters=[]))
+    train.run_stage3(open_stage(finished, settings=config, segmenters=[]))
     stacked = tables.read_table(finished.paths.stage3_folder / "stacked.parquet", tables.STACKED, "")
     assert (stacked["positive"] == (stacked["prob"] >= 0.7)).all()
     assert stacked["positive"].any()

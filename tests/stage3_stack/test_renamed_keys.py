@@ -11,7 +11,7 @@ from cxr.errors import UsageError
 from pipeline.pictures import image_record
 from pipeline.run_files import RunFiles
 from stage3_stack.config import CONFIGS, RENAMED_DECISION_KEYS, Config, GridConfig, LightgbmConfig
-from stage3_stack.postprocessing import nested_choice
+from stage3_stack.postprocessing.decision_file import read_test_params
 from stage3_stack.postprocessing.thresholds import PLAIN_PARAMS, PostprocessingParams
 from tests.stage3_stack.toy_world import World
 
@@ -52,7 +52,7 @@ def test_an_old_decision_is_refused_by_its_new_names(tmp_path, params):
     path = tmp_path / "decision.json"
     path.write_text(json.dumps({"test": params}))
     with pytest.raises(UsageError) as caught:
-        nested_choice.read_test_params(path)
+        read_test_params(path)
     assert str(caught.value).startswith(f"{path} is of an earlier version: ")
     for key in params.keys() & RENAMED_DECISION_KEYS.keys():
         assert f"'{key}' is now called '{RENAMED_DECISION_KEYS[key]}'" in str(caught.value)

@@ -11,17 +11,11 @@ from cxr.imaging import rle
 from cxr.imaging.geometry import Letterbox
 from evaluation import metrics
 from stage3_stack.config import GridConfig
-from stage3_stack.postprocessing.final_masks import MappedImages, compute_histograms, final_mask
+from stage3_stack.postprocessing.final_masks import final_mask
+from stage3_stack.postprocessing.map_sets import MappedImages, compute_histograms
 from stage3_stack.postprocessing.mean_maps import MeanMap
-from stage3_stack.postprocessing.search import (
-    TIE_MARGIN,
-    build_axes,
-    default_params,
-    gain_by_area,
-    list_probability_thresholds,
-    search_thresholds,
-    select_best_params,
-)
+from stage3_stack.postprocessing.search import TIE_MARGIN, gain_by_area, search_thresholds, select_best_params
+from stage3_stack.postprocessing.search_axes import build_axes, default_params, list_probability_thresholds
 from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,

@@ -7,16 +7,10 @@ import pytest
 
 from evaluation.metrics import roc_auc
 from stage3_stack.config import DenseConfig
-from stage3_stack.stacking.cross_fitting import (
-    KINDS,
-    collect_calibrations,
-    fit_fold_stack,
-    heads_from_arrays,
-    heads_to_arrays,
-    predict_new_images,
-)
+from stage3_stack.stacking.cross_fitting import KINDS, fit_fold_stack, predict_new_images
 from stage3_stack.stacking.dense_head import HeadInput, dense_logit, fit_dense, fit_reducer, reduce_features
 from stage3_stack.stacking.fold_rows import FoldRows, logit, sigmoid
+from stage3_stack.stacking.saved_heads import collect_calibrations, heads_from_arrays, heads_to_arrays
 from tests.stage3_stack.toy_world import small_config
 
 HELD, NEW, SUBFOLDS = 48, 10, 3

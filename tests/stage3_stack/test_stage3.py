@@ -16,19 +16,13 @@ from cxr.imaging import rle
 from cxr.paths import ROOT
 from evaluation import metrics, panel
 from stage3_stack import predict, train
-from stage3_stack.results import table
+from stage3_stack.results import scores, table
 from stage3_stack.stacking import tabular_features
 from stage3_stack.stacking.cross_fitting import KINDS
 from stage3_stack.stacking.fold_rows import read_fold_rows
-from stage3_stack.stacking.out_of_fold import (
-    CombinedStacks,
-    apply_used_stacker,
-    member_column,
-    pick_stacker,
-    train_fold_stacks,
-    uncalibrated_column,
-)
-from tests.stage3_stack.toy_world import QUICK, World, command, make_world, small_config, unit_config
+from stage3_stack.stacking.out_of_fold import CombinedStacks, member_column, train_fold_stacks, uncalibrated_column
+from stage3_stack.stacking.stacker_choice import apply_used_stacker, pick_stacker
+from tests.stage3_stack.toy_world import QUICK, World, command, make_world, open_stage, small_config
 
 
 def submitted(world: World) -> pd.DataFrame:
@@ -37,10 +31,6 @@ def submitted(world: World) -> pd.DataFrame:
 
 def stacked(world: World) -> pd.DataFrame:
     return tables.read_table(world.paths.stage3_folder / "stacked.parquet", tables.STACKED, "").set_index("image_id")
-
-
-def beside(world: World, prepared: Prepared) -> tabular_features.Columns:
-    return tabular_features.gather_columns(world.paths, prepared, ["pca", "header"], [])
 
 
 def test_every_image_gets_a_probability_and_the_test_a_mask(made: World):
@@ -87,9 +77,9 @@ def test_held_out_images_are_judged_by_their_own_folds_decision(made: World):
 
 
 def test_test_images_get_the_mean_over_folds(made: World):
-    prepared = Prepared(made.paths.prepared_folder, made.paths.folds_csv)
-    combined = train_fold_stacks(made.paths, prepared, unit_config(made), beside(made, prepared))
-    each = [read_fold_rows(made.paths, prepared, ["a", "b"], fold, {}) for fold in (0, 1)]
+    stage = open_stage(made)
+    combined = train_fold_stacks(stage, tabular_features.gather_columns(stage, []))
+    each = [read_fold_rows(stage, fold, {}) for fold in (0, 1)]
     name = "ID_003"
     for kind in KINDS:
         probs = [combined.stacks[rows.fold].probs[kind][rows.image_ids.tolist().index(name)] for rows in each]
@@ -101,11 +91,11 @@ def test_test_images_get_the_mean_over_folds(made: World):
 
 
 def test_rows_are_joined_by_image_and_not_by_place(finished: World):
-    prepared = Prepared(finished.paths.prepared_folder, finished.paths.folds_csv)
-    before = read_fold_rows(finished.paths, prepared, ["a", "b"], 0, {})
+    stage = open_stage(finished)
+    before = read_fold_rows(stage, 0, {})
     path = finished.paths.fold_folder(1, "b", 0) / "predictions.parquet"
     tables.write_table(pd.read_parquet(path).iloc[::-1], path, tables.PREDICTIONS)
-    after = read_fold_rows(finished.paths, prepared, ["a", "b"], 0, {})
+    after = read_fold_rows(stage, 0, {})
     for name in ("image_ids", "logits", "features", "labels", "subfold"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
@@ -127,15 +117,16 @@ def test_a_fold_is_scored_by_what_was_best_on_the_others():
     poor = np.where(np.arange(60) % 4 == 1, 0.1, 0.5)  # AUC .25
     columns["dense"], columns["logistic"] = np.where(fold == 0, sharp, poor), np.where(fold == 0, 1 - sharp, sharp)
     held = held.assign(**columns, **{uncalibrated_column(kind): values / 2 for kind, values in columns.items()})
-    used, own, others = apply_used_stacker("auto", CombinedStacks(held, held.iloc[:5], {}))
+    stacked = apply_used_stacker("auto", CombinedStacks(held, held.iloc[:5], {}))
+    own = stacked.held_out
     best = {0: "logistic", 1: "dense", 2: "dense"}  # mean AUCs of folds 0 and 2: dense .625, logistic .5
-    assert used == "logistic"
+    assert stacked.used_stacker == "logistic"
     for key, kind in best.items():
         np.testing.assert_array_equal(own["prob"][fold == key], held[kind][fold == key])
         np.testing.assert_array_equal(own["uncalibrated"][fold == key], held[kind][fold == key] / 2)
-    np.testing.assert_array_equal(others["prob"], held["logistic"][:5])
-    _, fixed, _ = apply_used_stacker("mean", CombinedStacks(held, held.iloc[:5], {}))
-    np.testing.assert_array_equal(fixed["prob"], held["mean"])
+    np.testing.assert_array_equal(stacked.new_rows["prob"], held["logistic"][:5])
+    fixed = apply_used_stacker("mean", CombinedStacks(held, held.iloc[:5], {}))
+    np.testing.assert_array_equal(fixed.held_out["prob"], held["mean"])
 
 
 def test_a_second_run_is_up_to_date(finished: World, monkeypatch, capsys):
@@ -207,7 +198,7 @@ def test_one_trained_fold_is_nested_by_its_subfolds(home, monkeypatch, capsys):
 
 def test_what_is_undefined_is_a_dash(home, monkeypatch, capsys):
     world = make_world(home, train=16, test=2, positive_share=0)
-    figures = train.run_stage3(world.paths, unit_config(world))
+    figures = train.run_stage3(open_stage(world))
     assert figures["held_out"]["stack"]["auc"] is figures["held_out"]["positives_dice"] is None
     assert figures["held_out"]["kaggle_dice"] == figures["held_out"]["floor"] == 1
     assert "in their place stands the members' mean logit" in capsys.readouterr().out
@@ -218,9 +209,9 @@ def test_what_is_undefined_is_a_dash(home, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("members", "segmenters"), [([], ["u"]), (["a"], [])])
 def test_a_recipe_may_lack_classifiers_or_segmenters(finished: World, members, segmenters, capsys):
-    config = unit_config(finished, members=members, segmenters=segmenters)
+    stage = open_stage(finished, members=members, segmenters=segmenters)
     finished.paths.submission_csv.unlink()
-    figures = train.run_stage3(finished.paths, config)
+    figures = train.run_stage3(stage)
     assert finished.paths.submission_csv.exists() == bool(segmenters)
     assert ("kaggle_dice" in figures["test"]) == bool(segmenters)
     assert figures["held_out"]["stack"]["auc"] > 0.6
@@ -231,7 +222,7 @@ def test_a_recipe_may_lack_classifiers_or_segmenters(finished: World, members, s
 
 def test_without_the_tests_truth_there_is_one_column(finished: World):
     (finished.paths.data_folder / "test-truth.csv").unlink()
-    figures = train.run_stage3(finished.paths, unit_config(finished))
+    figures = train.run_stage3(open_stage(finished))
     assert figures["test"] is None
     text = table.render_table(figures | {"boxes": {"held_out": {}, "test": {}}})
     assert {line.count("|") for line in text.splitlines()} == {3}
@@ -245,7 +236,7 @@ def test_an_image_that_a_fold_was_trained_on_is_refused(finished: World):
     extra = pd.DataFrame({"image_id": [trained_on], "split": ["train"], "prob": [0.5]})
     tables.write_table(pd.concat([predictions, extra]), path, tables.PREDICTIONS)
     with pytest.raises(UsageError, match="the held-out images are not those of fold 0"):
-        train.run_stage3(finished.paths, unit_config(finished))
+        train.run_stage3(open_stage(finished))
 
 
 def test_a_probability_that_is_no_number_is_refused(finished: World):
@@ -254,7 +245,7 @@ def test_a_probability_that_is_no_number_is_refused(finished: World):
     predictions.loc[3, "prob"] = np.nan
     tables.write_table(predictions, path, tables.PREDICTIONS)
     with pytest.raises(DataError, match="a probability is not a number"):
-        train.run_stage3(finished.paths, unit_config(finished))
+        train.run_stage3(open_stage(finished))
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "features.npz"])
@@ -319,9 +310,7 @@ def test_an_edited_decision_and_what_predict_makes_of_it_stay(finished: World, m
 def test_predictive_values_are_at_the_prevalence_that_is_stated(finished: World, monkeypatch):
     stated = []
     monkeypatch.setattr(
-        train, "compute_panel", lambda rows, prevalence: stated.append(prevalence) or panel.compute_panel(rows, 100)
+        scores, "compute_panel", lambda rows, prevalence: stated.append(prevalence) or panel.compute_panel(rows, 100)
     )
-    config = unit_config(finished)
-    asked = config.settings.model_copy(update={"prevalence": 0.03})
-    train.run_stage3(finished.paths, config.model_copy(update={"settings": asked}))
+    train.run_stage3(open_stage(finished, settings=small_config(prevalence=0.03)))
     assert stated == [0.03]

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.datasets.prepared import Prepared
 from cxr.errors import UsageError
 from stage3_stack.config import LightgbmConfig
 from stage3_stack.postprocessing.components import count_components
@@ -12,7 +11,7 @@ from stage3_stack.postprocessing.thresholds import LevelHistograms, histogram_ab
 from stage3_stack.stacking import tabular_features
 from stage3_stack.stacking.baselines import fit_lightgbm, lightgbm_logit
 from stage3_stack.stacking.dense_head import HeadInput
-from tests.stage3_stack.toy_world import World, unit_config
+from tests.stage3_stack.toy_world import World, open_stage, small_config
 
 
 def test_statistics_are_those_of_the_pixels():
@@ -45,10 +44,13 @@ def test_boxes_are_shares_of_their_own_frame_joined_by_image():
 
 
 def test_a_group_without_its_file_is_left_out_and_nothing_at_all_is_refused(made: World):
-    prepared = Prepared(made.paths.prepared_folder, made.paths.folds_csv)
-    assert set(tabular_features.gather_columns(made.paths, prepared, ["pca", "box", "masks"], [])) == {"header"}
+    some, gone = (
+        open_stage(made, settings=small_config(lightgbm=LightgbmConfig(columns=columns)))
+        for columns in (["pca", "box", "masks"], ["box", "masks"])
+    )
+    assert set(tabular_features.gather_columns(some, [])) == {"header"}
     with pytest.raises(UsageError, match=r"lightgbm\.columns: of box, masks nothing is there"):
-        tabular_features.gather_columns(made.paths, prepared, ["box", "masks"], [])
+        tabular_features.gather_columns(gone, [])
 
 
 @pytest.mark.parametrize(("asked", "sees"), [(["pca", "box"], True), (["pca", "header"], False)])
@@ -66,7 +68,7 @@ def test_boxes_are_an_input_once_they_are_there(made: World, tmp_path, monkeypat
     from stage3_stack.config import build_stack_step
 
     monkeypatch.setenv("CXR_HOME", str(tmp_path))
-    paths, config = made.recipe.build_paths(tmp_path / "data"), unit_config(made).settings
+    paths, config = made.recipe.build_paths(tmp_path / "data"), small_config()
     assert paths.boxes_csv not in build_stack_step(made.recipe, paths, config).inputs
     paths.boxes_csv.parent.mkdir(parents=True)
     paths.boxes_csv.touch()

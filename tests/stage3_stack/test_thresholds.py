@@ -10,9 +10,12 @@ from scipy import ndimage
 from cxr.imaging.geometry import Letterbox
 from evaluation import metrics
 from stage3_stack.config import Config, DenseConfig, GridConfig
-from stage3_stack.postprocessing.components import count_components, drop_small_components, kept_component_areas
+from stage3_stack.postprocessing.components import count_components, drop_small_components
+from stage3_stack.postprocessing.final_masks import kept_component_areas
 from stage3_stack.postprocessing.nested_choice import NestedPostprocessing, choose_postprocessing
-from stage3_stack.postprocessing.search import build_axes, search_thresholds, select_best_params
+from stage3_stack.postprocessing.nesting import HeldOutImages
+from stage3_stack.postprocessing.search import search_thresholds, select_best_params
+from stage3_stack.postprocessing.search_axes import build_axes
 from stage3_stack.postprocessing.thresholds import (
     PLAIN_PARAMS,
     LevelHistograms,
@@ -126,7 +129,8 @@ def nested(
     counts: LevelHistograms, prob: np.ndarray, group: np.ndarray, grid: GridConfig = GRID, **asked
 ) -> NestedPostprocessing:
     config = Config(dense=DenseConfig(steps=1), grid=grid, **asked)
-    return choose_postprocessing("fold", group, counts, prob, config, (counts.truth_area > 0).astype(float))
+    labels = (counts.truth_area > 0).astype(float)
+    return choose_postprocessing(HeldOutImages("fold", group, counts, prob, labels), config)
 
 
 EXACT = GridConfig(

@@ -16,6 +16,7 @@ from cxr.imaging.geometry import Letterbox, resize_image
 from cxr.paths import Paths
 from cxr.recipe import Recipe
 from stage3_stack.config import Config, DenseConfig, GridConfig, LightgbmConfig, UnitConfig
+from stage3_stack.config.stage import Stage
 
 SIZE = 64
 SIZES = ((96, 96), (80, 100), (120, 90))
@@ -213,6 +214,11 @@ def unit_config(world: World, **changes) -> UnitConfig:
         "folds": recipe.folds, "trained": recipe.folds_to_train, "seed": recipe.seed,
     }  # fmt: skip
     return UnitConfig(**values | changes)
+
+
+def open_stage(world: World, **changes) -> Stage:
+    """Stage 3 of a world; changes: of its unit's settings."""
+    return Stage(world.paths, unit_config(world, **changes))
 
 
 QUICK = ("--dense.steps", "40", "--lightgbm.trees", "5")
