@@ -1,1 +1,1 @@
-"""Runs the stages in order; of each stage it knows config.py and nothing else."""
+"""Runs the stages in order; it imports nothing of a stage but its config.py."""

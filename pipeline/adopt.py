@@ -2,9 +2,9 @@
 
 python -m pipeline.adopt [prepare|stage0|stage1|stage2|stage3] [--dry-run]
 
-Of the last run, or of RECIPE and DATA. What was made with other settings or from other files stays to be made anew,
-and so does what is not whole. --dry-run shows what would be adopted. What was adopted, when, and what made it, stands
-in its run.json.
+It takes the last run, or that of RECIPE and DATA. Work made with other settings or from other files is not adopted, nor
+is work whose files are missing or changed: these steps run again. --dry-run only shows what would be adopted. The
+step's run.json records the date and what the work was made by.
 """
 
 import argparse
@@ -28,7 +28,7 @@ STAGES = ("prepare", *STAGE_PACKAGES)
 
 @dataclass(frozen=True)
 class AdoptionCandidate:
-    """A step of a run, what it would be made from today, and its record; None where it is not finished."""
+    """A step of a run: its folder, and what it would be made from today."""
 
     name: str
     folder: Path
@@ -40,6 +40,7 @@ class AdoptionCandidate:
 
     @property
     def run_record(self) -> dict | None:
+        """Its run.json; None where it is not finished."""
         return runs.read_run_record(self.folder)
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.adopt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", nargs="?", choices=STAGES, help="this one alone; all by default")
+    parser.add_argument("stage", nargs="?", choices=STAGES, help="only this one; by default all")
     parser.add_argument("--dry-run", action="store_true", help="show what would be adopted, and change nothing")
     arguments = parser.parse_args()
     recipe, paths = load_recipe_and_paths()
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def list_candidates(stage: str, recipe: Recipe, paths: Paths) -> list[AdoptionCandidate]:
-    """The steps of a stage, those among them that a step makes on its way."""
+    """The steps of a stage, each after the substeps that its command makes."""
     if stage == "prepare":
         return list_prepare_candidates(recipe, paths)
     return [
@@ -84,16 +85,14 @@ def list_prepare_candidates(recipe: Recipe, paths: Paths) -> list[AdoptionCandid
 
 
 def adopt_candidate(candidate: AdoptionCandidate, dry_run: bool = False) -> bool:
-    """Take a step's work as made today, and say what differs; False, and why, where it cannot be or need not be."""
+    """Adopt a step's work and print what differs; returns False, and prints why, where it cannot or need not be."""
     if candidate.run_record is None:
         has_record_file = (candidate.folder / "run.json").is_file()
         reason = "its run.json is damaged or of an earlier version" if has_record_file else "not finished"
         print(f"{candidate.name}: {reason}, so nothing to adopt")
         return False
-    allowed_changes, refused_changes = (
-        list_allowed_changes(candidate.run_record, candidate.identity),
-        list_refused_changes(candidate),
-    )
+    allowed_changes = list_allowed_changes(candidate.run_record, candidate.identity)
+    refused_changes = list_refused_changes(candidate)
     if refused_changes:
         print(f"{candidate.name}: stays to be made anew: {'; '.join(refused_changes)}")
     elif not allowed_changes:
@@ -106,23 +105,22 @@ def adopt_candidate(candidate: AdoptionCandidate, dry_run: bool = False) -> bool
 
 
 def list_allowed_changes(record: dict, identity: runs.Identity) -> list[str]:
-    """What may differ of adopted work: modules and package versions; with the commits that they were of."""
+    """Changes that adopted work may have: in modules and in package versions, with the commits of both."""
     modules = find_changes(record.get("source"), identity.source)
     packages = find_changes(record.get("versions"), runs.package_versions())
     differences = [f"code of {', '.join(modules)}"] if modules else []
     differences += [f"{name} {format_value(old)} -> {format_value(new)}" for name, (old, new) in packages.items()]
     old, new = record.get("commit"), runs.git_commit()
-    return (
-        [*differences, f"commit {format_value(old)[:9]} -> {format_value(new)[:9]}"]
-        if differences and old != new
-        else differences
-    )
+    if differences and old != new:
+        differences.append(f"commit {format_value(old)[:9]} -> {format_value(new)[:9]}")
+    return differences
 
 
 def list_refused_changes(candidate: AdoptionCandidate) -> list[str]:
-    """What may not differ: settings, inputs, and what was written."""
-    record, plain_config = candidate.run_record, json.loads(json.dumps(candidate.identity.settings, default=str))
-    changed_settings = find_changes(flatten_settings(record.get("config")), flatten_settings(plain_config))
+    """Changes that adopted work may not have: in settings, in inputs, and in the files that it wrote."""
+    record = candidate.run_record
+    current_settings = json.loads(json.dumps(candidate.identity.settings, default=str))  # as run.json holds them
+    changed_settings = find_changes(flatten_settings(record.get("config")), flatten_settings(current_settings))
     changed_inputs = find_changes(record.get("inputs"), candidate.identity.inputs)
     problems = [
         f"setting {name}: {format_value(old)} -> {format_value(new)}" for name, (old, new) in changed_settings.items()
@@ -132,7 +130,7 @@ def list_refused_changes(candidate: AdoptionCandidate) -> list[str]:
 
 
 def find_changes(old: object, new: dict) -> dict[str, tuple]:
-    """What is not the same in both, by key: the value then, and now."""
+    """The keys whose values differ: (old value, new value) by key, None where one has no such key."""
     old = old if isinstance(old, dict) else {}
     return {key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)}  # fmt: skip
@@ -153,7 +151,7 @@ def format_value(value: object) -> str:
 
 
 def record_adoption(candidate: AdoptionCandidate) -> None:
-    """Write in the step's run.json that it was adopted, and what it had been until then."""
+    """Write today's fingerprint, code and versions into the step's run.json, with the date and the former ones."""
     with runs.lock_folder(candidate.folder):
         record = candidate.run_record
         previous = {key: record.get(key) for key in ("fingerprint", "commit", "versions", "source")}

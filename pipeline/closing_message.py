@@ -1,4 +1,4 @@
-"""The last words of a run: its pictures, where everything lies, how long it took, on what it ran."""
+"""The end of a run: draws its pictures and its page, and prints where the results are and how long it took."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from pipeline.stages import list_steps_by_stage
 
 
 def finish_run(recipe: Recipe, paths: Paths) -> None:
-    """Draw the run's pictures and its page, and print what to know about it."""
+    """Draw the run's pictures and its page, and print where its results are and how long it took."""
     due_steps = [
         step for step in (build_picture_step(recipe, paths), build_page_step(recipe, paths)) if not step.is_up_to_date
     ]
@@ -33,7 +33,7 @@ def finish_run(recipe: Recipe, paths: Paths) -> None:
 
 
 def list_result_files(paths: Paths) -> dict[str, Path]:
-    """What a run leaves, of that which is there."""
+    """The files that a run has written, by label; only those that exist."""
     box_pictures = sorted(paths.editable_boxes_csv.parent.glob(f"{paths.dataset_name}*.[pj][np]g"))
     result_paths = {
         "report": paths.run_folder / "report.html", "submission": paths.submission_csv,
@@ -46,7 +46,7 @@ def list_result_files(paths: Paths) -> dict[str, Path]:
 
 
 def format_times(recipe: Recipe, paths: Paths) -> str:
-    """Seconds of work by stage, whenever it was done, and of this call."""
+    """The time that each stage's finished steps took, whenever they ran, and that of this call."""
     stage_times = [
         f"{stage} {format_duration(sum_seconds(steps))}" for stage, steps in list_steps_by_stage(recipe, paths).items()
     ]
@@ -57,5 +57,5 @@ def format_times(recipe: Recipe, paths: Paths) -> str:
 
 
 def sum_seconds(steps: list) -> float:
-    """Time that the steps took when they ran."""
+    """Seconds that the steps took when they ran; 0 for a step that is not finished."""
     return sum(read_step_record(step.folder).get("seconds", 0.0) for step in steps)

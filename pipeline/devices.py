@@ -1,4 +1,4 @@
-"""Which GPUs there are, without importing a framework."""
+"""List the GPUs without importing a framework."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from functools import cache
 
 @cache
 def list_gpus() -> dict[str, str]:
-    """Name of each usable GPU by the key that CUDA_VISIBLE_DEVICES knows it by; empty where there is none."""
+    """Name of each usable GPU by its key in CUDA_VISIBLE_DEVICES; empty where there is none."""
     names = _list_installed_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not names or visible is None:
@@ -18,13 +18,13 @@ def list_gpus() -> dict[str, str]:
 
 
 def describe_devices() -> str:
-    """The devices in words."""
+    """The devices in words: '2 x NVIDIA H100' or 'CPU, 16 cores (no GPU found)'."""
     gpu_names = list(list_gpus().values())
     return f"{len(gpu_names)} x {gpu_names[0]}" if gpu_names else f"CPU, {os.cpu_count()} cores (no GPU found)"
 
 
 def _list_installed_gpus() -> dict[str, str]:
-    """GPUs that the driver lists, by number."""
+    """Names of the GPUs that the driver lists, by number."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):

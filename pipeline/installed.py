@@ -1,6 +1,6 @@
-"""Whether this Python has the packages of requirements.lock; runs before any of them is there.
+"""Check that this Python has the packages of requirements.lock; it needs none of them itself.
 
-python -m pipeline.installed    exit code 0 when all are there, 1 with a line on what is missing or differs
+python -m pipeline.installed    exit code 0 if all are there, else 1 and a line on what is missing or differs
 """
 
 import re
@@ -13,13 +13,13 @@ PIN_PATTERN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*sys_platform =
 
 
 def parse_pins(text: str) -> dict[str, str]:
-    """Name and version of each package that a lock file wants on this system."""
+    """Version of each package that a lock file wants on this system, by name."""
     matches = [PIN_PATTERN.match(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return {pin[1]: pin[2] for pin in matches if pin[3] in (None, sys.platform)}
 
 
 def find_differences(wanted_versions: dict[str, str]) -> list[str]:
-    """What is missing or has another version, as 'name 1.0 (wanted 1.1)'.
+    """Packages that are missing or have another version, as 'name 1.0 (wanted 1.1)'.
 
     A build's local mark ('+cpu') is the user's choice, not a difference.
     """

@@ -1,4 +1,4 @@
-"""Steps as processes: one after the other, or as many at once as there are GPUs."""
+"""Run steps as processes: one after the other, or as many at once as there are GPUs."""
 
 import ctypes
 import os
@@ -14,17 +14,17 @@ from cxr.paths import ROOT
 from cxr.step import Step
 from pipeline.stages import feeds_into, find_outdated_steps
 
-GRACE_SECONDS = 10.0  # seconds that a process has to end by itself before it is killed
+GRACE_SECONDS = 10.0  # a process has so long to end by itself before it is killed
 PR_SET_PDEATHSIG = 1  # Linux: prctl(PR_SET_PDEATHSIG)
 
 
 class ProcessFailure(SystemExit):
-    """A process ended badly; carries the exit code to pass on."""
+    """A process failed; carries the exit code to pass on."""
 
 
 @dataclass
 class Job:
-    """A step under way, on a GPU of its own where there are several."""
+    """A running step, on a GPU of its own where there are several."""
 
     step: Step
     process: subprocess.Popen
@@ -32,7 +32,11 @@ class Job:
 
 
 class JobRunner:
-    """Runs the steps of a stage; `later_steps` are those of the stages after it, for the time left of the whole run."""
+    """Runs the steps of a stage.
+
+    later_steps: those of the later stages, from which the remaining time of the whole run is estimated
+    gpus: keys for CUDA_VISIBLE_DEVICES; with two or more, as many steps run at once
+    """
 
     def __init__(self, steps: list[Step], later_steps: list[Step], gpus: list[str]) -> None:
         self.waiting_steps, self.later_steps = list(steps), later_steps
@@ -41,7 +45,7 @@ class JobRunner:
         self.running_jobs: list[Job] = []
 
     def run_all(self) -> None:
-        """Run them all; the first that fails ends those beside it, and its exit code is passed on."""
+        """Run all steps; if one fails, end those that run beside it, and raise ProcessFailure with its exit code."""
         try:
             while self.waiting_steps or self.running_jobs:
                 while self.free_gpus and (step := self._next_ready_step()):
@@ -51,7 +55,7 @@ class JobRunner:
             terminate_processes([job.process for job in self.running_jobs])
 
     def _next_ready_step(self) -> Step | None:
-        """The first step that waits for none of the unfinished ones before it."""
+        """The first waiting step that needs no output of an unfinished one before it."""
         unfinished_steps = [job.step for job in self.running_jobs]
         for step in self.waiting_steps:
             if not any(feeds_into(earlier, step) for earlier in unfinished_steps):
@@ -60,30 +64,27 @@ class JobRunner:
         return None
 
     def _start_step(self, step: Step) -> None:
-        """Up to date or not is asked only now: the steps before this one have written its inputs."""
+        """Start a step unless it is up to date; checked only now, as earlier steps have written its inputs by then."""
         self.waiting_steps.remove(step)
         if step.is_up_to_date:
             print(f"{step.name}: up to date", flush=True)
             return
         gpu = self.free_gpus.pop(0)
-        environment = self._remaining_work_environment(step) | (
-            _gpu_environment(gpu, self.parallel_count) if gpu is not None else {}
-        )
+        environment = self._remaining_work_environment(step)
+        if gpu is not None:
+            environment |= _gpu_environment(gpu, self.parallel_count)
         self.running_jobs.append(Job(step, start_module(step.command, environment), gpu))
 
     def _remaining_work_environment(self, step: Step) -> dict[str, str]:
-        """CXR_RUN_WORK: the work from this step to the end of the run, in multiples of its own."""
+        """CXR_RUN_WORK: the work from this step to the end of the run, in multiples of the step's own."""
         if not step.work_seconds:
             return {}
         outdated_steps = find_outdated_steps([step, *self.waiting_steps, *self.later_steps])
-        later_work = (
-            sum(later_step.work_seconds for later_step in outdated_steps if later_step is not step)
-            / self.parallel_count
-        )
-        return {"CXR_RUN_WORK": f"{1 + later_work / step.work_seconds:.4f}"}
+        later_seconds = sum(later_step.work_seconds for later_step in outdated_steps if later_step is not step)
+        return {"CXR_RUN_WORK": f"{1 + later_seconds / self.parallel_count / step.work_seconds:.4f}"}
 
     def _wait_for_exit(self) -> None:
-        """Until a process has ended."""
+        """Wait until a process has ended; raises ProcessFailure if it failed."""
         while self.running_jobs:
             for job in self.running_jobs:
                 if job.process.poll() is not None:
@@ -95,13 +96,13 @@ class JobRunner:
 
 
 def _gpu_environment(gpu: str, parallel_count: int) -> dict[str, str]:
-    """One GPU, a fair share of the cores for loading, and plain log lines: several steps write at once."""
+    """One GPU, its share of the cores for loader processes, and plain log lines, as several steps print at once."""
     workers = os.environ.get("CXR_WORKERS") or str(max(1, min(8, (os.cpu_count() or 1) // 2 // parallel_count)))
     return {"CUDA_VISIBLE_DEVICES": gpu, "CXR_WORKERS": workers, "CXR_PLAIN": "1"}
 
 
 def start_module(command: tuple[str, ...], environment: dict[str, str] | None = None) -> subprocess.Popen:
-    """Start `python -m command` in the project's folder; its output goes where ours goes."""
+    """Start `python -m command` in the project's folder; it prints where this process prints."""
     return subprocess.Popen(
         [sys.executable, "-m", *command], cwd=ROOT, env=os.environ | (environment or {}),
         stdin=subprocess.DEVNULL, preexec_fn=die_with_parent,
@@ -109,7 +110,7 @@ def start_module(command: tuple[str, ...], environment: dict[str, str] | None = 
 
 
 def run_module(name: str, command: tuple[str, ...], accepted_codes: tuple[int, ...] = (0,)) -> None:
-    """Run `python -m command` to its end; any exit code but those in `accepted_codes` ends us too."""
+    """Run `python -m command` to its end; raises ProcessFailure unless its exit code is one of `accepted_codes`."""
     process = start_module(command)
     try:
         process.wait()
@@ -120,7 +121,7 @@ def run_module(name: str, command: tuple[str, ...], accepted_codes: tuple[int, .
 
 
 def raise_for_exit_code(process: subprocess.Popen, name: str, command: tuple[str, ...]) -> None:
-    """Where a process ended badly: say which, and how to run it alone; end with its exit code (1 if it was killed)."""
+    """If a process failed, print how to run it alone, and raise ProcessFailure (with code 1 if it was killed)."""
     code = process.returncode
     if code == 0:
         return
@@ -128,14 +129,14 @@ def raise_for_exit_code(process: subprocess.Popen, name: str, command: tuple[str
     reason = f"was killed by {signal.Signals(-code).name}" if was_killed else f"ended with exit code {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     print(
-        f"error: {name} {reason}{hint}; this one alone runs again with:\n  {format_shell_command(command)}",
+        f"error: {name} {reason}{hint}; to run this step alone:\n  {format_shell_command(command)}",
         file=sys.stderr,
     )
     raise ProcessFailure(1 if was_killed else code)
 
 
 def format_shell_command(command: tuple[str, ...]) -> str:
-    """The shell command of a step."""
+    """The shell command that runs a step alone, with the variables of this run."""
     keys = ("RECIPE", "DATA", "WEIGHTS", "SMOKE", "CXR_HOME")
     variables = [f"{key}={os.environ[key]}" for key in keys if os.environ.get(key)]
     python = os.path.relpath(sys.executable, ROOT) if Path(sys.executable).is_relative_to(ROOT) else sys.executable
@@ -143,7 +144,7 @@ def format_shell_command(command: tuple[str, ...]) -> str:
 
 
 def terminate_processes(processes: list[subprocess.Popen]) -> None:
-    """End what still runs; what a step writes is whole at any time, so nothing is lost but the last minutes."""
+    """End the processes that still run; steps write their files atomically, so only the last minutes are lost."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -156,6 +157,6 @@ def terminate_processes(processes: list[subprocess.Popen]) -> None:
 
 
 def die_with_parent() -> None:
-    """Linux: ask to be terminated when the process that started this one is gone, even if it was killed."""
+    """On Linux: have this process terminated when the one that started it is gone, even if that was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""One step of run_all.sh, in processes of its own; what is up to date is not done again.
+"""Run one step of run_all.sh, in processes of its own; what is up to date is not run again.
 
 python -m pipeline.launch phantom|prepare|doctor|plan|stage0|stage1|stage2|stage3|table|report
 """
@@ -26,16 +26,10 @@ from pipeline.devices import list_gpus
 from pipeline.run_files import read_doctor_record, read_step_record
 from pipeline.stages import STAGE_PACKAGES, list_steps
 
-STAGES_WITH_CHECK = ("stage1", "stage2")  # have a module check
-CONTINUE_EXIT_CODES = (0, 4)  # exit codes of the doctor: notes, or warnings
-DOCTOR_KEYS = (
-    "data",
-    "summary",
-    "exit_code",
-    "counts",
-    "findings",
-    "prevalence",
-)  # what the report takes of doctor.json
+STAGES_WITH_CHECK = ("stage1", "stage2")  # those with a module check.py
+CONTINUE_EXIT_CODES = (0, 4)  # of the data check, after which a run goes on: notes, or warnings
+DOCTOR_KEYS = ("data", "summary", "exit_code", "counts", "findings", "prevalence")
+"""Keys of doctor.json that the report reads."""
 
 
 def main() -> None:
@@ -47,7 +41,7 @@ def main() -> None:
         raise UsageError(f"usage: python -m pipeline.launch {'|'.join([*step_functions, *STAGE_PACKAGES])}")
     signal.signal(signal.SIGTERM, _raise_interrupt)
     signal.signal(signal.SIGHUP, _raise_interrupt)
-    if os.environ.get("RUN_BEGAN"):  # run_all.sh waits for us: where it is killed, there is no one to go on for
+    if os.environ.get("RUN_BEGAN"):  # if run_all.sh is killed while it waits for us, end too
         jobs.die_with_parent()
     recipe, paths = load_recipe_and_paths()
     step_name = sys.argv[1]
@@ -75,7 +69,7 @@ def run_stage(stage: str, recipe: Recipe, paths: Paths) -> None:
 
 
 def make_phantoms(recipe: Recipe, paths: Paths) -> None:
-    """The project's own phantoms, where the run is on them and they are not there or were made otherwise."""
+    """Make the phantoms if the run is on them and they are missing or were made with other settings."""
     if paths.data_folder != locate_phantoms():
         print("phantoms: not needed")
         return
@@ -96,13 +90,13 @@ def make_phantoms(recipe: Recipe, paths: Paths) -> None:
 
 
 def _measure_file_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of all files of a folder, by their names as seen from it."""
+    """Bytes of each file in a folder, by its path relative to the folder."""
     files = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def make_plan(recipe: Recipe, paths: Paths) -> None:
-    """Have the start weights, say what is to be done, and ask the stages whether their members can be made at all."""
+    """Fetch start weights, print the plan, and let the stages check that their members can be built."""
     require_label_head(recipe)
     start_weights.resolve_start_weights(recipe, paths)
     for stage in plan.print_plan(recipe, paths):
@@ -111,20 +105,23 @@ def make_plan(recipe: Recipe, paths: Paths) -> None:
 
 
 def require_label_head(recipe: Recipe) -> None:
-    """Stages do not read each other's settings, so this is asked here: UsageError where no head could open the gate."""
-    head_thresholds = (
-        stage3_stack.config.read_stack_settings(recipe).grid.label_head_thresholds if recipe.stage2 else [0]
-    )
+    """Check that a segmenter has a label head, if stage 3's label_head_thresholds need one; else raise UsageError.
+
+    It is checked here because stages do not read each other's settings.
+    """
+    if not recipe.stage2:
+        return
+    head_thresholds = stage3_stack.config.read_stack_settings(recipe).grid.label_head_thresholds
     if min(head_thresholds) > 0 and not any(m.label_head for m in stage2_segment.config.read_members(recipe).values()):
         raise UsageError(
             f"{stage3_stack.config.CONFIGS / recipe.stage3}.yaml: grid.label_head_thresholds: no segmenter of "
-            f"{recipe.name} has a label_head to pass the gate; take 0 into the list, or a member with one "
+            f"{recipe.name} has a label_head to reach them; add 0 to the list, or a member with a label head "
             "(amirassov_resnet34 has)"
         )
 
 
 def prepare_data(recipe: Recipe, paths: Paths) -> None:
-    """DICOM to pixels, masks, manifest and folds; it knows itself what is up to date."""
+    """Turn DICOM into pixels, masks, manifest and folds; the command itself skips what is up to date."""
     values = {"size": recipe.prepared_size, "folds": recipe.folds, "subfolds": recipe.subfolds, "seed": recipe.seed}
     values |= {"val-share": recipe.val_share, "run": paths.recipe_name}
     options = [part for name, value in values.items() for part in (f"--{name}", str(value))]
@@ -155,32 +152,24 @@ def export_records(paths: Paths) -> None:
 
 
 def run_doctor(recipe: Recipe, paths: Paths) -> None:
-    """Have the doctor look at the data as it was prepared.
-
-    His warnings are for the user to weigh, and the run goes on; it ends where he says that it would stop.
-    """
-    folder, identity, doctor_record = (
-        paths.artifacts_folder / "doctor",
-        _doctor_identity(recipe, paths),
-        _read_doctor_record(paths),
-    )
+    """Run the data check on the prepared data. Warnings let the run go on; errors end it."""
+    folder, identity = paths.artifacts_folder / "doctor", _doctor_identity(recipe, paths)
+    doctor_record = _read_current_doctor_record(paths)
     if doctor_record and runs.is_up_to_date(folder, identity):
         print(f"doctor: up to date; {doctor_record['summary']}")
         return
     outputs = [paths.artifacts_folder / name for name in ("doctor.json", "doctor.html")]
     with runs.record_run(folder, identity, outputs=outputs, command=("datatools.doctor",)):
-        jobs.run_module(
-            "doctor", ("datatools.doctor", str(paths.data_folder), "--brief"), accepted_codes=CONTINUE_EXIT_CODES
-        )
+        command = ("datatools.doctor", str(paths.data_folder), "--brief")
+        jobs.run_module("doctor", command, accepted_codes=CONTINUE_EXIT_CODES)
 
 
 def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
-    """What the doctor's words are made from: what prepare took, the tables beside it, the boxes, and his own source."""
+    """What the data check depends on: the prepared files, the tables of the data, hand-drawn boxes, and its code."""
     folders = (paths.data_folder, paths.data_folder / "boundingbox_csv")
     table_paths = {path for folder in folders for pattern in ("*.csv", "*.json") for path in folder.glob(pattern)}
-    table_paths |= set(
-        stage0_bbox.config.find_label_files(paths, stage0_bbox.config.read_detector_settings(recipe.stage0))
-    )
+    detector = stage0_bbox.config.read_detector_settings(recipe.stage0)
+    table_paths |= set(stage0_bbox.config.find_label_files(paths, detector))
     table_paths |= {ROOT / "datatools" / "doctor" / name for name in ("catalogue.yaml", "page.html")}
     prepared_inputs = read_step_record(paths.prepared_folder).get("inputs", {})
     inputs = {
@@ -190,20 +179,17 @@ def _doctor_identity(recipe: Recipe, paths: Paths) -> runs.Identity:
     return runs.Identity({}, inputs, reached_modules("datatools.doctor"))
 
 
-def _read_doctor_record(paths: Paths) -> dict | None:
-    """What the doctor said of this data folder; None where it is damaged, of an earlier kind, or against a run."""
+def _read_current_doctor_record(paths: Paths) -> dict | None:
+    """doctor.json of this data folder; None where it is missing, damaged, of an earlier version, or reports errors."""
     doctor_record = read_doctor_record(paths)
-    if (
-        doctor_record is None
-        or not set(DOCTOR_KEYS) <= doctor_record.keys()
-        or doctor_record["exit_code"] not in CONTINUE_EXIT_CODES
-    ):
+    if doctor_record is None or not set(DOCTOR_KEYS) <= doctor_record.keys():
         return None
-    return doctor_record if doctor_record["data"] == str(paths.data_folder) else None
+    may_continue = doctor_record["exit_code"] in CONTINUE_EXIT_CODES
+    return doctor_record if may_continue and doctor_record["data"] == str(paths.data_folder) else None
 
 
 def print_results_table(_recipe: Recipe, _paths: Paths) -> None:
-    """The closing table, from what stage 3 measured."""
+    """Print the closing table of stage 3's metrics."""
     jobs.run_module("table", ("stage3_stack.results.table",))
 
 

@@ -1,4 +1,4 @@
-"""What a run is going to do, said before its first training: steps, disk, device."""
+"""Print what a run is going to do before it trains anything: steps, disk, device."""
 
 import os
 import shutil
@@ -15,27 +15,27 @@ from pipeline.stages import find_outdated_steps, list_steps_by_stage
 
 
 def print_plan(recipe: Recipe, paths: Paths) -> list[str]:
-    """Print the plan, and return the stages that have work to do; UsageError where it cannot fit on the disk."""
+    """Print the plan; returns the stages with work to do, raises UsageError where the disk is too small."""
     steps_by_stage = list_steps_by_stage(recipe, paths)
-    print_version_changes([step for steps in steps_by_stage.values() for step in steps])
-    outdated_ids = {
-        id(step) for step in find_outdated_steps([step for steps in steps_by_stage.values() for step in steps])
-    }
-    if not outdated_ids:
-        print(f"plan: up to date ({sum(map(len, steps_by_stage.values()))} steps)")
+    all_steps = [step for steps in steps_by_stage.values() for step in steps]
+    print_version_changes(all_steps)
+    outdated_steps = find_outdated_steps(all_steps)
+    if not outdated_steps:
+        print(f"plan: up to date ({len(all_steps)} steps)")
         return []
+    outdated_ids = {id(step) for step in outdated_steps}
     print(f"plan: recipe {recipe.name} on {paths.dataset_name}, results in {paths.run_folder}")
     for stage, steps in steps_by_stage.items():
         print(format_stage_line(stage, steps, outdated_ids))
     print(f"  device   {devices.describe_devices()}")
     if warning := describe_missing_gpu(recipe):
         print(warning)
-    check_disk_space([step for steps in steps_by_stage.values() for step in steps if id(step) in outdated_ids], paths)
+    check_disk_space(outdated_steps, paths)
     return [stage for stage, steps in steps_by_stage.items() if any(id(step) in outdated_ids for step in steps)]
 
 
 def print_version_changes(steps: list[Step]) -> None:
-    """One line on other package versions, and one on other code, that finished work was made by."""
+    """Print a line if finished steps were made by other package versions, and one if only by other code."""
     all_steps = [substep for step in steps for substep in (*step.substeps, step)]
     records = [(step, record) for step in all_steps if (record := runs.read_run_record(step.folder))]
     versions = {
@@ -44,8 +44,8 @@ def print_version_changes(steps: list[Step]) -> None:
         for name, (old, new) in find_changes(record.get("versions"), runs.package_versions()).items()
     }
     if versions:
-        print(f"plan: packages have other versions than in finished steps: {', '.join(sorted(versions))} "
-              "(FORCE=1 makes these anew)")  # fmt: skip
+        changes = ", ".join(sorted(versions))
+        print(f"plan: packages have other versions than in finished steps: {changes} (FORCE=1 makes these anew)")
     candidates = [
         AdoptionCandidate.from_step(step)
         for step, record in records
@@ -56,7 +56,7 @@ def print_version_changes(steps: list[Step]) -> None:
 
 
 def format_stage_line(stage: str, steps: list[Step], outdated_ids: set[int]) -> str:
-    """A row of the table: the steps of one stage."""
+    """A row of the plan: how many steps of a stage will run, and what they write; outdated_ids: id() of these steps."""
     due_steps = [step for step in steps if id(step) in outdated_ids]
     current_count = len(steps) - len(due_steps)
     due_bytes = format_bytes(sum(step.disk_bytes for step in due_steps))
@@ -64,7 +64,7 @@ def format_stage_line(stage: str, steps: list[Step], outdated_ids: set[int]) -> 
 
 
 def describe_missing_gpu(recipe: Recipe) -> str | None:
-    """What to say of a recipe made for a GPU on a machine without one."""
+    """A warning for a recipe made for a GPU on a machine without one; else None."""
     if recipe.made_for != "gpu" or devices.list_gpus():
         return None
     alternative = f"; take instead: bash run_all.sh recipes/{recipe.smaller}.yaml" if recipe.smaller else ""
@@ -72,7 +72,7 @@ def describe_missing_gpu(recipe: Recipe) -> str | None:
 
 
 def check_disk_space(due_steps: list[Step], paths: Paths) -> None:
-    """Print the disk that the run takes; UsageError where there is too little."""
+    """Print how much disk the run needs, has taken and has left; UsageError where too little is free."""
     needed_bytes = sum(max(step.disk_bytes - count_folder_bytes(step.folder), 0) for step in due_steps)
     existing_folder = find_existing_folder(paths.run_folder)
     free_bytes = shutil.disk_usage(existing_folder).free
@@ -88,7 +88,7 @@ def check_disk_space(due_steps: list[Step], paths: Paths) -> None:
 
 
 def count_folder_bytes(folder: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Bytes of all files in a folder, 0 where there is none."""
     return sum(os.path.getsize(os.path.join(root, name)) for root, _, names in os.walk(folder) for name in names)
 
 
@@ -98,5 +98,5 @@ def find_existing_folder(folder: Path) -> Path:
 
 
 def format_bytes(byte_count: float) -> str:
-    """Bytes in words."""
+    """A number of bytes as text: '1.5 GB', '20 MB'."""
     return f"{byte_count / 1e9:.1f} GB" if byte_count >= 1e9 else f"{byte_count / 1e6:.0f} MB"

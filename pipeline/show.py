@@ -1,10 +1,11 @@
-"""One picture of all that is known of an image: original, box, crop, probabilities, maps, final mask, truth.
+"""Draw all that a run has on one image: original, box, crop, probabilities, maps, final mask, truth.
 
 [RECIPE=<recipe>] [DATA=<folder>] python -m pipeline.show IMAGE_ID [--out FILE.png]
 """
 
 import argparse
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from pipeline.stages import list_outputs
 
 TRUTH_COLOUR, MASK_COLOUR, BOX_COLOUR = "#35d07f", "#ff4f5e", "#ffc233"
 LINE_WIDTH = 1.2
-MIN_BARS = 6  # room is left for so many, so that one bar alone is not a wall
+MIN_BARS = 6  # there is room for so many, so that a single bar does not fill the panel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="pipeline.show", description="One picture of all that is known of an image.")
+    parser = argparse.ArgumentParser(prog="pipeline.show", description="One picture of all that a run has on an image.")
     parser.add_argument("image_id", help="its id or file's name, or a part that only one image has")
     parser.add_argument("--out", type=Path, help="the picture's file (.png); by default in the run's folder show/")
     arguments = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def find_image_id(name: str, image_ids: list[str]) -> str:
-    """The image that is meant; UsageError that names the nearest where that is not clear."""
+    """The image id that equals `name`, a file's name, or alone contains it; else UsageError with the nearest ids."""
     name = parse_image_id(name)
     if name in image_ids:
         return name
@@ -52,33 +53,33 @@ def find_image_id(name: str, image_ids: list[str]) -> str:
 
 
 def draw_image_record(image_id: str, run: RunFiles, out: Path) -> None:
-    """Write the picture of an image."""
+    """Write the picture of an image to `out`, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     record = gather_image_record(image_id, run)
-    panels = [
-        _draw_original,
-        _draw_crop,
-        _draw_probabilities,
-        *[_make_map_panel(name) for name in record.prob_maps],
-        _draw_final_mask,
-    ]
+    map_panels = [_make_map_panel(name) for name in record.prob_maps]
+    panels = [_draw_original, _draw_crop, _draw_probabilities, *map_panels, _draw_final_mask]
     columns = min((4, 3), key=lambda count: -len(panels) % count)  # the fewest gaps
     rows = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.1 * columns, 4.5 * rows + 0.8), squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
-    for draw_panel, axis in zip(panels, axes.flat, strict=False):
-        draw_panel(axis, record)
+    _fill_panels(axes.flat, panels, record)
     figure.suptitle(_format_title(record, run), fontsize=11)
     figure.text(0.01, 0.005, _format_footer(record), fontsize=8, color="#555555")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     with write_atomically(out) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
     pyplot.close(figure)
+
+
+def _fill_panels(axes, panels: list[Callable], record: ImageRecord) -> None:
+    """Draw a panel on each axis; axes that are left over stay empty."""
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    for draw_panel, axis in zip(panels, axes, strict=False):
+        draw_panel(axis, record)
 
 
 def _format_title(record: ImageRecord, run: RunFiles) -> str:
@@ -92,13 +93,13 @@ def _format_title(record: ImageRecord, run: RunFiles) -> str:
 def _describe_truth(record: ImageRecord) -> str:
     if record.truth_mask is None:
         return "unknown"
-    return (
-        f"pneumothorax, {record.truth_mask.mean():.2%} of the frame" if record.truth_mask.any() else "no pneumothorax"
-    )
+    if not record.truth_mask.any():
+        return "no pneumothorax"
+    return f"pneumothorax, {record.truth_mask.mean():.2%} of the frame"
 
 
 def _format_footer(record: ImageRecord) -> str:
-    missing_text = f"Not there: {', '.join(record.missing_outputs)}. " if record.missing_outputs else ""
+    missing_text = f"Missing: {', '.join(record.missing_outputs)}. " if record.missing_outputs else ""
     return f"{missing_text}Research use only."
 
 
@@ -120,11 +121,8 @@ def _draw_original(axis, record: ImageRecord) -> None:
         from matplotlib.patches import Rectangle
 
         corner = (record.box.xmin - 0.5, record.box.ymin - 0.5)
-        axis.add_patch(
-            Rectangle(
-                corner, record.box.width, record.box.height, fill=False, edgecolor=BOX_COLOUR, linewidth=LINE_WIDTH
-            )
-        )
+        style = {"fill": False, "edgecolor": BOX_COLOUR, "linewidth": LINE_WIDTH}
+        axis.add_patch(Rectangle(corner, record.box.width, record.box.height, **style))
 
 
 def _draw_crop(axis, record: ImageRecord) -> None:
@@ -132,30 +130,28 @@ def _draw_crop(axis, record: ImageRecord) -> None:
         axis.axis("off")
         return
     xmin, ymin, xmax, ymax = snap_to_pixels(record.box, record.canvas.shape[0])
-    _show_canvas(
-        axis, record.canvas[ymin:ymax, xmin:xmax], f"crop, {xmax - xmin} x {ymax - ymin} of {record.canvas.shape[0]}"
-    )
+    title = f"crop, {xmax - xmin} x {ymax - ymin} of {record.canvas.shape[0]}"
+    _show_canvas(axis, record.canvas[ymin:ymax, xmin:xmax], title)
 
 
 def _draw_probabilities(axis, record: ImageRecord) -> None:
-    """A bar for each model, the stack below, and the gate that the stack must pass."""
+    """A bar for each model, the stack below, and the threshold that the stack's probability must reach."""
     bars = record.probs | ({} if record.stacked_prob is None else {"stack": record.stacked_prob})
     for position, (name, value) in enumerate(bars.items()):
         axis.barh(position, value, color="#f2848d" if name == "stack" else "#b4c0d0", height=0.8)
         axis.text(0.015, position, name, va="center", fontsize=8)
         axis.text(0.985, position, f"{value:.2f}", va="center", ha="right", fontsize=8)
+    title = "probability"
     if record.probability_threshold is not None:
         axis.axvline(record.probability_threshold, color="black", linestyle="--", linewidth=1)
-    threshold_text = (
-        ""
-        if record.probability_threshold is None
-        else f" (dashed: the stack's gate, {record.probability_threshold:.2f})"
-    )
+        title += f" (dashed: the stack's threshold, {record.probability_threshold:.2f})"
     axis.set(xlim=(0, 1), ylim=(max(len(bars), MIN_BARS) - 0.5, -0.5), yticks=[], box_aspect=1)
-    axis.set_title(f"probability{threshold_text}", fontsize=10)
+    axis.set_title(title, fontsize=10)
 
 
-def _make_map_panel(name: str):
+def _make_map_panel(name: str) -> Callable:
+    """A function that draws the map of one segmenter or of the mask stack."""
+
     def draw_map_panel(axis, record: ImageRecord) -> None:
         prob_map = resize_image(record.prob_maps[name], *record.canvas.shape)
         _show_canvas(axis, record.canvas, f"{name}, highest {record.prob_maps[name].max() / 255:.2f}")

@@ -1,4 +1,4 @@
-"""The steps of every stage. Of a stage the pipeline knows config.py and nothing else."""
+"""The steps of every stage. The pipeline imports nothing of a stage but its config.py."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -10,11 +10,8 @@ from cxr.step import Step
 from prepare.steps import PIXEL_FILES
 
 STAGE_PACKAGES = {
-    "stage0": "stage0_bbox",
-    "stage1": "stage1_classify",
-    "stage2": "stage2_segment",
-    "stage3": "stage3_stack",
-}
+    "stage0": "stage0_bbox", "stage1": "stage1_classify", "stage2": "stage2_segment", "stage3": "stage3_stack",
+}  # fmt: skip
 
 
 def list_steps(stage: str, recipe: Recipe, paths: Paths) -> list[Step]:
@@ -28,19 +25,15 @@ def list_steps_by_stage(recipe: Recipe, paths: Paths) -> dict[str, list[Step]]:
 
 
 def list_outputs(recipe: Recipe, paths: Paths) -> list[Path]:
-    """What prepare and all stages leave."""
-    steps = [
-        substep
-        for stage_steps in list_steps_by_stage(recipe, paths).values()
-        for step in stage_steps
-        for substep in (*step.substeps, step)
-    ]
+    """All files that prepare and the stages write."""
+    steps = [step for stage_steps in list_steps_by_stage(recipe, paths).values() for step in stage_steps]
+    steps = [substep for step in steps for substep in (*step.substeps, step)]
     prepared_files = [paths.prepared_folder / name for name in PIXEL_FILES]
     return [*prepared_files, paths.folds_csv, *(path for step in steps for path in step.outputs)]
 
 
 def find_outdated_steps(steps: Iterable[Step]) -> list[Step]:
-    """Those that are not up to date, and those made from what such ones will make anew."""
+    """Steps that are out of date, and all later ones that read their outputs."""
     outdated_steps: list[Step] = []
     for step in steps:
         if any(feeds_into(earlier, step) for earlier in outdated_steps) or not step.is_up_to_date:
@@ -49,7 +42,7 @@ def find_outdated_steps(steps: Iterable[Step]) -> list[Step]:
 
 
 def feeds_into(earlier: Step, step: Step) -> bool:
-    """Whether `step` reads what `earlier` writes: files of its folder."""
+    """Whether `step` reads files in the folder that `earlier` writes."""
     return any(_is_inside(path, earlier.folder) for path in step.inputs)
 
 

@@ -1,4 +1,4 @@
-"""Start weights, resolved once and before any step: a stage's check fetches them; steps only load files."""
+"""Get start weights once, before any step: a stage's check fetches them, steps only load files."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ from cxr.training import start_weights
 from pipeline import jobs
 from pipeline.stages import STAGE_PACKAGES, list_steps
 
-TRAINED_STAGES = ("stage0", "stage1", "stage2")  # have start weights, and a module check
+TRAINED_STAGES = ("stage0", "stage1", "stage2")  # those with start weights and a module check.py
 
 
 def resolve_start_weights(recipe: Recipe, paths: Paths) -> None:
-    """Have the stages fetch what no folder has; UsageError names all that is missing then, and what to do."""
+    """Let the stages fetch missing start weights; raises UsageError that names those still missing, and what to do."""
     requested_files: set[Path] = set()
     for stage in TRAINED_STAGES:
         files = find_missing_weights(stage, recipe, paths).keys()
@@ -29,13 +29,13 @@ def resolve_start_weights(recipe: Recipe, paths: Paths) -> None:
         folder = os.environ.get("WEIGHTS") or "a folder, and name it: WEIGHTS=<folder>"
         raise UsageError(
             f"start weights are missing, so nothing was trained: put {files} into {folder} (weights/README.md tells "
-            "what they hold and how to bring them), run where a hub can be reached, or write `weights: random` into "
+            "what they hold and how to get them), run where a hub can be reached, or write `weights: random` into "
             "the members' YAML"
         )
 
 
 def find_missing_weights(stage: str, recipe: Recipe, paths: Paths) -> dict[Path, str]:
-    """The files of start weights that are in no folder, each with the first step that needs it."""
+    """Files of start weights that are in no folder: path -> name of the first step that needs it."""
     needed_by: dict[Path, str] = {}
     for step in list_steps(stage, recipe, paths):
         for path in start_weights.list_missing_weights(step.inputs):

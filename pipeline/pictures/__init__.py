@@ -1,1 +1,1 @@
-"""A run's pictures: class balance, overlays, curves, all that is known of one image."""
+"""A run's pictures: class balance, overlays and curves; and the record of one image that they are drawn from."""

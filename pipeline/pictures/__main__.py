@@ -33,10 +33,10 @@ def main() -> None:
 def draw_pictures(recipe: Recipe, paths: Paths) -> list[Path]:
     """Write class_balance.png, overlays.png and curves.png into the run's folder pictures/; returns those drawn.
 
-    What a run has nothing of yet is not drawn, and its old picture is removed. Raises UsageError where the data is
-    not prepared.
+    A picture whose data is missing is not drawn, and its old file is removed. Raises UsageError where the data is not
+    prepared.
     """
-    run, paths_drawn = RunFiles(recipe, paths), []
+    run, drawn_paths = RunFiles(recipe, paths), []
     for name, draw_figure in zip(PICTURE_NAMES, (draw_class_balance, draw_overlays, draw_curves), strict=True):
         path, figure = paths.run_folder / "pictures" / name, draw_figure(run)
         if figure is None:
@@ -44,12 +44,12 @@ def draw_pictures(recipe: Recipe, paths: Paths) -> list[Path]:
             continue
         with write_atomically(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png")
-        paths_drawn.append(path)
-    return paths_drawn
+        drawn_paths.append(path)
+    return drawn_paths
 
 
 def draw_class_balance(run: RunFiles):
-    """A pie of all labelled images with and without a pneumothorax, and a bar for each fold."""
+    """A pie of all labelled images with and without a pneumothorax, and a bar for each fold; None without labels."""
     manifest = run.prepared.manifest
     labels = manifest["label"].dropna()
     if labels.empty:
@@ -74,18 +74,16 @@ def _draw_pie(axis, positive: int, total: int) -> None:
 
 
 def _draw_fold_bars(axis, folds: pd.Series, labels: pd.Series) -> None:
-    """Images of each fold, those with a pneumothorax first."""
+    """Images of each fold, those with a pneumothorax first; folds and labels by image_id."""
     counts = pd.DataFrame({"all": folds.value_counts(), "positive": folds[labels[folds.index] == 1].value_counts()})
     counts = counts.fillna(0).astype(int).sort_index()
     positions = np.arange(len(counts))
     axis.barh(positions, counts["positive"], color=POSITIVE_COLOUR, label="pneumothorax")
-    axis.barh(
-        positions, counts["all"] - counts["positive"], left=counts["positive"], color=NEGATIVE_COLOUR, label="none"
-    )
+    negatives = counts["all"] - counts["positive"]
+    axis.barh(positions, negatives, left=counts["positive"], color=NEGATIVE_COLOUR, label="none")
     for position, (total, positive) in enumerate(counts.itertuples(index=False)):
-        axis.text(
-            total * 1.01, position, f"{positive:,} of {total:,} ({positive / total:.1%})", va="center", fontsize=8
-        )
+        label = f"{positive:,} of {total:,} ({positive / total:.1%})"
+        axis.text(total * 1.01, position, label, va="center", fontsize=8)
     axis.set(xlim=(0, counts["all"].max() * 1.4), ylim=(len(counts) - 0.4, -0.6), xlabel="images")
     axis.set_yticks(positions, [f"fold {fold}" for fold in counts.index], fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)

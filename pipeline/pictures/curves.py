@@ -1,4 +1,4 @@
-"""Curves of the trainings: loss, learning rate and what was watched, by epoch."""
+"""Curves of the trainings: loss, learning rate and validation scores by epoch."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from pipeline.pictures.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create
 from pipeline.run_files import RunFiles
 
 FOLD_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
-MIN_SCORE_SPAN = 0.1  # of an axis of scores, so that noise does not look like a trend
+MIN_SCORE_SPAN = 0.1  # least height of an axis of scores, so that noise does not look like a trend
 CURVE_TITLES = {
-    "loss": "training loss", "lr": "learning rate", "score": "watched score",
+    "loss": "training loss", "lr": "learning rate", "score": "validation score",
     "positives_dice": "Dice, positives", "positives_iou": "IoU, positives",
 }  # fmt: skip
-"""Columns of history.csv that are drawn, where they are there."""
+"""Columns of history.csv that are drawn, if present."""
 
 
 @dataclass(frozen=True)
 class History:
-    """One training: its rows of history.csv, and the epochs whose weights were kept, where known."""
+    """One training: its rows of history.csv, and the epochs whose weights were kept, if known."""
 
     rows: pd.DataFrame
     kept_epochs: list[int]
 
 
 def draw_curves(run: RunFiles):
-    """A row for each classifier and segmenter, a line for each fold; rings are the epochs that were kept."""
+    """A row for each classifier and segmenter, a line for each fold, rings at kept epochs; None before any training."""
     histories_by_member = _read_all_histories(run)
     columns = [name for name in CURVE_TITLES if _has_column(histories_by_member, name)]
     if not columns:
@@ -68,8 +68,6 @@ def _has_column(histories_by_member: dict[str, dict[int, History]], name: str) -
 
 
 def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     for fold, history in histories.items():
         if column not in history.rows:
             continue
@@ -77,6 +75,14 @@ def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:
         axis.plot(rows["epoch"], rows[column], color=colour, linewidth=1.4, marker=".", markersize=4)
         kept_rows = rows[rows["epoch"].isin(history.kept_epochs)]
         axis.plot(kept_rows["epoch"], kept_rows[column], "o", color=colour, markersize=7, fillstyle="none")
+    _style_axis(axis, column)
+    if not axis.lines:  # a classifier has no Dice
+        axis.axis("off")
+
+
+def _style_axis(axis, column: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -86,8 +92,6 @@ def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:
         low, high = axis.get_ylim()
         padding = max(MIN_SCORE_SPAN - (high - low), 0) / 2
         axis.set_ylim(low - padding, high + padding)
-    if not axis.lines:  # a classifier has no Dice
-        axis.axis("off")
 
 
 def _add_legend(figure, recipe: Recipe) -> None:

@@ -1,13 +1,13 @@
-"""What all pictures of a run share: the palette, and an empty figure."""
+"""The palette of a run's pictures, and an empty figure."""
 
-# Colours that the colour-blind, too, tell apart: Okabe and Ito, Color Universal Design, 2008.
+# Colours that colour-blind readers can tell apart too: Okabe and Ito, Color Universal Design, 2008.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442",
 )  # fmt: skip
 
 
 def create_figure(width: float, height: float, title: str):
-    """An empty figure of this size in inches, with its title and the note that all pictures bear."""
+    """An empty figure of this size in inches, with its title and the note on research use."""
     from matplotlib.figure import Figure  # takes a third of a second; without pyplot it needs no display
 
     figure = Figure(figsize=(width, height), layout="constrained")

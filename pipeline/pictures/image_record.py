@@ -1,4 +1,4 @@
-"""All that a run knows of one image, read from the files of every stage; what is not there yet is noted."""
+"""All that a run has on one image, from the files of every stage, with a list of what is missing."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,29 +18,32 @@ MASK_STACK = "mask stack"
 
 @dataclass
 class ImageRecord:
-    """One image on the prepared canvas, with what each stage says of it."""
+    """One image on the prepared canvas, with the outputs of each stage."""
 
     image_id: str
     split: str
     fold: int | None
-    """The fold that it is held out in; none where it is not a labelled training image."""
+    """The fold that it is held out in; None for an image that is not labelled."""
     canvas: np.ndarray
     letterbox: Letterbox
-    """Of the original, on the canvas."""
+    """How the original lies on the canvas."""
     truth_mask: np.ndarray | None = None
-    """Mask on the canvas, bool; None where nobody knows it."""
+    """Hand-drawn mask on the canvas, bool [size, size]; None where it is not known."""
     box: Box | None = None
     box_note: str = ""
     probs: dict[str, float] = field(default_factory=dict)
+    """Probability by each classifier, under '<member> fold <n>'."""
     stacked_prob: float | None = None
     probability_threshold: float | None = None
+    """The stacked probability from which on a mask is drawn."""
     prob_maps: dict[str, np.ndarray] = field(default_factory=dict)
-    """Probability 0..255 of each segmenter and of the mask stack, at its own size."""
+    """Probability map of each segmenter and of the mask stack, uint8 of 0..255, each at its own size."""
     label_head_probs: list[float] = field(default_factory=list)
-    """Probability of a pneumothorax by the segmenters' own label heads, of those that have one."""
+    """Probability of a pneumothorax by each segmenter that has a label head."""
     final_mask: np.ndarray | None = None
-    """Mask on the canvas, bool."""
+    """Mask on the canvas, bool [size, size]."""
     missing_outputs: list[str] = field(default_factory=list)
+    """What the stages have not written yet, in words."""
 
 
 def gather_image_record(image_id: str, run: RunFiles) -> ImageRecord:
@@ -99,7 +102,7 @@ def _add_probabilities(record: ImageRecord, run: RunFiles) -> None:
 
 def _add_maps(record: ImageRecord, run: RunFiles) -> None:
     if record.split != "test" and record.fold not in run.recipe.folds_to_train:
-        record.missing_outputs.append("maps (only held-out and test images have some)")
+        record.missing_outputs.append("maps (only held-out and test images have any)")
         return
     for name, folder in _list_map_folders(run, None if record.split == "test" else record.fold).items():
         if (map_and_prob := run.read_prob_map(folder, record.image_id)) is None:
@@ -110,7 +113,7 @@ def _add_maps(record: ImageRecord, run: RunFiles) -> None:
 
 
 def _list_map_folders(run: RunFiles, fold: int | None) -> dict[str, Path]:
-    """Where the maps of a fold's held-out images or, with None, of the test images lie, by segmenter."""
+    """Folders of the maps of a fold's held-out images or, with None, of the test images, by segmenter."""
     folders = {member: map_folder(run.paths, member, fold) for member in run.recipe.stage2}
     if run.recipe.stage2 and read_stack_settings(run.recipe).masks == "stacker":
         folders[MASK_STACK] = stacked_map_folder(run.paths)
@@ -141,42 +144,50 @@ def _select_decision(record: ImageRecord, run: RunFiles) -> dict | None:
         return decisions.get("test")
     held_out = decisions.get("held_out", {})
     nested_by = held_out.get("nested_by", "fold")
-    return held_out.get(str(run.prepared.folds.at[record.image_id, nested_by] if record.fold is not None else None))
+    if record.fold is None:
+        return None
+    return held_out.get(str(run.prepared.folds.at[record.image_id, nested_by]))
 
 
 def postprocess_mask(record: ImageRecord, decision: dict) -> np.ndarray:
-    """The final mask on the canvas, by decision.json's own words, made in the original's pixels."""
+    """The final mask on the canvas, bool [size, size], computed at the original's size as stage 3 does it.
+
+    decision: a set of parameters in decision.json, 'test' or one of 'held_out'; see stage3_stack.postprocessing
+    """
     level_map = np.rint(compute_final_prob_map(record) * 255).astype(np.uint8)
     letterbox = record.letterbox
     full_map, pixel_count = letterbox.image_to_original(level_map), letterbox.height * letterbox.width
     top_pixel_count = (full_map > score_to_level(decision["top_score_threshold"])).sum()
-    area = top_pixel_count * decision["reference_size"] ** 2 / pixel_count  # of an image of that side
-    passes_thresholds = record.stacked_prob >= decision["probability_threshold"] and (
-        not record.label_head_probs or np.mean(record.label_head_probs) >= decision["label_head_threshold"]
-    )
-    if area < decision["min_area"] or not passes_thresholds:
+    reference_area = decision["reference_size"] ** 2  # areas are in pixels of an image with that side
+    top_area = top_pixel_count * reference_area / pixel_count
+    if top_area < decision["min_area"] or not _passes_thresholds(record, decision):
         return np.zeros_like(record.canvas, bool)
-    min_component_area = (
-        decision["min_component_area"] * letterbox.content_box(len(level_map)).area / decision["reference_size"] ** 2
-    )
+    min_component_area = decision["min_component_area"] * letterbox.content_box(len(level_map)).area / reference_area
     bottom_level = score_to_level(decision["bottom_score_threshold"])
     is_dropped = _find_small_components(level_map > bottom_level, min_component_area)
     level_map = np.where(is_dropped, 0, level_map).astype(np.uint8)
     return letterbox.image_to_canvas((letterbox.image_to_original(level_map) > bottom_level) * np.uint8(255)) > 127
 
 
+def _passes_thresholds(record: ImageRecord, decision: dict) -> bool:
+    """Whether the stacked probability and that of the label heads, if there are any, reach their thresholds."""
+    reaches_threshold = record.stacked_prob >= decision["probability_threshold"]
+    return reaches_threshold and (
+        not record.label_head_probs or np.mean(record.label_head_probs) >= decision["label_head_threshold"]
+    )
+
+
 def score_to_level(score: float) -> int:
-    """The 8-bit level that a pixel must exceed for its probability to exceed `score`."""
+    """The 8-bit level that a pixel must exceed for its probability to exceed `score`, 0 to 1."""
     return int(np.floor(score * 255 + 1e-9))
 
 
 def compute_final_prob_map(record: ImageRecord) -> np.ndarray:
-    """The map that the final mask comes from, float of 0..1: the mask stack's, or the segmenters' mean."""
+    """The map that the final mask is made from, float [s, s] of 0..1: the mask stack's, or the segmenters' mean."""
     prob_maps = [record.prob_maps[MASK_STACK]] if MASK_STACK in record.prob_maps else list(record.prob_maps.values())
     size = max(prob_map.shape[0] for prob_map in prob_maps)
-    return (
-        np.rint(np.mean([resize_image(prob_map, size, size) for prob_map in prob_maps], axis=0, dtype=np.float32)) / 255
-    )
+    resized_maps = [resize_image(prob_map, size, size) for prob_map in prob_maps]
+    return np.rint(np.mean(resized_maps, axis=0, dtype=np.float32)) / 255
 
 
 def _find_small_components(mask: np.ndarray, min_area: float) -> np.ndarray:

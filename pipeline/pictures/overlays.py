@@ -1,4 +1,4 @@
-"""Overlays: held-out images with what a reader drew and what the networks found."""
+"""Overlays: held-out images with the hand-drawn and the predicted masks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,28 +12,27 @@ from pipeline.pictures.image_record import MASK_STACK, ImageRecord, compute_fina
 from pipeline.run_files import RunFiles
 
 TRUTH_COLOUR, PREDICTION_COLOUR = YELLOW, SKY
-MAX_TRIED_IMAGES = 12  # images looked at for a false positive or negative: each is read whole
+MAX_TRIED_IMAGES = 12  # until a false positive or negative is found: all files of each are read
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image to show, and what it is an example of."""
+    """An image to show, with the title of what it is an example of."""
 
     title: str
     record: ImageRecord
 
 
 def draw_overlays(run: RunFiles):
-    """Held-out images: as a reader drew them, the segmenters' mean map, and the final mask."""
+    """Held-out images: the hand-drawn mask, the segmenters' mean map and the final mask; None without such images."""
     examples = list(_find_examples(run))
     if not examples:
         return None
     panels = [_draw_truth_panel]
     panels += [_draw_map_panel] if any(example.record.prob_maps for example in examples) else []
     panels += [_draw_final_panel] if any(example.record.final_mask is not None for example in examples) else []
-    title = (
-        f"{run.paths.dataset_name}, recipe {run.recipe.name}: held-out images\nyellow line: drawn by hand; blue: found"
-    )
+    title = f"{run.paths.dataset_name}, recipe {run.recipe.name}: held-out images"
+    title += "\nyellow line: drawn by hand; blue: predicted"
     figure = create_figure(3.1 * len(examples), 3.35 * len(panels) + 1.1, title)
     axes = figure.subplots(len(panels), len(examples), squeeze=False)
     for row, draw_panel in zip(axes, panels, strict=True):
@@ -44,7 +43,7 @@ def draw_overlays(run: RunFiles):
 
 
 def _find_examples(run: RunFiles) -> Iterator[Example]:
-    """Lesions of typical size in each third of sizes, a false positive and a false negative; no image twice."""
+    """The median lesion of each third of sizes, a false positive and a false negative; no image twice."""
     table = _build_held_out_table(run)
     positives = table[table["label"] == 1].sort_values("mask_area")
     shown_ids = set()
@@ -72,7 +71,7 @@ def _build_held_out_table(run: RunFiles) -> pd.DataFrame:
 
 
 def _find_mistake(title: str, table: pd.DataFrame, wrong_answer: bool, run: RunFiles) -> Iterator[Example]:
-    """The first of the foremost rows whose final answer is `wrong_answer`, if there is one."""
+    """The first of the table's top rows whose prediction equals `wrong_answer`, if any."""
     for image_id, row in table[:MAX_TRIED_IMAGES].iterrows():
         record = gather_image_record(image_id, run)
         predicted_positive = bool(row["positive"]) if record.final_mask is None else bool(record.final_mask.any())
@@ -101,28 +100,22 @@ def _tint_area(axis, strength: np.ndarray) -> None:
 
 def _draw_truth_panel(axis, example: Example) -> None:
     record = example.record
-    size_text = (
-        f", {record.truth_mask.mean():.1%} of the frame"
-        if record.truth_mask is not None and record.truth_mask.any()
-        else ""
-    )
-    _show_image(
-        axis,
-        record.canvas,
-        f"{example.title}{size_text}\n{_shorten_id(record.image_id)}\n{_format_probability(record)}",
-    )
+    title = example.title
+    if record.truth_mask is not None and record.truth_mask.any():
+        title += f", {record.truth_mask.mean():.1%} of the frame"
+    _show_image(axis, record.canvas, f"{title}\n{_shorten_id(record.image_id)}\n{_format_probability(record)}")
     _outline_mask(axis, record.truth_mask)
 
 
 def _shorten_id(image_id: str) -> str:
-    """The end of a long id: it is what differs, and pipeline.show finds an image by a part of its id."""
+    """The end of a long id: ids differ there, and pipeline.show finds an image by a part of its id."""
     return image_id if len(image_id) <= 32 else f"... {image_id[-30:]}"
 
 
 def _format_probability(record: ImageRecord) -> str:
     if record.stacked_prob is None:
         return ""
-    threshold_text = "" if record.probability_threshold is None else f", gate {record.probability_threshold:.2f}"
+    threshold_text = "" if record.probability_threshold is None else f", threshold {record.probability_threshold:.2f}"
     return f"probability {record.stacked_prob:.2f}{threshold_text}"
 
 
@@ -141,9 +134,8 @@ def _draw_final_panel(axis, example: Example) -> None:
     record = example.record
     if record.final_mask is None:
         return _show_image(axis, record.canvas, "no final mask")
-    _show_image(
-        axis, record.canvas, f"final mask{'' if record.final_mask.any() else ': empty'}{_format_overlap(record)}"
-    )
+    title = "final mask" if record.final_mask.any() else "final mask: empty"
+    _show_image(axis, record.canvas, title + _format_overlap(record))
     _tint_area(axis, record.final_mask * 0.6)
     _outline_mask(axis, record.truth_mask)
 

@@ -1,4 +1,4 @@
-"""The report of the last run, or of two runs side by side.
+"""Write the report of the last run, or of two runs side by side.
 
 [RECIPE=<recipe>] [DATA=<folder>] python -m pipeline.report [--compare RUN_A RUN_B] [--out FILE.html]
 RUN: a run's folder, artifacts/<dataset>/<recipe>.
@@ -25,11 +25,8 @@ def main() -> None:
     from pipeline.report import compare
 
     run_folders = [resolve_user_path(run) for run in arguments.compare]
-    out = (
-        resolve_user_path(arguments.out)
-        if arguments.out
-        else run_folders[0] / "compare" / f"{run_folders[1].name}.html"
-    )
+    default_out = run_folders[0] / "compare" / f"{run_folders[1].name}.html"
+    out = resolve_user_path(arguments.out) if arguments.out else default_out
     compare.write_comparison(*run_folders, out)
     print(out)
 

@@ -1,4 +1,4 @@
-"""What a page is made of: chapters of paragraphs, tables, pictures, cards and folded texts."""
+"""What a page is made of: chapters of paragraphs, tables, pictures, galleries and folded texts."""
 
 import base64
 import io
@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from evaluation.metrics import format_metric
 
-DPI = 110  # of what is drawn as pixels
-CSS_PIXELS_PER_INCH = 96  # CSS pixels
+DPI = 110  # of the parts of an SVG that are drawn as pixels
+CSS_PIXELS_PER_INCH = 96  # fixed by CSS
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Texts; the first column names the row."""
+    """A table of texts; the first column names the row."""
 
     kind: ClassVar[str] = "table"
     header: list[str]
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """One image: what is said of it, and its thumbnails with their captions."""
+    """One image: lines of text, and its thumbnails with their captions."""
 
     title: str
     lines: list[str]
@@ -46,7 +46,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images that are examples of one thing."""
+    """Images that are examples of one kind."""
 
     kind: ClassVar[str] = "gallery"
     title: str
@@ -56,7 +56,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class FoldedBlock:
-    """What is opened by a click: other blocks, or a text as it stands."""
+    """Opened by a click: other blocks, or preformatted text."""
 
     kind: ClassVar[str] = "folded"
     title: str
@@ -67,7 +67,7 @@ class FoldedBlock:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Pictures side by side where there is room."""
+    """Pictures side by side, as far as the screen is wide enough."""
 
     kind: ClassVar[str] = "row"
     pictures: list[Picture]
@@ -83,21 +83,23 @@ class Chapter:
 
 
 def embed_svg(figure, alt: str, wide: bool = False) -> Picture:
-    """A matplotlib figure as SVG; what it marks as rasterized (clouds of points) is pixels."""
+    """A matplotlib figure as SVG; its rasterized artists (clouds of points) become pixels. alt: text instead of it."""
     from matplotlib import rc_context
 
     stream = io.BytesIO()
-    with rc_context({"svg.hashsalt": alt}):  # else the same figure has other ids each time
+    with rc_context({"svg.hashsalt": alt}):  # else ids are random, and the same figure differs each time
         figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None})
     return Picture(_data_url("svg+xml", stream), alt, round(figure.get_figwidth() * CSS_PIXELS_PER_INCH), wide)
 
 
 def embed_jpeg(pixels, alt: str) -> Picture:
-    """uint8 [height, width, 3] as JPEG."""
+    """An RGB image, uint8 [height, width, 3], as JPEG. alt: text instead of it."""
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=80, subsampling=0, optimize=True)  # thin lines keep colour
+    Image.fromarray(pixels).save(
+        stream, "JPEG", quality=80, subsampling=0, optimize=True
+    )  # full chroma keeps the colour of thin lines
     return Picture(_data_url("jpeg", stream), alt, pixels.shape[1])
 
 
@@ -106,7 +108,10 @@ def _data_url(kind: str, stream: io.BytesIO) -> str:
 
 
 def format_with_interval(estimate: dict | None, digits: int = 3) -> str:
-    """A metric for a table: '.873 (.850 to .894)', in one line; without an interval where it has none."""
+    """A metric for a table: '.873 (.850 to .894)', in one line.
+
+    estimate: value, low and high; None or a value of None gives a dash, low of None the value alone
+    """
     if estimate is None or estimate["value"] is None:
         return "–"
     value = format_metric(estimate["value"], digits)

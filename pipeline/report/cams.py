@@ -1,4 +1,4 @@
-"""Grad-CAM of the classifiers, asked of stage 1 in processes of its own: a framework never enters this one."""
+"""Grad-CAM of the classifiers, computed by stage 1 in processes of its own, so that none imports a framework here."""
 
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,8 +13,8 @@ CamMaps = dict[str, np.ndarray]
 
 
 def load_cams(run: RunFiles, image_ids: list[str]) -> tuple[dict[str, CamMaps], list[str]]:
-    """Member -> image_id -> uint8 [s, s], full frame; and a line for each member that gave none."""
-    if run.recipe.small:  # a Keras member takes longer to load than all else of a trial
+    """Member -> image_id -> uint8 [s, s] of the full frame; and a line for each member whose Grad-CAM failed."""
+    if run.recipe.small:  # loading a Keras member takes longer than the rest of a trial
         return {}, ["A trial in small has no Grad-CAM."]
     cams_by_member, failures = {}, [] if run.recipe.stage1 else ["The recipe has no classifiers: there is no Grad-CAM."]
     for member in run.recipe.stage1 if image_ids else []:
@@ -27,7 +27,7 @@ def load_cams(run: RunFiles, image_ids: list[str]) -> tuple[dict[str, CamMaps], 
 
 
 def _load_member_cams(run: RunFiles, member: str, image_ids: list[str]) -> CamMaps | None:
-    """As the last report left them, where they are of the same networks and of these images at least."""
+    """Read from the last report's file if it fits networks and images, else computed; None if that fails."""
     step = build_cam_step(run.recipe, run.paths, member)
     (path,) = step.outputs
     cached_cams = _read_cam_file(path) if step.is_up_to_date else None

@@ -1,4 +1,4 @@
-"""The data: what the doctor says, how labels and folds lie, and who leaks from training into what is held out."""
+"""The data: findings of the data check, labels by fold, and leaks between training and held-out images."""
 
 from cxr.errors import DataError, UsageError
 from pipeline.pictures.__main__ import draw_class_balance
@@ -7,7 +7,7 @@ from pipeline.run_files import RunFiles
 
 
 def build_fold_blocks(run: RunFiles) -> list:
-    """Class balance by fold, and the leak figures."""
+    """Class balance by fold, and the share of images that leak."""
     figure = draw_class_balance(run)
     alt = "labelled images with and without a pneumothorax, by fold"
     chapter_blocks = [] if figure is None else [embed_svg(figure, alt, wide=True)]
@@ -42,20 +42,16 @@ def _format_share(shares: dict | None) -> str:
 
 
 def build_doctor_blocks(run: RunFiles) -> list:
-    """The doctor's findings and the share of positives by view, sex and age; its own page shows examples."""
+    """Findings of the data check, and the share of positives by view, sex and age."""
     doctor_record = run.doctor_record
-    counts = Table(
-        [name.replace("_", " ") for name in doctor_record["counts"]],
-        [[f"{n:,}" for n in doctor_record["counts"].values()]],
-    )
-    findings = [
-        [finding["severity"], f"{finding['count']:,}", finding["what"]] for finding in doctor_record["findings"]
-    ]
+    counts = doctor_record["counts"]
+    count_table = Table([name.replace("_", " ") for name in counts], [[f"{count:,}" for count in counts.values()]])
+    findings = [[row["severity"], f"{row['count']:,}", row["what"]] for row in doctor_record["findings"]]
     prevalence = [
         [row["by"], row["group"], f"{row['images']:,}", f"{row['positive']:,}", f"{row['share']:.1%}"]
         for row in doctor_record["prevalence"]
     ]
-    chapter_blocks = [f"{doctor_record['summary']} (doctor.html shows examples and what to do.)", counts]
+    chapter_blocks = [f"{doctor_record['summary']} (doctor.html shows examples and what to do.)", count_table]
     chapter_blocks += [Table(["", "count", "finding"], findings)] if findings else []
     chapter_blocks += [Table(["by", "group", "images", "with", "share"], prevalence)] if prevalence else []
     return chapter_blocks

@@ -1,4 +1,4 @@
-"""Pictures of held-out images: the best, the middling, the worst mistakes, and where the members disagree."""
+"""Pictures of held-out images: worst mistakes, disagreement of the members, best and median predictions."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from pipeline.report import cams, thumbnails
 from pipeline.report.blocks import Card, Gallery
 from pipeline.run_files import RunFiles
 
-MAX_PER_KIND = 6  # images of a kind: Grad-CAM asks the networks about every one of them
+MAX_PER_KIND = 6  # images of a kind: the networks run on each for Grad-CAM
 
 
 def build_blocks(run: RunFiles) -> list:
-    """A gallery for each kind; no image stands in two."""
+    """A gallery for each kind; no image is in two."""
     table = _build_case_table(run)
     rows_by_kind = choose_images(table)
     image_ids = [image_id for rows in rows_by_kind.values() for image_id in rows.index]
@@ -31,14 +31,19 @@ def build_blocks(run: RunFiles) -> list:
 
 
 def _build_case_table(run: RunFiles) -> pd.DataFrame:
-    """Held-out cases by image_id, with dice, answer (whether a pneumothorax was said) and spread (of the members)."""
+    """Held-out cases by image_id, with three more columns.
+
+    dice: of the final mask; without segmenters 1 - |label - probability|
+    answer: whether a pneumothorax is predicted
+    spread: standard deviation of the members' probabilities
+    """
     held_out = (run.case_table["split"] == "train").to_numpy()
     table = run.case_table[held_out].set_index("image_id")
     members = [name for name in run.score_table if name.startswith("member ")]
     spread = run.score_table.loc[held_out, members].to_numpy(float).std(axis=1)
     dice = dice_of_areas(*(table[name].to_numpy() for name in ("truth", "found", "overlap")))
     answer = table["found"] > 0 if run.recipe.stage2 else table["positive"]
-    if not run.recipe.stage2:  # without masks the probability alone tells good from bad
+    if not run.recipe.stage2:  # without masks only the probability ranks the images
         dice = 1 - np.abs(table["label"] - table["prob"])
     return table.assign(dice=dice, answer=answer, spread=spread)
 
@@ -66,20 +71,22 @@ def _order_disagreement(table: pd.DataFrame) -> pd.DataFrame:
 
 KINDS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "Worst false positives": (
-        "Nothing was drawn by hand; the surest of the answers that say so.",
+        "No mask was drawn by hand, and a pneumothorax is predicted with the highest probability.",
         _order_false_positives,
     ),
-    "Worst false negatives": ("The largest pneumothoraces of which nothing is said.", _order_false_negatives),
+    "Worst false negatives": ("The largest pneumothoraces that were not predicted.", _order_false_negatives),
     "Members disagree": ("The members' probabilities lie farthest apart.", _order_disagreement),
-    "Best": ("The best answers to a pneumothorax.", _order_best),
-    "Median": ("Answers to a pneumothorax that are neither good nor bad.", _order_median),
+    "Best": ("Images with a pneumothorax, predicted best.", _order_best),
+    "Median": ("Images with a pneumothorax whose score is nearest to the median.", _order_median),
 }
-"""Mistakes first: an image that fits several kinds stands under the first."""
+"""Title -> note and order. Mistakes come first: an image that fits several kinds is shown under the first."""
 
 
 def choose_images(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Kind -> at most MAX_PER_KIND rows, the foremost of its order; none twice."""
-    median = table.loc[table["label"] > 0.5, "dice"].median()  # of all, not of those that no other kind has taken
+    """The first MAX_PER_KIND rows of each kind in its order, by the kind's title; no image twice."""
+    median = table.loc[
+        table["label"] > 0.5, "dice"
+    ].median()  # of all positives, not only of those left over by other kinds
     table = table.assign(from_median=(table["dice"] - median).abs())
     rows_by_kind, taken_ids = {}, []
     for title, (_, order_rows) in KINDS.items():
@@ -94,18 +101,15 @@ def _build_card(run: RunFiles, image_id: str, row: pd.Series, cams_by_member: di
     if run.recipe.stage2:
         lines.append(f"Dice {row['dice']:.2f}; lesion {row['share']:.2%} of the image" if row["label"] else "no lesion")
     image_cams = [member_cams[image_id] for member_cams in cams_by_member.values() if image_id in member_cams]
-    return Card(
-        f"{image_id}, fold {row['fold']}",
-        [line for line in lines if line],
-        thumbnails.draw_thumbnails(record, image_cams),
-    )
+    pictures = thumbnails.draw_thumbnails(record, image_cams)
+    return Card(f"{image_id}, fold {row['fold']}", [line for line in lines if line], pictures)
 
 
 def _format_probability(row: pd.Series, record: ImageRecord) -> str:
-    threshold_text = (
-        "" if record.probability_threshold is None else f" (gate {format_metric(record.probability_threshold, 2)})"
-    )
-    return f"probability {format_metric(row['prob'], 2)}{threshold_text}"
+    text = f"probability {format_metric(row['prob'], 2)}"
+    if record.probability_threshold is None:
+        return text
+    return f"{text} (threshold {format_metric(record.probability_threshold, 2)})"
 
 
 def _format_member_probs(record: ImageRecord) -> str:

@@ -1,4 +1,4 @@
-"""The headline: every metric with its interval beside its floor, for all images and by group."""
+"""The headline: every metric with its interval, for all images and by group of images."""
 
 from cxr.errors import UsageError
 from pipeline.report.blocks import FoldedBlock, Table, format_with_interval
@@ -10,8 +10,8 @@ METRIC_TITLES = {
     "auc": "AUC, mean over folds",
     "auc_pooled": "AUC, all folds pooled",
     "average_precision": "average precision",
-    "sensitivity": "sensitivity at the gate",
-    "specificity": "specificity at the gate",
+    "sensitivity": "sensitivity at the probability threshold",
+    "specificity": "specificity at the probability threshold",
     "sensitivity_at_specificity_93": "sensitivity at specificity .93",
     "sensitivity_at_specificity_95": "sensitivity at specificity .95",
     "specificity_at_sensitivity_95": "specificity at sensitivity .95",
@@ -33,7 +33,7 @@ GROUP_METRICS = (
     "auc", "sensitivity", "specificity", "sensitivity_at_specificity_93", "calibration_error", "kaggle_dice", "floor",
     "positives_dice", "lesion_sensitivity",
 )  # fmt: skip
-SIZE_NOTE = "A size is a third of the lesions, judged against all images without one."
+SIZE_NOTE = "A size is a third of the lesions, scored together with all images without a lesion."
 HEADLINE_NOTE = """\
 An AUC compares only images that one head scored. Floors: .5 of an AUC; of Kaggle's Dice the share of images without a
 pneumothorax. Held-out: no image was seen by the networks, the heads, the calibration or the thresholds that judge it;
@@ -41,7 +41,7 @@ but the decision alone is nested"""
 
 
 def build_blocks(run: RunFiles) -> list:
-    """Both tables."""
+    """The table of all metrics, what the figures are held out from, and a folded table for each group."""
     parts = {name: run.metric_panel[name] for name in PART_TITLES if run.metric_panel.get(name)}
     columns = {PART_TITLES[name]: part for name, part in parts.items()}
     chapter_blocks = [_describe_resamples(parts, run.metric_panel), build_metric_table(columns), _describe_nesting(run)]
@@ -51,12 +51,12 @@ def build_blocks(run: RunFiles) -> list:
             FoldedBlock(f"{PART_TITLES[name]} images by group", [*tables, SIZE_NOTE], open=name == "held_out")
         )
     if "test" not in parts:
-        chapter_blocks.append("The test images' truth is not known: no figure of them.")
+        chapter_blocks.append("The test images' truth is not known, so there are no figures for them.")
     return chapter_blocks
 
 
 def _describe_nesting(run: RunFiles) -> str:
-    """How far the figures are held out; without decision.json's words the general half of it."""
+    """How far the figures are held out, in general and, where decision.json names it, for the decision's nesting."""
     try:
         return f"{HEADLINE_NOTE}: {NESTING_NOTES[run.decision_record['held_out']['nested_by']]}."
     except (UsageError, KeyError, TypeError):
@@ -71,7 +71,10 @@ def _describe_resamples(parts: dict[str, dict], panel: dict) -> str:
 
 
 def build_metric_table(parts: dict[str, dict]) -> Table:
-    """Every metric of parts of panels, a column each."""
+    """A table with a row for each metric and a column for each part.
+
+    parts: parts of metric panels by the column's title, each with all, images, positives and patients
+    """
     names = [name for name in METRIC_TITLES if any(name in part["all"] for part in parts.values())]
     rows = [
         [METRIC_TITLES[name], *(format_with_interval(part["all"].get(name)) for part in parts.values())]

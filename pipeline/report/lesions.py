@@ -9,7 +9,7 @@ from pipeline.report.blocks import Picture, PictureRow, embed_svg
 from pipeline.run_files import RunFiles
 
 SPLIT_TITLES = {"train": "held-out", "test": "test"}
-MIN_LESIONS_PER_BIN, MAX_BINS = 8, 10  # lesions of a part whose medians are drawn; parts
+MIN_LESIONS_PER_BIN, MAX_BINS = 8, 10  # of the bins by size whose medians are drawn
 
 
 def build_blocks(run: RunFiles) -> list:
@@ -33,10 +33,7 @@ def _draw_scatter(cases: pd.DataFrame, split_title: str) -> Picture:
     figure = create_figure(4.6, 4.2, f"Dice by size, {split_title}")
     axis = figure.subplots()
     axis.scatter(share, dice, s=9, color=BLUE, alpha=0.35, linewidths=0, rasterized=True)
-    bins = np.array_split(np.argsort(share, kind="stable"), np.clip(len(share) // MIN_LESIONS_PER_BIN, 1, MAX_BINS))
-    medians = [(np.median(share[rows]), np.median(dice[rows])) for rows in bins]
-    label = f"medians of {len(bins)} parts by size, equal in number"
-    axis.plot(*zip(*medians, strict=True), "o-", color=ORANGE, markersize=4, label=label)
+    _plot_medians(axis, share, dice)
     axis.set(xscale="log", xlabel="lesion, % of the image", ylabel="Dice", ylim=(-0.03, 1.03))
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -44,6 +41,13 @@ def _draw_scatter(cases: pd.DataFrame, split_title: str) -> Picture:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    return embed_svg(
-        figure, f"Dice of each {split_title} image with a pneumothorax against the lesion's share of the image"
-    )
+    alt = f"Dice of each {split_title} image with a pneumothorax against the lesion's share of the image"
+    return embed_svg(figure, alt)
+
+
+def _plot_medians(axis, share: np.ndarray, dice: np.ndarray) -> None:
+    """The median Dice of bins by size, as a line."""
+    bins = np.array_split(np.argsort(share, kind="stable"), np.clip(len(share) // MIN_LESIONS_PER_BIN, 1, MAX_BINS))
+    medians = [(np.median(share[rows]), np.median(dice[rows])) for rows in bins]
+    label = f"medians of {len(bins)} bins by size, equal in number"
+    axis.plot(*zip(*medians, strict=True), "o-", color=ORANGE, markersize=4, label=label)

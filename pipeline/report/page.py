@@ -1,4 +1,4 @@
-"""The page: chapter after chapter, each left out with a line where the run lacks what it shows."""
+"""The page of a run and its chapters; a chapter whose files are missing is left out, with a line that names them."""
 
 import time
 from collections.abc import Callable
@@ -45,7 +45,7 @@ CHAPTERS: tuple[tuple[str, str, Callable[[RunFiles], list]], ...] = (
 
 ChapterInput = TypeVar("ChapterInput")
 DAMAGED_FILE_ERRORS = (KeyError, TypeError, AttributeError, ValueError, IndexError, OSError, EOFError, BadZipFile)
-"""What a file of another shape raises: one that an older version wrote, or that was edited or cut."""
+"""Raised on a file whose content is not as expected: written by an older version, edited or cut."""
 
 
 def write_page(recipe: Recipe, paths: Paths, path: Path) -> None:
@@ -56,27 +56,29 @@ def write_page(recipe: Recipe, paths: Paths, path: Path) -> None:
     if paths.data_folder == locate_phantoms():
         lines.append("A run on phantoms: its figures say nothing about patients.")
     title = f"{recipe.name} on {paths.dataset_name}"
-    write_text(
-        path,
-        render_page(title, [recipe.about, *lines], [build_chapter(run, *chapter_spec) for chapter_spec in CHAPTERS]),
-    )
+    chapters = [build_chapter(run, *chapter_spec) for chapter_spec in CHAPTERS]
+    write_text(path, render_page(title, [recipe.about, *lines], chapters))
 
 
 def build_chapter(run: ChapterInput, name: str, title: str, build_blocks: Callable[[ChapterInput], list]) -> Chapter:
-    """A chapter, or a line that says what it lacks."""
+    """A chapter of a page; if a file is missing or damaged, a line that names it takes the place of its blocks.
+
+    run: what `build_blocks` reads, a RunFiles or the folders of two runs
+    name: the chapter's id in the page's links
+    title: its heading
+    build_blocks: returns its paragraphs, tables and pictures, see blocks.py
+    """
     try:
         return Chapter(name, title, build_blocks(run))
     except (UsageError, DataError) as error:
         return Chapter(name, title, [f"Left out: {error}."])
     except DAMAGED_FILE_ERRORS as error:
-        message = (
-            f"Left out: a file that this chapter shows lacks what it should hold ({type(error).__name__}: {error})."
-        )
-        return Chapter(name, title, [f"{message} FORCE=1 makes the run's files anew."])
+        reason = f"a file that this chapter shows lacks what it should hold ({type(error).__name__}: {error})"
+        return Chapter(name, title, [f"Left out: {reason}. FORCE=1 makes the run's files anew."])
 
 
 def render_page(title: str, lines: list[str], chapters: list[Chapter]) -> str:
-    """The page's HTML."""
+    """A page as HTML; lines: paragraphs below its title."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""What others report of this task, as points of the ROC curve; each on images of its own."""
+"""Published results on this task, as points of the ROC curve; each is on other images."""
 
 PUBLISHED_POINTS = {
     "rank 47 (dw_hwang), stack": (0.9475, 0.921),
@@ -6,4 +6,4 @@ PUBLISHED_POINTS = {
     "cleared product, AUC .961": (0.932, 0.843),
     "cleared product, AUC .975": (0.880, 0.947),
 }
-"""(specificity, sensitivity), as their authors or makers give them."""
+"""Name -> (specificity, sensitivity), as their authors or makers report them."""

@@ -1,4 +1,4 @@
-"""How well the probability tells the ill from the well: ROC and precision-recall curves, and reliability."""
+"""How well the probability separates positives from negatives: ROC, precision-recall and reliability curves."""
 
 import numpy as np
 import pandas as pd
@@ -13,24 +13,28 @@ from pipeline.run_files import RunFiles
 FIGURE_SIZE = (4.6, 4.7)  # inches: readable on a phone's width
 SPLIT_STYLES = {"train": ("held-out", BLUE), "test": ("test", ORANGE)}
 MAX_CURVE_POINTS = 400
-MIN_PER_BIN = 5  # images of a bin that is drawn
+MIN_PER_BIN = 5  # images; a bin of fewer is not drawn
 BIN_EDGES = np.linspace(0, 1, calibration_error.BINS + 1)
 
 
 def build_curve_blocks(run: RunFiles) -> list:
-    """ROC and precision-recall, of held-out and of known test images."""
+    """ROC and precision-recall curves of held-out and of known test images."""
     cases_by_split = {split: rows for split, rows in run.case_table.groupby("split") if rows["label"].nunique() == 2}
     if not cases_by_split:
         return ["All images are of one class: there is no curve to draw."]
     note = (
-        "Thin lines are the folds, crosses the point that the decision works at. The published points are their "
-        "authors' own, on their own images: the competition's were on patients that partly were in training too."
+        "Thin lines are the folds, crosses the decision's operating point. The published points are as their authors "
+        "report them, on other images: the competition's test set had some patients that were in training too."
     )
     return [PictureRow([draw_roc(cases_by_split), _draw_precision_recall(cases_by_split)]), note]
 
 
 def draw_roc(cases_by_key: dict[str, pd.DataFrame], styles: dict[str, tuple[str, str]] = SPLIT_STYLES) -> Picture:
-    """ROC curves of sets of cases, by key of `styles` (label, colour), with the published points."""
+    """ROC curves with the published points.
+
+    cases_by_key: tables.CASES by key
+    styles: (label, colour) by the same keys
+    """
     figure = create_figure(*FIGURE_SIZE, "ROC")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
@@ -58,7 +62,7 @@ def _plot_roc(axis, cases: pd.DataFrame, name: str, colour: str) -> None:
 
 
 def compute_threshold_rates(cases: pd.DataFrame) -> tuple[float, float, float]:
-    """Sensitivity, specificity and precision of the decision's gate; nan where undefined."""
+    """Sensitivity, specificity and precision at the decision's probability threshold; nan where undefined."""
     positive, predicted_positive = cases["label"] > 0.5, cases["positive"]
     return (
         predicted_positive[positive].mean(),
@@ -68,34 +72,32 @@ def compute_threshold_rates(cases: pd.DataFrame) -> tuple[float, float, float]:
 
 
 def _thin_curve(points: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """At most MAX_CURVE_POINTS of a curve's points, its ends among them."""
+    """At most MAX_CURVE_POINTS of a curve's points, with both ends; points: x and y, [n] each."""
     indices = np.unique(np.linspace(0, len(points[0]) - 1, MAX_CURVE_POINTS).astype(int))
     return points[0][indices], points[1][indices]
 
 
 def _draw_precision_recall(cases_by_split: dict[str, pd.DataFrame]) -> Picture:
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
     figure = create_figure(*FIGURE_SIZE, "Precision and recall")
     axis = figure.subplots()
     for split, (name, colour) in SPLIT_STYLES.items():
-        if split not in cases_by_split:
-            continue
-        cases = cases_by_split[split]
-        precision, recall, _ = precision_recall_curve(cases["label"], cases["prob"])
-        mean_precision = format_metric(float(average_precision_score(cases["label"], cases["prob"])))
-        axis.plot(
-            *_thin_curve((recall, precision)),
-            color=colour,
-            linewidth=1.8,
-            label=f"{name}, average precision {mean_precision}",
-        )
-        axis.axhline(cases["label"].mean(), color=colour, linewidth=0.8, linestyle=":")
-        sensitivity, _, threshold_precision = compute_threshold_rates(cases)
-        axis.plot(sensitivity, threshold_precision, "x", color=colour, markersize=9, markeredgewidth=2)
+        if split in cases_by_split:
+            _plot_precision_recall(axis, cases_by_split[split], name, colour)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     _style_axis(axis)
     return embed_svg(figure, "precision-recall curves; dotted: the share of positives")
+
+
+def _plot_precision_recall(axis, cases: pd.DataFrame, name: str, colour: str) -> None:
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(cases["label"], cases["prob"])
+    mean_precision = format_metric(float(average_precision_score(cases["label"], cases["prob"])))
+    label = f"{name}, average precision {mean_precision}"
+    axis.plot(*_thin_curve((recall, precision)), color=colour, linewidth=1.8, label=label)
+    axis.axhline(cases["label"].mean(), color=colour, linewidth=0.8, linestyle=":")
+    sensitivity, _, threshold_precision = compute_threshold_rates(cases)
+    axis.plot(sensitivity, threshold_precision, "x", color=colour, markersize=9, markeredgewidth=2)
 
 
 def _style_axis(axis) -> None:
@@ -105,45 +107,40 @@ def _style_axis(axis) -> None:
 
 
 def build_reliability_blocks(run: RunFiles) -> list:
-    """Reliability before and after the calibration, held-out and test."""
+    """Reliability before and after the calibration, for held-out and test images."""
     kind = (run.decision_record.get("calibration") or {}).get("kind")
     pictures, rows = [], []
     for split, (name, _) in SPLIT_STYLES.items():
         in_split = (run.case_table["split"] == split).to_numpy()
         if in_split.any():
-            uncalibrated, calibrated = (
-                run.score_table["uncalibrated"].to_numpy(float)[in_split],
-                run.case_table["prob"].to_numpy()[in_split],
-            )
-            cases = run.case_table[in_split]
-            pictures.append(_draw_reliability(cases["label"].to_numpy(), uncalibrated, calibrated, name))
-            for when, prob in (("before", uncalibrated), ("after", calibrated)):
-                rows.append([f"{name}, {when}", *_calibration_errors(cases, prob)])
+            cases, uncalibrated = run.case_table[in_split], run.score_table["uncalibrated"].to_numpy(float)[in_split]
+            probs = {"before": uncalibrated, "after": cases["prob"].to_numpy()}
+            pictures.append(_draw_reliability(cases["label"].to_numpy(), probs, name))
+            rows += [[f"{name}, {when}", *_format_calibration_errors(cases, prob)] for when, prob in probs.items()]
     note = (
-        f"Calibration: {kind or 'unknown'}, fitted on other images than it is judged on. A bar is a bin's 95 % "
+        f"Calibration: {kind or 'unknown'}, fitted on other images than it is scored on. A bar is a bin's 95 % "
         f"interval (Wilson), by image; bins of fewer than {MIN_PER_BIN} images are not drawn. The calibration error as "
-        "counted is too large by chance; the headline's is without that bias."
+        "counted is biased upwards by chance; the headline's is without that bias."
     )
     table = Table(["probabilities", "log-loss", "Brier", "calibration error, as counted"], rows)
     return [PictureRow(pictures), table, note]
 
 
-def _calibration_errors(cases: pd.DataFrame, prob: np.ndarray) -> list[str]:
+def _format_calibration_errors(cases: pd.DataFrame, prob: np.ndarray) -> list[str]:
+    """Log-loss, Brier score and calibration error of probabilities [n], as texts."""
     label, patient = cases["label"].to_numpy(), resampling.number_patients(cases)[0]
-    bin_differences = calibration_error.compute_bin_differences(
-        label, prob, patient, np.ones((1, patient.max() + 1), np.uint8)
-    )
-    return [
-        format_metric(value)
-        for value in (log_loss(label, prob), np.mean((prob - label) ** 2), np.abs(bin_differences).sum())
-    ]
+    counts = np.ones((1, patient.max() + 1), np.uint8)  # every patient once
+    bin_differences = calibration_error.compute_bin_differences(label, prob, patient, counts)
+    errors = (log_loss(label, prob), np.mean((prob - label) ** 2), np.abs(bin_differences).sum())
+    return [format_metric(error) for error in errors]
 
 
-def _draw_reliability(label: np.ndarray, uncalibrated: np.ndarray, calibrated: np.ndarray, name: str) -> Picture:
+def _draw_reliability(label: np.ndarray, probs: dict[str, np.ndarray], name: str) -> Picture:
+    """Reliability curves and histograms of the probabilities before and after the calibration; label, probs: [n]."""
     figure = create_figure(*FIGURE_SIZE, f"Reliability, {name}")
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
-    for prob, colour, when in ((uncalibrated, RED, "before"), (calibrated, BLUE, "after")):
+    for (when, prob), colour in zip(probs.items(), (RED, BLUE), strict=True):
         _plot_bins(upper, label, prob, colour, when)
         lower.hist(prob, BIN_EDGES, color=colour, histtype="step", linewidth=1.3)
     upper.set(ylabel="share with a pneumothorax", ylim=(-0.02, 1.02))

@@ -1,4 +1,4 @@
-"""What a run's pictures, its page and the page's Grad-CAMs are made from: steps, as the stages' are."""
+"""The steps that make a run's pictures, its page and the page's Grad-CAMs: what each is made from."""
 
 import os
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ CAM_BACKENDS = ("stage1_classify.timm_members.grad_cam", "stage1_classify.keras_
 
 
 class RunTitleConfig(StrictModel):
-    """What titles say of a run."""
+    """Settings that titles show."""
 
     recipe: Recipe
     dataset: str
 
 
 class CamConfig(StrictModel):
-    """Whose Grad-CAMs."""
+    """Settings of a classifier's Grad-CAMs."""
 
     member: str
 
 
 def locate_report(paths: Paths) -> Path:
-    """Where a run's report stands."""
+    """The path of a run's report."""
     return paths.run_folder / "report.html"
 
 
 def build_picture_step(recipe: Recipe, paths: Paths) -> Step:
-    """The pictures of a run."""
+    """The step that draws a run's pictures."""
     folder = paths.run_folder / "pictures"
     return Step(
         name="pictures", room="pipeline", command=("pipeline.pictures",), folder=folder,
@@ -43,10 +43,9 @@ def build_picture_step(recipe: Recipe, paths: Paths) -> Step:
 
 
 def build_page_step(recipe: Recipe, paths: Paths) -> Step:
-    """The page of a run."""
-    layout_files = [
-        path for kind in ("html", "css") for path in sorted((ROOT / "pipeline" / "report").glob(f"*.{kind}"))
-    ]
+    """The step that writes a run's page."""
+    folder = ROOT / "pipeline" / "report"
+    layout_files = [path for kind in ("html", "css") for path in sorted(folder.glob(f"*.{kind}"))]
     return Step(
         name="report", room="pipeline", command=("pipeline.report",), folder=paths.run_folder / "page",
         settings=RunTitleConfig(recipe=recipe, dataset=paths.dataset_name),
@@ -56,7 +55,7 @@ def build_page_step(recipe: Recipe, paths: Paths) -> Step:
 
 
 def build_cam_step(recipe: Recipe, paths: Paths, member: str) -> Step:
-    """Grad-CAMs of a classifier: of which images, the page decides."""
+    """The step that computes a classifier's Grad-CAMs; the page chooses the images."""
     folders = [paths.fold_folder(1, member, fold) for fold in recipe.folds_to_train]
     return Step(
         name=f"Grad-CAM of {member}", room=STAGE_PACKAGES["stage1"], command=("stage1_classify.cam",),
@@ -67,12 +66,12 @@ def build_cam_step(recipe: Recipe, paths: Paths, member: str) -> Step:
 
 
 def _cam_outputs(paths: Paths, member: str) -> tuple[Path, Path]:
-    """The Grad-CAMs of a classifier, and what is noted of them."""
+    """The Grad-CAMs of a classifier, and their run.json."""
     return paths.run_folder / "cam" / f"{member}.npz", paths.run_folder / "cam" / member / "run.json"
 
 
 def _list_shown_files(paths: Paths) -> Iterator[Path]:
-    """The files that tell whether a run is as it was shown."""
+    """The files whose change makes the page and the pictures out of date."""
     yield from (paths.artifacts_folder / "doctor.json", paths.prepared_folder / "manifest.parquet", paths.boxes_csv)
     yield from (paths.prepared_folder / "run.json", paths.folds_csv.parent / "run.json")
     for stage in STAGE_PACKAGES:

@@ -1,4 +1,4 @@
-"""The stack beside its members and the plainer stacks."""
+"""The stack compared with its members and with simpler stacks."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from pipeline.report.blocks import Picture, PictureRow, Table, embed_svg, format
 from pipeline.run_files import RunFiles
 from stage3_stack.config.wording import STACKER_TITLES
 
-RESAMPLES = 500  # a standard error to 3 %; the page is drawn, not read off
+RESAMPLES = 500  # the standard error is then known to 3 %, enough for a drawing
 SPLIT_TITLES = {"train": "held-out", "test": "test"}
 
 
@@ -22,20 +22,14 @@ def build_blocks(run: RunFiles) -> list:
         for name in run.score_table
         if name.startswith("member ") or name in STACKER_TITLES
     }
-    scores_by_split = {
-        split: _score_columns(run, split, list(names))
-        for split in SPLIT_TITLES
-        if (run.case_table["split"] == split).any()
-    }
+    splits = [split for split in SPLIT_TITLES if (run.case_table["split"] == split).any()]
+    scores_by_split = {split: _score_columns(run, split, list(names)) for split in splits}
     pictures = [
         _draw_auc_chart(column_scores, names, used_stacker, SPLIT_TITLES[split])
         for split, column_scores in scores_by_split.items()
     ]
-    rows = [
-        [title, *(text for column_scores in scores_by_split.values() for text in _format_scores(column_scores[name]))]
-        for name, title in names.items()
-    ]
-    header = ["", *(f"{SPLIT_TITLES[split]}, {metric}" for split in scores_by_split for metric in ("AUC", "log-loss"))]
+    rows = [[title, *_format_row(scores_by_split, name)] for name, title in names.items()]
+    header = ["", *(f"{SPLIT_TITLES[split]}, {metric}" for split in splits for metric in ("AUC", "log-loss"))]
     note = f"AUC: mean over the folds, of pairs that one head scored; 95 % intervals from {RESAMPLES} resamples."
     return [PictureRow(pictures), Table(header, rows), note]
 
@@ -48,7 +42,7 @@ def _stacker_title(name: str, used_stacker: str | None) -> str:
 
 
 def _score_columns(run: RunFiles, split: str, names: list[str]) -> dict[str, dict]:
-    """auc (value, low, high) and log_loss of each column."""
+    """auc (value, low, high) and log_loss of each column of the scores, by its name."""
     in_split = (run.case_table["split"] == split).to_numpy()
     cases, scores = run.case_table[in_split].reset_index(drop=True), run.score_table[in_split]
     patient, _ = resampling.number_patients(cases)
@@ -66,8 +60,10 @@ def _score_column(
     return {"auc": auc, "log_loss": log_loss(label, prob)}
 
 
-def _format_scores(column_score: dict) -> tuple[str, str]:
-    return format_with_interval(column_score["auc"]), format_metric(column_score["log_loss"])
+def _format_row(scores_by_split: dict[str, dict[str, dict]], name: str) -> list[str]:
+    """AUC with interval and log-loss of one column, split by split."""
+    scores = [column_scores[name] for column_scores in scores_by_split.values()]
+    return [text for score in scores for text in (format_with_interval(score["auc"]), format_metric(score["log_loss"]))]
 
 
 def _draw_auc_chart(

@@ -1,4 +1,4 @@
-"""The decision: which thresholds, how sharp their optimum is, how far they wander from fold to fold."""
+"""The decision: its thresholds, how sharp their optimum is, and how much they vary between folds."""
 
 import numpy as np
 
@@ -9,37 +9,36 @@ from pipeline.run_files import RunFiles
 from stage3_stack.config import refuse_renamed_keys
 
 PARAMETER_TITLES = {
-    "top_score_threshold": "top score", "min_area": "least area above it, px", "bottom_score_threshold": "bottom score",
-    "probability_threshold": "gate", "label_head_threshold": "label heads' gate",
-    "min_component_area": "least part, px",
+    "top_score_threshold": "top score", "min_area": "min area above it, px", "bottom_score_threshold": "bottom score",
+    "probability_threshold": "probability threshold", "label_head_threshold": "label head threshold",
+    "min_component_area": "min component area, px",
 }  # fmt: skip
 MAX_LEVEL = 255
 NOT_CHOSEN_NOTES = {
-    True: "The gate was not chosen: it is the settings'.",
-    False: "The gate was not chosen, as without masks there is no Dice to choose it by: it is the settings' gate, or "
-    ".5 where they name several.",
+    True: "The probability threshold was not chosen: it is that of the settings.",
+    False: "The probability threshold was not chosen, as without masks there is no Dice to choose it by: it is that of "
+    "the settings, or .5 where they list several.",
 }
-"""Where nothing was asked of the gate: with segmenters, and without."""
+"""If the probability threshold has no target: with segmenters (True), and without."""
 
 
 def build_blocks(run: RunFiles) -> list:
-    """The decision for the test, the surface that it was found on, and what choosing gained."""
+    """The decision for the test, the surface of the threshold search, and what choosing gained."""
     decision = run.decision_record
     refuse_renamed_keys(run.paths.stage3_folder / "decision.json", decision["test"])
     chapter_blocks = [_build_parameter_table(decision), *_describe_search(decision, bool(run.recipe.stage2))]
     if run.search_arrays is not None:
         chapter_blocks.insert(0, PictureRow(_draw_search_pictures(run.search_arrays, decision["test"])))
     elif run.recipe.stage2:
-        chapter_blocks.append(
-            "Every list of the grid has one value: nothing was searched, so there is no surface to show."
-        )
+        note = "Every list of the grid has one value: nothing was searched, so there is no surface to show."
+        chapter_blocks.append(note)
     else:
-        chapter_blocks.append("The recipe has no segmenters: the gate alone decides.")
+        chapter_blocks.append("The recipe has no segmenters: the probability threshold alone decides.")
     return chapter_blocks
 
 
 def _build_parameter_table(decision: dict) -> Table:
-    """Each parameter: for the test, over the held-out groups, and among all decisions nearly as good."""
+    """Each parameter: its value for the test, its range over the held-out groups and over near-optimal decisions."""
     search = decision.get("search") or {}
     spans = [search.get(key) or {} for key in ("fold_spread", "near_optimal_range")]
     rows = [
@@ -69,24 +68,24 @@ def _describe_search(decision: dict, has_masks: bool) -> list[str]:
         sentences.append(
             f"Chosen on the other groups and scored on this one, Kaggle's Dice is {format_metric(search['nested'])}; "
             f"above .5, with nothing chosen, {format_metric(search['plain'])}; with every mask empty "
-            f"{format_metric(search['all_empty'])}. Choosing gained {format_metric(search['gain_over_plain'])}. Of the "
-            "decisions that are about as good the most central is taken, which need not be the very best on these "
-            "images."
+            f"{format_metric(search['all_empty'])}. Choosing gained {format_metric(search['gain_over_plain'])}. Among "
+            "the decisions that are about as good, the most central one is taken; it need not be the very best on "
+            "these images."
         )
-    if decision.get("operating_point"):
-        sentences += _describe_operating_point(
-            decision["operating_point"], decision["held_out"]["nested_by"], has_masks
-        )
+    if point := decision.get("operating_point"):
+        sentences += _describe_operating_point(point, decision["held_out"]["nested_by"], has_masks)
     zone = (decision.get("inconclusive_zone") or {}).get("test")
     sentences += [f"Inconclusive, for the test: probabilities between {_format_value(zone)}."] if zone else []
     return sentences
 
 
 def _describe_operating_point(point: dict, nested_by: str, has_masks: bool) -> list[str]:
-    """What the gate was asked for, what it reached, as chosen and nested, and what could not be had as asked."""
-    reached_rates = _format_value(
-        {key: value for key, value in point.items() if key not in ("target", "held_out", "problems")}
-    )
+    """The operating point: its target, the rates reached, and targets that were out of reach.
+
+    point: target, held_out (the rates nested), problems (by group), and the rates on the images it was chosen on
+    """
+    rates = {key: value for key, value in point.items() if key not in ("target", "held_out", "problems")}
+    reached_rates = _format_value(rates)
     if not point["target"]:
         return [f"{NOT_CHOSEN_NOTES[has_masks]} On the held-out images it has {reached_rates}."]
     requested = "the best of Kaggle's Dice" if "kaggle_dice" in point["target"] else _format_value(point["target"])
@@ -96,7 +95,8 @@ def _describe_operating_point(point: dict, nested_by: str, has_masks: bool) -> l
         for group, text in (point.get("problems") or {}).items()
     ]
     return [
-        f"The gate was asked for {requested}. On the images it was chosen on it has {reached_rates}{nested_text}.",
+        f"The probability threshold aims at {requested}. On the images it was chosen on it has "
+        f"{reached_rates}{nested_text}.",
         *remarks,
     ]
 
@@ -120,13 +120,13 @@ def _draw_search_pictures(arrays: dict[str, np.ndarray], test_decision: dict) ->
 
 
 def _draw_surface(arrays: dict[str, np.ndarray], test_decision: dict) -> Picture:
-    """Kaggle's Dice by top and bottom score, the best over all least areas."""
+    """Kaggle's Dice by top and bottom score, each at its best min area."""
     figure = create_figure(5.0, 4.4, "Kaggle's Dice by top and bottom score")
     axis = figure.subplots()
     top_scores, bottom_scores = arrays["top_levels"] / MAX_LEVEL, arrays["bottom_levels"] / MAX_LEVEL
     surface = arrays["surface"]
     best_dice = np.nanmax(surface)
-    low = max(np.nanmin(surface), best_dice - 0.05)  # the flat top is what matters
+    low = max(np.nanmin(surface), best_dice - 0.05)  # only the region near the optimum matters
     surface = np.clip(surface, low, None)
     mesh = axis.pcolormesh(bottom_scores, top_scores, surface, cmap="viridis", shading="nearest", rasterized=True)
     if min(surface.shape) > 1 and best_dice - 0.001 > np.nanmin(surface):

@@ -6,8 +6,8 @@ from pipeline.run_files import RunFiles
 
 
 def build_blocks(run: RunFiles) -> list:
-    """Curves of every member and fold."""
+    """Curves of every member and fold, in one picture."""
     figure = draw_curves(run)
     if figure is None:
-        return ["No training has left its curves (history.csv) yet."]
-    return [embed_svg(figure, "loss, learning rate and watched scores by epoch", wide=True)]
+        return ["No training has written its curves (history.csv) yet."]
+    return [embed_svg(figure, "loss, learning rate and validation scores by epoch", wide=True)]

@@ -77,7 +77,7 @@ def test_every_chapter_is_there_and_shows_the_files_figures(run):
     assert f"AUC, mean over folds {auc['value']:.3f}".replace(" 0.", " .") in found.text
     assert "top score .700 .600 to .700 .500 to .800" in found.text
     assert "Choosing gained .021" in found.text
-    assert "asked for specificity .930. On the images it was chosen on it has specificity .931; chosen on" in found.text
+    assert "aims at specificity .930. On the images it was chosen on it has specificity .931; chosen on" in found.text
     assert "dense head on their features ← in use" in found.text
     assert "1 note: <fine>" in found.text
     assert "ages are missing" in found.text
@@ -189,7 +189,7 @@ def test_without_segmenters_test_or_doctor(world):
     (world.paths.stage3_folder / "search.npz").unlink()
     text = read(RunFiles(world.recipe, world.paths)).text
     assert "The recipe has no segmenters: there are no masks to judge." in text
-    assert "the gate alone decides" in text
+    assert "the probability threshold alone decides" in text
     assert "The test images' truth is not known" in text
     assert "the doctor has not seen this data yet" in text
     assert "mean map" not in text

@@ -1,4 +1,4 @@
-"""The report's words on how a run was made and decided: its steps, the gate, what the figures are held out from."""
+"""The report on how a run was made and decided: its steps, the operating point, what the figures are held out from."""
 
 import pytest
 
@@ -61,38 +61,40 @@ def test_every_step_that_was_made_has_its_settings_once(run):
     assert titles == [f"recipe {run.recipe.name}", "settings of folds", f"settings of {first}"]
 
 
-def gate(run: RunFiles, point: dict, by: str = "fold") -> str:
+def describe_point(run: RunFiles, point: dict, by: str = "fold") -> str:
     """What the report says of an operating point."""
     decision = {"test": report_world.DECISION, "held_out": {"nested_by": by}, "operating_point": point}
     write_json(run.paths.stage3_folder / "decision.json", decision)
     return " ".join(block for block in thresholds.build_blocks(run) if isinstance(block, str))
 
 
-def test_a_gate_that_nobody_asked_anything_of_is_the_settings(run):
+def test_a_threshold_without_a_target_is_that_of_the_settings(run):
     reached = {"sensitivity": 0.7, "specificity": None}
-    said = gate(run, {"target": {}, **reached, "held_out": reached})
-    assert said.startswith("The gate was not chosen: it is the settings'. On the held-out images it has sensitivity .7")
+    said = describe_point(run, {"target": {}, **reached, "held_out": reached})
+    assert said.startswith(
+        "The probability threshold was not chosen: it is that of the settings. On the held-out images it has"
+    )
     assert ", specificity –." in said
     assert "Kaggle" not in said
 
 
-def test_without_masks_an_unasked_gate_may_be_the_middle(run):
+def test_without_masks_a_threshold_without_a_target_may_be_a_half(run):
     run = RunFiles(run.recipe.model_copy(update={"stage2": []}), run.paths)
-    assert "the settings' gate, or .5" in gate(run, {"target": {}, "sensitivity": 0.7})
+    assert "it is that of the settings, or .5" in describe_point(run, {"target": {}, "sensitivity": 0.7})
 
 
-def test_kaggles_dice_is_said_where_it_was_asked_for(run):
-    said = gate(run, {"target": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
+def test_kaggles_dice_is_named_as_a_target(run):
+    said = describe_point(run, {"target": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
     assert said.startswith(
-        "The gate was asked for the best of Kaggle's Dice. On the images it was chosen on it has sensitivity .700; "
-        "chosen on the other groups, sensitivity .600."
+        "The probability threshold aims at the best of Kaggle's Dice. On the images it was chosen on it has "
+        "sensitivity .700; chosen on the other groups, sensitivity .600."
     )
 
 
-def test_what_could_not_be_had_is_told_in_sentences(run):
+def test_a_target_out_of_reach_is_described_in_sentences(run):
     told = {"test": "specificity 0.99 is out of reach: 0.985 at most", "2": "no image with a pneumothorax"}
     point = {"target": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "problems": told}
-    said = gate(run, point, "subfold")
+    said = describe_point(run, point, "subfold")
     assert "it has sensitivity .200, specificity –. For the test: specificity 0.99 is out of reach: 0.985 at" in said
     assert "For subfold 2: no image with a pneumothorax." in said
     assert "None" not in said
