@@ -115,12 +115,22 @@ class RunFiles:
         return np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]]), float(row["prob"])
 
     def read_training_history(self, stage: int, member: str, fold: int) -> pd.DataFrame | None:
-        """history.csv of a training that has ended, a row for each epoch."""
+        """history.csv of a training that has ended, a row for each epoch.
+
+        stage: 1 or 2.
+        member: name.
+        fold: number of the fold.
+        """
         path = self.paths.fold_folder(stage, member, fold) / "history.csv"
         return pd.read_csv(path) if path.is_file() else None
 
     def read_kept_epochs(self, stage: int, member: str, fold: int) -> list[int]:
-        """The epochs whose weights a training kept; empty where that is not known."""
+        """The epochs whose weights a training kept; empty where that is not known.
+
+        stage: 1 or 2.
+        member: name.
+        fold: number of the fold.
+        """
         metrics = read_step_record(self.paths.fold_folder(stage, member, fold)).get("metrics", {})
         return metrics.get("kept_epochs", [])
 

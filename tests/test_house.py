@@ -78,7 +78,7 @@ def test_a_room_imports_only_what_it_may(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(ROOT / "pipeline")], ids=identify)
 def test_the_pipeline_knows_of_a_stage_its_config_alone(path):
     of_stages = {name for name in imported(path) if name.split(".")[0] in STAGE_PACKAGES.values() or "{" in name}
-    assert all(re.fullmatch(r"(\w+|\{STAGE_PACKAGES\[stage\]\})\.config(\.\w+)?", name) for name in of_stages), (
+    assert all(re.fullmatch(r"(\w+|\{STAGE_PACKAGES\[stage\]\})\.config(\.\w+)*", name) for name in of_stages), (
         of_stages
     )
     assert "phantom.make" not in imported(path)
