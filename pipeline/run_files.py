@@ -50,6 +50,14 @@ def read_step_record(folder: Path) -> dict:
 
 
 @dataclass(frozen=True)
+class TrainingHistory:
+    """One training: its rows of history.csv, and the epochs whose weights were kept, if known."""
+
+    rows: pd.DataFrame
+    kept_epochs: list[int]
+
+
+@dataclass(frozen=True)
 class RunFiles:
     """A run's files, each read when it is first needed and then kept.
 
@@ -114,25 +122,18 @@ class RunFiles:
         row = index.loc[image_id]
         return np.array(np.load(folder / "maps.npy", mmap_mode="r")[row["row"]]), float(row["prob"])
 
-    def read_training_history(self, stage: int, member: str, fold: int) -> pd.DataFrame | None:
-        """history.csv of a training that has ended, a row for each epoch.
+    def read_training_history(self, stage: int, member: str, fold: int) -> TrainingHistory | None:
+        """The curves of a training that has ended, from its history.csv and run.json.
 
-        stage: 1 or 2.
-        member: name.
-        fold: number of the fold.
+        stage: 1 for a classifier, 2 for a segmenter
+        member: its name in the recipe
+        fold: the fold that it holds out
         """
-        path = self.paths.fold_folder(stage, member, fold) / "history.csv"
-        return pd.read_csv(path) if path.is_file() else None
-
-    def read_kept_epochs(self, stage: int, member: str, fold: int) -> list[int]:
-        """The epochs whose weights a training kept; empty where that is not known.
-
-        stage: 1 or 2.
-        member: name.
-        fold: number of the fold.
-        """
-        metrics = read_step_record(self.paths.fold_folder(stage, member, fold)).get("metrics", {})
-        return metrics.get("kept_epochs", [])
+        folder = self.paths.fold_folder(stage, member, fold)
+        if not (folder / "history.csv").is_file():
+            return None
+        metrics = read_step_record(folder).get("metrics", {})
+        return TrainingHistory(pd.read_csv(folder / "history.csv"), metrics.get("kept_epochs", []))
 
     @property
     def stacked_table(self) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""The whole of run_all.sh on a few small phantoms, from another folder, through paths with spaces, twice."""
+"""run_all.sh as a whole on a few small phantoms: from another folder, with spaces in the paths, twice."""
 
 import csv
 import os
@@ -36,11 +36,11 @@ def runs(place: Path, data: Path) -> list[tuple[subprocess.CompletedProcess, flo
 
 def run_all(place: Path, data: Path, recipe: str = "smoke") -> tuple[subprocess.CompletedProcess, float]:
     """Call run_all.sh from `place`, in this Python's environment."""
-    own = {"CXR_HOME": str(place / "home"), "DATA": str(data), "VIRTUAL_ENV": sys.prefix, "CXR_WORKERS": "0"}
+    variables = {"CXR_HOME": str(place / "home"), "DATA": str(data), "VIRTUAL_ENV": sys.prefix, "CXR_WORKERS": "0"}
     environment = {key: value for key, value in os.environ.items() if key not in ("RECIPE", "WEIGHTS", "FORCE")}
     start = time.monotonic()
     done = subprocess.run(
-        ["bash", str(ROOT / "run_all.sh"), recipe], cwd=place, env=environment | own,
+        ["bash", str(ROOT / "run_all.sh"), recipe], cwd=place, env=environment | variables,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return done, time.monotonic() - start
@@ -68,15 +68,15 @@ def test_the_second_run_is_up_to_date_in_every_step_within_20_seconds(runs):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     for step in STEPS[1:]:
-        own = [line for line in lines if line.startswith(step)]
-        assert own, f"{step} says nothing"
-        assert all("up to date" in line for line in own), own
+        step_lines = [line for line in lines if line.startswith(step)]
+        assert step_lines, f"{step} says nothing"
+        assert all("up to date" in line for line in step_lines), step_lines
     assert seconds < 20
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
 def test_what_a_run_on_phantoms_writes_is_no_change_to_a_clone(runs, place, data):
-    """Seen as if there were no CXR_HOME: all of it is ignored, and none of it is a file that git hands out."""
+    """Without CXR_HOME, git would ignore every file that a run writes."""
     home = place / "home"
     files = [str(path.relative_to(home)).replace(data.name, "phantom") for path in home.rglob("*") if path.is_file()]
     assert "boundingbox_csv/phantom.csv" in files

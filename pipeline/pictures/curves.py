@@ -1,12 +1,8 @@
 """Curves of the trainings: loss, learning rate and validation scores by epoch."""
 
-from dataclasses import dataclass
-
-import pandas as pd
-
 from cxr.recipe import Recipe
 from pipeline.pictures.figure import BLUE, GREEN, ORANGE, PINK, RED, SKY, create_figure
-from pipeline.run_files import RunFiles
+from pipeline.run_files import RunFiles, TrainingHistory
 
 FOLD_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#000000", "#999999")
 MIN_SCORE_SPAN = 0.1  # least height of an axis of scores, so that noise does not look like a trend
@@ -15,14 +11,6 @@ CURVE_TITLES = {
     "positives_dice": "Dice, positives", "positives_iou": "IoU, positives",
 }  # fmt: skip
 """Columns of history.csv that are drawn, if present."""
-
-
-@dataclass(frozen=True)
-class History:
-    """One training: its rows of history.csv, and the epochs whose weights were kept, if known."""
-
-    rows: pd.DataFrame
-    kept_epochs: list[int]
 
 
 def draw_curves(run: RunFiles):
@@ -46,28 +34,24 @@ def draw_curves(run: RunFiles):
     return figure
 
 
-def _read_all_histories(run: RunFiles) -> dict[str, dict[int, History]]:
+def _read_all_histories(run: RunFiles) -> dict[str, dict[int, TrainingHistory]]:
     """The trainings of each member that has some, by fold."""
     members = [(1, member) for member in run.recipe.stage1] + [(2, member) for member in run.recipe.stage2]
     histories = {f"stage {stage}\n{member}": _read_histories(run, stage, member) for stage, member in members}
     return {name: histories_by_fold for name, histories_by_fold in histories.items() if histories_by_fold}
 
 
-def _read_histories(run: RunFiles, stage: int, member: str) -> dict[int, History]:
+def _read_histories(run: RunFiles, stage: int, member: str) -> dict[int, TrainingHistory]:
     """The trainings of a member that have ended, by fold."""
-    histories = {}
-    for fold in run.recipe.folds_to_train:
-        rows = run.read_training_history(stage, member, fold)
-        if rows is not None:
-            histories[fold] = History(rows, run.read_kept_epochs(stage, member, fold))
-    return histories
+    histories = {fold: run.read_training_history(stage, member, fold) for fold in run.recipe.folds_to_train}
+    return {fold: history for fold, history in histories.items() if history is not None}
 
 
-def _has_column(histories_by_member: dict[str, dict[int, History]], name: str) -> bool:
+def _has_column(histories_by_member: dict[str, dict[int, TrainingHistory]], name: str) -> bool:
     return any(name in history.rows for histories in histories_by_member.values() for history in histories.values())
 
 
-def _draw_curve(axis, column: str, histories: dict[int, History]) -> None:
+def _draw_curve(axis, column: str, histories: dict[int, TrainingHistory]) -> None:
     for fold, history in histories.items():
         if column not in history.rows:
             continue

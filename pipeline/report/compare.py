@@ -32,8 +32,8 @@ def write_comparison(first_run: Path, second_run: Path, out: Path) -> None:
     chapters.append(page.build_chapter(folders_by_name, "headlines", title, _build_headlines))
     made = f"on {comparison['dataset']}; made {time.strftime('%Y-%m-%d %H:%M')}"
     lines = [*names, made, _describe_method(comparison)]
-    title = f"{first_run.name} and {second_run.name} on {comparison['dataset']}"
-    write_text(out, page.render_page(title, lines, chapters))
+    page_title = f"{first_run.name} and {second_run.name} on {comparison['dataset']}"
+    write_text(out, page.render_page(page_title, lines, chapters))
 
 
 def _describe_method(comparison: dict) -> str:
@@ -47,7 +47,7 @@ def _build_split_blocks(name: str, comparison: dict, cases: list[pd.DataFrame], 
     description = f"{part['images']:,} images ({part['positives']:,} with a pneumothorax) that both runs scored, "
     description += f"resampled {part['resampled']}; predictive values at a prevalence of {part['prevalence']:.1%}."
     metrics = part["metrics"]
-    rows = [_build_metric_row(name, metrics[name]) for name in headline.METRIC_TITLES if name in metrics]
+    rows = [_build_metric_row(metric, metrics[metric]) for metric in headline.METRIC_TITLES if metric in metrics]
     curves = _build_curves([table[table["split"] == split] for table in cases], names)
     return [description, *curves, Table(["", "A", "B", "B - A", "95 % interval", "p"], rows)]
 

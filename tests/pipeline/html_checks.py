@@ -1,4 +1,4 @@
-"""Is a page of HTML well-formed, and does it stand alone?"""
+"""Checks that a page of HTML is well-formed and needs no other file."""
 
 import re
 from html.parser import HTMLParser
@@ -7,7 +7,7 @@ VOID = {"meta", "img", "br", "hr", "input", "link"}
 
 
 class Page(HTMLParser):
-    """Reads a page; raises AssertionError at a tag that is closed in the wrong place."""
+    """Parses a page; raises AssertionError at a tag that is closed in the wrong place."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -17,13 +17,13 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        attributes = dict(attrs)
         self.tags.append(tag)
         self.open += [] if tag in VOID else [tag]
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if "href" in found else []
-        self.sources += [found["src"]] if "src" in found else []
-        assert tag != "img" or found["alt"]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.sources += [attributes["src"]] if "src" in attributes else []
+        assert tag != "img" or attributes["alt"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -33,12 +33,12 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All that is written on it, its white space made plain."""
+        """All its text, each run of white space as one space."""
         return " ".join(" ".join(self.texts).split())
 
 
-def checked(text: str) -> Page:
-    """The page, well-formed, without a script or anything from outside, every link leading somewhere."""
+def check_page(text: str) -> Page:
+    """The parsed page; asserts that it has no script, loads nothing from outside, and that every link has a target."""
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)

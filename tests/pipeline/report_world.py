@@ -30,8 +30,8 @@ SEARCH = {
 }  # fmt: skip
 
 
-def fill(world: World) -> RunFiles:
-    """What stage 3 would write, of a world whose images stand in `cases`."""
+def write_run(world: World) -> RunFiles:
+    """Write what stage 3 would write for a world, with made-up cases."""
     paths, prepared = world.paths, Prepared(world.paths.prepared_folder, world.paths.folds_csv)
     folds, tests = prepared.folds, prepared.list_ids("test")
     fold = folds["fold"].to_numpy()
@@ -50,14 +50,14 @@ def fill(world: World) -> RunFiles:
     return RunFiles(world.recipe, paths)
 
 
-def decide(paths: Paths, **changes: object) -> None:
-    """Change parts of decision.json."""
+def change_decision(paths: Paths, **changes: object) -> None:
+    """Change keys of decision.json."""
     path = paths.stage3_folder / "decision.json"
     write_json(path, read_json(path) | changes)
 
 
 def write_stage3(world: World, cases: pd.DataFrame, resamples: int = 100) -> None:
-    """cases, scores, panel, stacked, decision, search and run.json."""
+    """Write cases, scores, panel, stacked, decision, search and run.json."""
     stage3, random = world.paths.stage3_folder, np.random.default_rng(0)
     tables.write_table(cases, stage3 / "cases.parquet", tables.CASES)
     tables.write_table(cases, stage3 / "stacked.parquet", tables.STACKED)
@@ -71,12 +71,12 @@ def write_stage3(world: World, cases: pd.DataFrame, resamples: int = 100) -> Non
         "operating_point": {"target": {"specificity": 0.93}, "specificity": 0.931, "held_out": {"specificity": 0.9}},
         "calibration": {"kind": "temperature"},
     })  # fmt: skip
-    levels, gates = np.arange(20, 250, 10), np.linspace(0, 1, 9)
+    levels, thresholds = np.arange(20, 250, 10), np.linspace(0, 1, 9)
     surface = 0.8 - ((levels[:, None] - 180) ** 2 + (levels - 80) ** 2) / 3e5
     np.savez(
-        stage3 / "search.npz", top_levels=levels, bottom_levels=levels, surface=surface, probability_thresholds=gates,
-        probability_threshold_dice=0.8 - (gates - 0.5) ** 2, min_areas=np.arange(0, 3000, 50),
-        min_area_dice=np.linspace(0.8, 0.7, 60),
+        stage3 / "search.npz", top_levels=levels, bottom_levels=levels, surface=surface,
+        probability_thresholds=thresholds, probability_threshold_dice=0.8 - (thresholds - 0.5) ** 2,
+        min_areas=np.arange(0, 3000, 50), min_area_dice=np.linspace(0.8, 0.7, 60),
     )  # fmt: skip
     write_json(stage3 / "run.json", {
         "seconds": 12.5, "commit": "0123456789", "versions": {"python": "3.11"}, "config": {"stacker": "dense"},

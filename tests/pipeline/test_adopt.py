@@ -1,4 +1,4 @@
-"""Finished work that is taken as made by today's code: what may differ, what may not, and what is noted."""
+"""Adopting finished work as made by today's code: what may differ, what may not, and what is recorded."""
 
 import sys
 
@@ -19,14 +19,14 @@ class Settings(StrictModel):
 
 
 @pytest.fixture
-def unit(tmp_path, monkeypatch) -> Step:
-    """The only unit of a run, made by other code, another torch and at another commit."""
+def step(tmp_path, monkeypatch) -> Step:
+    """The only step of a run, made by other code, with another torch and at another commit."""
     paths = Paths(tmp_path / "xray", "toy", 64)
     folder = paths.fold_folder(1, "a", 0)
     files = {"inputs": (tmp_path / "in.csv",), "outputs": (folder / "out",)}
-    found = Step("stage 1 a", "cxr", ("cxr.imaging.rle",), folder, Settings(), **files)
+    step = Step("stage 1 a", "cxr", ("cxr.imaging.rle",), folder, Settings(), **files)
     (tmp_path / "in.csv").write_text("1")
-    run_step(found, lambda _identity, _metrics: (folder / "out").write_text("made"))
+    run_step(step, lambda _identity, _metrics: (folder / "out").write_text("made"))
     record = read_json(folder / "run.json")
     old = {"fingerprint": "old", "commit": "0" * 40, "source": record["source"] | {"cxr.imaging.rle": "x", "gone": "y"}}
     write_json(folder / "run.json", record | old | {"versions": record["versions"] | {"torch": "1.0"}})
@@ -34,69 +34,69 @@ def unit(tmp_path, monkeypatch) -> Step:
     monkeypatch.setattr(
         adopt,
         "list_candidates",
-        lambda stage, *_: [adopt.AdoptionCandidate.from_step(found)] if stage == "stage1" else [],
+        lambda stage, *_: [adopt.AdoptionCandidate.from_step(step)] if stage == "stage1" else [],
     )
-    return found
+    return step
 
 
-def called(monkeypatch, capsys, *arguments: str) -> str:
+def run_adopt(monkeypatch, capsys, *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["adopt", *arguments])
     adopt.main()
     return capsys.readouterr().out
 
 
-def test_work_of_other_code_is_adopted_and_that_is_noted(unit, monkeypatch, capsys):
-    before = read_json(unit.folder / "run.json")
-    said = called(monkeypatch, capsys, "--dry-run")
-    assert said.startswith("stage 1 a: would be adopted: code of cxr.imaging.rle, gone; torch 1.0 -> ")
-    assert "commit 000000000 -> " in said
-    assert read_json(unit.folder / "run.json") == before
-    assert called(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.imaging.rle, gone")
-    assert unit.is_up_to_date
-    record = read_json(unit.folder / "run.json")
+def test_work_of_other_code_is_adopted_and_that_is_noted(step, monkeypatch, capsys):
+    before = read_json(step.folder / "run.json")
+    printed = run_adopt(monkeypatch, capsys, "--dry-run")
+    assert printed.startswith("stage 1 a: would be adopted: code of cxr.imaging.rle, gone; torch 1.0 -> ")
+    assert "commit 000000000 -> " in printed
+    assert read_json(step.folder / "run.json") == before
+    assert run_adopt(monkeypatch, capsys, "stage1").startswith("stage 1 a: adopted: code of cxr.imaging.rle, gone")
+    assert step.is_up_to_date
+    record = read_json(step.folder / "run.json")
     assert record["versions"] == runs.package_versions()
     (note,) = record["adopted"]
     assert note["from"] == {key: before[key] for key in ("fingerprint", "commit", "versions", "source")}
     assert len(note["date"]) == 10
-    assert called(monkeypatch, capsys) == "stage 1 a: up to date\nnothing to adopt\n"
+    assert run_adopt(monkeypatch, capsys) == "stage 1 a: up to date\nnothing to adopt\n"
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda unit: (unit.inputs[0]).write_text("2"), "other input in.csv"),
-    (lambda unit: (unit.folder / "out").write_text("edited"), "out is missing or changed"),
-    (lambda unit: (unit.folder / "out").unlink(), "out is missing or changed"),
-    (lambda unit: rewrite(unit, config={"depth": 7}), "setting depth: 7 -> 1"),
-    (lambda unit: rewrite(unit, config={}), "setting depth: none -> 1"),
+    (lambda step: (step.inputs[0]).write_text("2"), "other input in.csv"),
+    (lambda step: (step.folder / "out").write_text("edited"), "out is missing or changed"),
+    (lambda step: (step.folder / "out").unlink(), "out is missing or changed"),
+    (lambda step: rewrite(step, config={"depth": 7}), "setting depth: 7 -> 1"),
+    (lambda step: rewrite(step, config={}), "setting depth: none -> 1"),
 ])  # fmt: skip
-def test_other_settings_inputs_and_damage_are_not(unit, monkeypatch, capsys, change, words):
-    change(unit)
-    said = called(monkeypatch, capsys)
-    assert said.startswith("stage 1 a: stays to be made anew: ")
-    assert words in said
-    assert said.endswith("\nnothing to adopt\n")
-    assert read_json(unit.folder / "run.json")["fingerprint"] == "old"
+def test_other_settings_inputs_and_damage_are_not(step, monkeypatch, capsys, change, words):
+    change(step)
+    printed = run_adopt(monkeypatch, capsys)
+    assert printed.startswith("stage 1 a: stays to be made anew: ")
+    assert words in printed
+    assert printed.endswith("\nnothing to adopt\n")
+    assert read_json(step.folder / "run.json")["fingerprint"] == "old"
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"fingerprint": "of an earlier kind", "source": "x"}'])
-def test_what_is_not_finished_is_not(unit, monkeypatch, capsys, content):
-    (unit.folder / "run.json").write_text(content)
-    said = "stage 1 a: its run.json is damaged or of an earlier version, so nothing to adopt\nnothing to adopt\n"
-    assert called(monkeypatch, capsys) == said
-    (unit.folder / "run.json").unlink()
-    assert called(monkeypatch, capsys) == "stage 1 a: not finished, so nothing to adopt\nnothing to adopt\n"
+def test_what_is_not_finished_is_not(step, monkeypatch, capsys, content):
+    (step.folder / "run.json").write_text(content)
+    printed = "stage 1 a: its run.json is damaged or of an earlier version, so nothing to adopt\nnothing to adopt\n"
+    assert run_adopt(monkeypatch, capsys) == printed
+    (step.folder / "run.json").unlink()
+    assert run_adopt(monkeypatch, capsys) == "stage 1 a: not finished, so nothing to adopt\nnothing to adopt\n"
 
 
-def rewrite(unit: Step, **changes) -> None:
-    write_json(unit.folder / "run.json", read_json(unit.folder / "run.json") | changes)
+def rewrite(step: Step, **changes) -> None:
+    write_json(step.folder / "run.json", read_json(step.folder / "run.json") | changes)
 
 
-def test_the_plan_says_once_what_else_made_it(unit, capsys):
-    print_version_changes([unit, unit])
+def test_the_plan_says_once_what_else_made_it(step, capsys):
+    print_version_changes([step, step])
     packages, code = capsys.readouterr().out.splitlines()
     assert f"other versions than in finished steps: torch 1.0 -> {runs.package_versions()['torch']}" in packages
     assert "of 2 finished steps only the code has changed; to keep them: python -m pipeline.adopt" in code
-    adopt.record_adoption(adopt.AdoptionCandidate.from_step(unit))
-    print_version_changes([unit])
+    adopt.record_adoption(adopt.AdoptionCandidate.from_step(step))
+    print_version_changes([step])
     assert capsys.readouterr().out == ""
 
 

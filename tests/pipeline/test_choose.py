@@ -1,4 +1,4 @@
-"""Which recipe and data a run takes, and how a wrong choice is answered."""
+"""Which recipe and data a run takes, and which choices are refused."""
 
 import shlex
 import shutil
@@ -73,9 +73,9 @@ def test_a_recipe_by_name_or_path(name):
 
 
 def test_a_recipe_of_the_users_own(bare):
-    own = bare / "mine.yaml"
-    own.write_text((ROOT / "recipes" / "smoke.yaml").read_text())
-    assert choose.choose_recipe("mine.yaml") == own
+    own_recipe = bare / "mine.yaml"
+    own_recipe.write_text((ROOT / "recipes" / "smoke.yaml").read_text())
+    assert choose.choose_recipe("mine.yaml") == own_recipe
 
 
 def test_an_unknown_recipe_names_the_nearest():
@@ -89,8 +89,8 @@ def test_a_smoke_trial_is_on_phantoms_of_its_own_though_there_is_data(bare, monk
     settings = choose.choose_run("recipes/nguyen.yaml")
     assert settings["DATA"] == str(home / "artifacts" / "generated" / "smoke")
     assert settings["SMOKE"] == "1"
-    found = recipe.read_recipe(Path(settings["RECIPE"]))
-    assert (found.name, found.folds, found.prepared_size, found.stage0) == ("nguyen-smoke", 2, 128, "smoke")
+    small = recipe.read_recipe(Path(settings["RECIPE"]))
+    assert (small.name, small.folds, small.prepared_size, small.stage0) == ("nguyen-smoke", 2, 128, "smoke")
     for name in ("RECIPE", "DATA", "SMOKE"):
         monkeypatch.delenv(name)
     assert recipe.load_recipe_and_paths()[0].name == "nguyen-smoke"  # a stage that is rerun alone takes the trial up

@@ -16,14 +16,14 @@ from pipeline import compare
 from tests.evaluation.panel_cases import made
 
 
-def run_of(folder: Path, cases: pd.DataFrame) -> Path:
+def write_run(folder: Path, cases: pd.DataFrame) -> Path:
     """A run's folder with these cases."""
     tables.write_table(cases, folder / "stage3" / "cases.parquet", tables.CASES)
     return folder
 
 
-def better(table: pd.DataFrame) -> pd.DataFrame:
-    """The same images, judged by a model that knows more."""
+def improve_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """The same images, scored by a better model."""
     prob = (table["prob"] + 3 * table["label"]) / 4
     return table.assign(prob=prob, positive=prob > 0.5)
 
@@ -33,24 +33,25 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
     """Two runs on one data set; the second lacks some images, has its rows in another order, and a path with spaces."""
     data, table = tmp_path / "with spaces" / "siim", made(200)
     table = table.assign(split=np.where(np.arange(200) < 150, "train", "test"))
-    return run_of(data / "plain", table), run_of(data / "clever", better(table).sample(180, random_state=1))
+    better_table = improve_scores(table).sample(180, random_state=1)
+    return write_run(data / "plain", table), write_run(data / "clever", better_table)
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
     compare.main()
 
 
 def test_the_command_prints_a_table_and_writes_what_it_shows(runs, monkeypatch, capsys):
-    command(monkeypatch, *runs, "--resamples", 200, "--prevalence", 0.2)
+    run_command(monkeypatch, *runs, "--resamples", 200, "--prevalence", 0.2)
     printed = capsys.readouterr().out
-    found = json.loads((runs[0] / "compare" / "clever.json").read_text())
-    auc = found["held_out"]["metrics"]["auc_pooled"]
+    comparison = json.loads((runs[0] / "compare" / "clever.json").read_text())
+    auc = comparison["held_out"]["metrics"]["auc_pooled"]
     assert auc["difference"] == pytest.approx(auc["second"] - auc["first"])
     assert 0 < auc["low"] < auc["difference"] < auc["high"]
     assert 0 < auc["p"] < 0.001
-    assert found["held_out"]["images"] + found["test"]["images"] == 180
-    assert found["held_out"]["resampled"] == "by patient"
+    assert comparison["held_out"]["images"] + comparison["test"]["images"] == 180
+    assert comparison["held_out"]["resampled"] == "by patient"
     assert printed.count("resampled by patient; ppv and npv at prevalence .200\n") == 2
     (line,) = [line for line in printed.split("test: ")[0].splitlines() if line.startswith("auc pooled")]
     assert line.split()[2:] == compare._metric_line("auc_pooled", auc).split()[2:]
@@ -58,11 +59,11 @@ def test_the_command_prints_a_table_and_writes_what_it_shows(runs, monkeypatch, 
 
 
 def test_each_side_is_what_the_panel_says_of_the_common_images(runs):
-    found = compare.compare_runs(*runs, 100, 1, 0.1)["held_out"]["metrics"]
+    comparison = compare.compare_runs(*runs, 100, 1, 0.1)["held_out"]["metrics"]
     first, second = (pd.read_parquet(run / "stage3" / "cases.parquet") for run in runs)
     common = first[first["image_id"].isin(second["image_id"])].sort_values("image_id")
     alone = compute_panel(common, 100, prevalence=0.1)["held_out"]["all"]
-    assert {name: row["first"] for name, row in found.items()} == pytest.approx(
+    assert {name: row["first"] for name, row in comparison.items()} == pytest.approx(
         {name: row["value"] for name, row in alone.items() if name != "floor"}
     )
 
@@ -86,7 +87,8 @@ def test_two_models_that_know_equally_much_rarely_differ():
         random = np.random.default_rng(seed)
         counts = resampling.draw_resamples(100, 200, seed)
         pair = [table.assign(prob=0.3 * table["label"] + 0.7 * random.random(200)) for _ in range(2)]
-        rows = [ratios.compute_ratios(ratios.build_probability_terms(one), patient, counts)["brier"] for one in pair]
+        terms = [ratios.build_probability_terms(cases) for cases in pair]
+        rows = [ratios.compute_ratios(term, patient, counts)["brier"] for term in terms]
         below += paired_differences.compare_metric("brier", *rows, {"all": 100})["p"] < 0.05
     assert 3 <= below <= 19
 
@@ -101,19 +103,19 @@ def test_two_models_that_know_equally_much_rarely_differ():
 )
 def test_other_truths_are_other_data(tmp_path, change, message):
     table = made(40)
-    first, second = run_of(tmp_path / "d/a", table), run_of(tmp_path / "d/b", table.assign(**change))
+    first, second = write_run(tmp_path / "d/a", table), write_run(tmp_path / "d/b", table.assign(**change))
     with pytest.raises(UsageError, match=message or "no image in common"):
         compare.compare_runs(first, second, 100, 1, None)
 
 
 def test_runs_of_two_data_sets_without_common_images_or_cases_are_refused(tmp_path):
     table = made(20)
-    first = run_of(tmp_path / "d/a", table)
+    first = write_run(tmp_path / "d/a", table)
     with pytest.raises(UsageError, match=r"different data: .* is of d, .* of e$"):
-        compare.compare_runs(first, run_of(tmp_path / "e/a", table), 100, 1, None)
+        compare.compare_runs(first, write_run(tmp_path / "e/a", table), 100, 1, None)
     with pytest.raises(UsageError, match="no image in common"):
         compare.compare_runs(
-            first, run_of(tmp_path / "d/b", table.assign(image_id=table["image_id"] + "x")), 100, 1, None
+            first, write_run(tmp_path / "d/b", table.assign(image_id=table["image_id"] + "x")), 100, 1, None
         )
     with pytest.raises(UsageError, match=r"cases.parquet is missing; it is made by: .*stage 3"):
         compare.compare_runs(first, tmp_path / "d/none", 100, 1, None)
@@ -146,7 +148,7 @@ def test_damaged_cases_are_named(runs):
 @pytest.mark.parametrize(("flag", "value"), [("--resamples", "5"), ("--prevalence", "20"), ("--prevalence", "0")])
 def test_settings_that_mean_nothing_are_refused(runs, monkeypatch, flag, value):
     with pytest.raises(UsageError, match=f"{flag[2:]} {value}"):
-        command(monkeypatch, *runs, flag, value)
+        run_command(monkeypatch, *runs, flag, value)
     assert not (runs[0] / "compare").exists()
 
 

@@ -25,10 +25,10 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def source(project: Path, **own: str) -> subprocess.CompletedProcess:
+def source(project: Path, **variables: str) -> subprocess.CompletedProcess:
     """Source environment.sh from elsewhere; prints the prefix of the Python that it leaves."""
     hidden = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden} | own
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | variables
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", SHOW.format(project=project)], cwd="/", env=environment,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Units as processes: order, exit codes, GPUs, time left, nothing left behind."""
+"""Steps as processes: order, exit codes, GPUs, remaining work, no process left behind."""
 
 import os
 import signal
@@ -18,37 +18,37 @@ from pipeline import devices, jobs
 from pipeline.stages import feeds_into, find_outdated_steps
 
 
-def seen(unit) -> dict:
-    return read_json(unit.folder / "seen.json")
+def read_process_record(step) -> dict:
+    return read_json(step.folder / "process.json")
 
 
 def test_a_second_run_does_nothing(toy, capsys):
-    units = [toy("a"), toy("b")]
-    jobs.JobRunner(units, [], []).run_all()
-    first = [seen(unit) for unit in units]
+    steps = [toy("a"), toy("b")]
+    jobs.JobRunner(steps, [], []).run_all()
+    first = [read_process_record(step) for step in steps]
     capsys.readouterr()
-    jobs.JobRunner(units, [], []).run_all()
+    jobs.JobRunner(steps, [], []).run_all()
     assert capsys.readouterr().out == "a: up to date\nb: up to date\n"
-    assert [seen(unit) for unit in units] == first
+    assert [read_process_record(step) for step in steps] == first
 
 
 @pytest.mark.parametrize(("what", "code"), [("exit2", 2), ("exit3", 3), ("exit1", 1), ("die", 1)])
 def test_a_failure_passes_its_exit_code_on_and_says_how_to_go_on(toy, capsys, what, code):
-    units = [toy("good"), toy("bad one", what), toy("never")]
+    steps = [toy("good"), toy("bad one", what), toy("never")]
     with pytest.raises(SystemExit) as stopped:
-        jobs.JobRunner(units, [], []).run_all()
+        jobs.JobRunner(steps, [], []).run_all()
     assert stopped.value.code == code
     message = capsys.readouterr().err
     assert "bad one" in message
-    assert "-m toy_unit" in message
-    assert not units[2].folder.exists()
+    assert "-m toy_step" in message
+    assert not steps[2].folder.exists()
 
 
 def test_a_call_goes_on_after_an_exit_code_that_is_fine(toy):
-    unit = toy("warns", "exit4")
-    jobs.run_module("warns", unit.command, accepted_codes=(0, 4))
+    step = toy("warns", "exit4")
+    jobs.run_module("warns", step.command, accepted_codes=(0, 4))
     with pytest.raises(SystemExit) as stopped:
-        jobs.run_module("warns", unit.command)
+        jobs.run_module("warns", step.command)
     assert stopped.value.code == 4
 
 
@@ -57,36 +57,36 @@ def test_the_hint_holds_the_run_and_quotes(monkeypatch):
     assert "'RECIPE=a b.yaml'" in jobs.format_shell_command(("stage1_classify.train", "--fold", "0"))
 
 
-def test_each_gpu_has_one_unit_at_a_time(toy):
-    units = [toy(f"unit{number}", ".4") for number in range(4)]
-    jobs.JobRunner(units, [], ["0", "1"]).run_all()
-    found = [seen(unit) for unit in units]
-    assert [one["CUDA_VISIBLE_DEVICES"] for one in found[:2]] == ["0", "1"]
-    assert all(one["CXR_PLAIN"] == "1" and int(one["CXR_WORKERS"]) >= 1 for one in found)
-    assert found[0]["start"] < found[1]["end"]
-    assert found[1]["start"] < found[0]["end"]
+def test_each_gpu_has_one_step_at_a_time(toy):
+    steps = [toy(f"step{number}", ".4") for number in range(4)]
+    jobs.JobRunner(steps, [], ["0", "1"]).run_all()
+    records = [read_process_record(step) for step in steps]
+    assert [record["CUDA_VISIBLE_DEVICES"] for record in records[:2]] == ["0", "1"]
+    assert all(record["CXR_PLAIN"] == "1" and int(record["CXR_WORKERS"]) >= 1 for record in records)
+    assert records[0]["start"] < records[1]["end"]
+    assert records[1]["start"] < records[0]["end"]
     for gpu in "01":
-        spans = sorted((one["start"], one["end"]) for one in found if one["CUDA_VISIBLE_DEVICES"] == gpu)
+        spans = sorted((record["start"], record["end"]) for record in records if record["CUDA_VISIBLE_DEVICES"] == gpu)
         assert len(spans) == 2
         assert spans[0][1] <= spans[1][0]
 
 
 def test_one_gpu_is_left_as_it_is(toy):
-    unit = toy("only")
-    jobs.JobRunner([unit], [], ["0"]).run_all()
-    assert seen(unit)["CUDA_VISIBLE_DEVICES"] is None
+    step = toy("only")
+    jobs.JobRunner([step], [], ["0"]).run_all()
+    assert read_process_record(step)["CUDA_VISIBLE_DEVICES"] is None
 
 
-def test_a_unit_waits_for_those_it_reads(toy):
+def test_a_step_waits_for_those_it_reads(toy):
     first = toy("first", "2")
     second = toy("second", "0", inputs=(first.folder / "out.txt",))
     third = toy("third", "0")
     jobs.JobRunner([first, second, third], [], ["0", "1"]).run_all()
-    assert seen(second)["start"] >= seen(first)["end"]
-    assert seen(third)["start"] < seen(first)["end"]
+    assert read_process_record(second)["start"] >= read_process_record(first)["end"]
+    assert read_process_record(third)["start"] < read_process_record(first)["end"]
 
 
-def test_a_failure_ends_the_units_beside_it(toy):
+def test_a_failure_ends_the_steps_beside_it(toy):
     slow = toy("slow", "30")
     start = time.monotonic()
     with pytest.raises(SystemExit):
@@ -100,10 +100,10 @@ def test_the_share_of_the_whole_run(toy):
     done.folder.mkdir(parents=True)
     (done.folder / "run.json").write_text("{}")
     jobs.JobRunner([now], [done, later], []).run_all()
-    assert float(seen(now)["CXR_RUN_WORK"]) == pytest.approx(4.0)
+    assert float(read_process_record(now)["CXR_RUN_WORK"]) == pytest.approx(4.0)
 
 
-def test_what_reads_from_a_stale_unit_is_stale(toy):
+def test_what_reads_from_a_stale_step_is_stale(toy):
     first = toy("first")
     second = toy("second", inputs=(first.folder / "out.txt",))
     second.folder.mkdir(parents=True)
@@ -114,14 +114,14 @@ def test_what_reads_from_a_stale_unit_is_stale(toy):
 
 
 def test_ended_from_outside_it_leaves_no_process(toy):
-    unit = toy("long", "60")
+    step = toy("long", "60")
     code = f"""
 import signal, sys
 from pathlib import Path
 from pipeline import jobs
 def stop(*_): raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, stop)
-jobs.run_module("long", {unit.command!r})
+jobs.run_module("long", {step.command!r})
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
     child = _child_of(process.pid)
@@ -132,8 +132,8 @@ jobs.run_module("long", {unit.command!r})
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children of a killed parent; others do not")
 def test_killed_it_leaves_no_process(toy):
-    unit = toy("long", "60")
-    code = f"from pipeline import jobs; jobs.run_module('long', {unit.command!r})"
+    step = toy("long", "60")
+    code = f"from pipeline import jobs; jobs.run_module('long', {step.command!r})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": _both()})
     child = _child_of(process.pid)
     process.kill()
@@ -152,7 +152,7 @@ def _child_of(parent: int) -> int:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         for child in psutil.Process(parent).children():
-            if "toy_unit" in child.cmdline():
+            if "toy_step" in child.cmdline():
                 return child.pid
         time.sleep(0.05)
     raise AssertionError("no child was started")
@@ -187,14 +187,14 @@ with runs.lock_folder(Path({str(tmp_path)!r})):
 
 
 @pytest.mark.parametrize(
-    ("visible", "found"),
+    ("visible", "expected"),
     [(None, ["0", "1"]), ("1", ["1"]), ("", []), ("-1", []), ("0,-1,1", ["0"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"])],
 )
-def test_gpus_are_those_that_cuda_would_see(monkeypatch, visible, found):
+def test_gpus_are_those_that_cuda_would_see(monkeypatch, visible, expected):
     devices.list_gpus.cache_clear()
     monkeypatch.setattr(devices, "_list_installed_gpus", lambda: {"0": "Card", "1": "Card"})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert list(devices.list_gpus()) == found
+    assert list(devices.list_gpus()) == expected
     devices.list_gpus.cache_clear()

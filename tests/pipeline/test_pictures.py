@@ -32,8 +32,8 @@ def manifest(prepared_paths) -> pd.DataFrame:
     return Prepared(prepared_paths.prepared_folder, prepared_paths.folds_csv).manifest
 
 
-def stack(paths, manifest, wrong=()) -> None:
-    """A stack that is right but for the images in `wrong`."""
+def write_stack(paths, manifest, wrong=()) -> None:
+    """Stacked probabilities that are right except for the images in `wrong`."""
     train = manifest[manifest["split"] == "train"]
     right = train["label"] == 1
     positive = right ^ train.index.isin(wrong)
@@ -43,7 +43,7 @@ def stack(paths, manifest, wrong=()) -> None:
     write_json(paths.stage3_folder / "decision.json", {"test": DECISION, "held_out": held_out})
 
 
-def draw_maps(paths, member: str = "u") -> None:
+def write_maps(paths, member: str = "u") -> None:
     """A segmenter that marks the upper left quarter of every held-out image."""
     folds = Prepared(paths.prepared_folder, paths.folds_csv).folds
     for fold, group in folds.groupby("fold"):
@@ -54,14 +54,14 @@ def draw_maps(paths, member: str = "u") -> None:
         np.save(paths.fold_folder(2, member, fold) / "maps.npy", maps)
 
 
-def train(paths, stage: int, member: str, fold: int, **columns: list[float]) -> None:
+def write_training(paths, stage: int, member: str, fold: int, **columns: list[float]) -> None:
     folder = paths.fold_folder(stage, member, fold)
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "lr": [1e-3, 1e-4]} | columns).to_csv(folder / "history.csv")
     write_json(folder / "run.json", {"metrics": {"kept_epochs": [2]}})
 
 
-def titles(figure) -> list[str]:
+def list_titles(figure) -> list[str]:
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
 
 
@@ -80,9 +80,9 @@ def test_three_sizes_and_both_kinds_of_mistakes(recipe, prepared_paths, manifest
     positives = manifest[manifest["label"] == 1].sort_values("mask_area").index
     negative = manifest.index[manifest["label"] == 0][3]
     missed = positives[0]
-    stack(prepared_paths, manifest, wrong=(negative, missed))
-    draw_maps(prepared_paths)
-    examples = {found.title: found.record for found in overlays._find_examples(RunFiles(recipe, prepared_paths))}
+    write_stack(prepared_paths, manifest, wrong=(negative, missed))
+    write_maps(prepared_paths)
+    examples = {example.title: example.record for example in overlays._find_examples(RunFiles(recipe, prepared_paths))}
     assert [examples[f"{size} lesion"].image_id for size in ("small", "middle", "large")] == [
         positives[1], positives[4], positives[7],
     ]  # fmt: skip
@@ -91,45 +91,45 @@ def test_three_sizes_and_both_kinds_of_mistakes(recipe, prepared_paths, manifest
     assert len(figure.axes) == 3 * 5
     large = examples["large lesion"]
     both, total = (large.final_mask & large.truth_mask).sum(), large.final_mask.sum() + large.truth_mask.sum()
-    assert any(f"final mask, Dice {2 * both / total:.2f}, IoU" in title for title in titles(figure))
-    assert sum("final mask: empty" in title for title in titles(figure)) == 1
+    assert any(f"final mask, Dice {2 * both / total:.2f}, IoU" in title for title in list_titles(figure))
+    assert sum("final mask: empty" in title for title in list_titles(figure)) == 1
 
 
 def test_a_right_answer_is_no_mistake(recipe, prepared_paths, manifest):
-    stack(prepared_paths, manifest)
-    draw_maps(prepared_paths)
-    found = {example.title for example in overlays._find_examples(RunFiles(recipe, prepared_paths))}
-    assert found == {"small lesion", "middle lesion", "large lesion"}
+    write_stack(prepared_paths, manifest)
+    write_maps(prepared_paths)
+    titles_shown = {example.title for example in overlays._find_examples(RunFiles(recipe, prepared_paths))}
+    assert titles_shown == {"small lesion", "middle lesion", "large lesion"}
 
 
 def test_without_maps_the_stack_alone_tells_the_mistakes(recipe, prepared_paths, manifest):
     """As in a recipe without segmenters."""
     negative = manifest.index[manifest["label"] == 0][0]
-    stack(prepared_paths, manifest, wrong=(negative,))
+    write_stack(prepared_paths, manifest, wrong=(negative,))
     recipe = recipe.model_copy(update={"stage2": []})
     figure = overlays.draw_overlays(RunFiles(recipe, prepared_paths))
     assert len(figure.axes) == 4
-    assert titles(figure)[-1].startswith("false positive\n")
+    assert list_titles(figure)[-1].startswith("false positive\n")
 
 
 def test_maps_without_a_stack_show_lesions(recipe, prepared_paths):
-    draw_maps(prepared_paths)
+    write_maps(prepared_paths)
     figure = overlays.draw_overlays(RunFiles(recipe, prepared_paths))
     assert len(figure.axes) == 2 * 3
-    assert "mean map of 1, highest 1.00" in titles(figure)
+    assert "mean map of 1, highest 1.00" in list_titles(figure)
 
 
 def test_only_images_of_folds_that_were_trained_are_shown(recipe, prepared_paths, manifest):
-    stack(prepared_paths, manifest)
-    draw_maps(prepared_paths)
+    write_stack(prepared_paths, manifest)
+    write_maps(prepared_paths)
     recipe = recipe.model_copy(update={"train_folds": [1]})
     assert {example.record.fold for example in overlays._find_examples(RunFiles(recipe, prepared_paths))} == {1}
 
 
 def test_curves_draw_the_columns_that_are_there(recipe, prepared_paths):
-    train(prepared_paths, 1, "a", 0, score=[0.5, 0.75])
-    train(prepared_paths, 1, "a", 1, score=[0.6, 0.7])
-    train(prepared_paths, 2, "u", 1, score=[0.1, 0.2], positives_dice=[0.3, 0.4], positives_iou=[0.2, 0.3])
+    write_training(prepared_paths, 1, "a", 0, score=[0.5, 0.75])
+    write_training(prepared_paths, 1, "a", 1, score=[0.6, 0.7])
+    write_training(prepared_paths, 2, "u", 1, score=[0.1, 0.2], positives_dice=[0.3, 0.4], positives_iou=[0.2, 0.3])
     figure = curves.draw_curves(RunFiles(recipe, prepared_paths))
     axes = np.array(figure.axes).reshape(2, 5)  # b has no history
     assert [axis.get_title() for axis in axes[0]] == list(curves.CURVE_TITLES.values())
@@ -141,7 +141,7 @@ def test_curves_draw_the_columns_that_are_there(recipe, prepared_paths):
 
 
 def test_a_recipe_without_classifiers(recipe, prepared_paths):
-    train(prepared_paths, 2, "u", 0)
+    write_training(prepared_paths, 2, "u", 0)
     figure = curves.draw_curves(RunFiles(recipe.model_copy(update={"stage1": []}), prepared_paths))
     assert [axis.get_title() for axis in figure.axes] == ["training loss", "learning rate"]
 
@@ -151,7 +151,7 @@ def test_files_are_replaced_and_what_there_is_nothing_of_is_removed(recipe, prep
     folder.mkdir(parents=True)
     for name in NAMES:
         (folder / name).write_text("old")
-    train(prepared_paths, 1, "a", 0)
+    write_training(prepared_paths, 1, "a", 0)
     assert [path.name for path in __main__.draw_pictures(recipe, prepared_paths)] == NAMES
     assert all(min(Image.open(folder / name).size) > 200 for name in NAMES)
     (prepared_paths.fold_folder(1, "a", 0) / "history.csv").unlink()

@@ -1,4 +1,4 @@
-"""What a run says before its first training, and after its last step."""
+"""What a run prints before its first training and after its last step, and when phantoms and data check run."""
 
 import os
 import re
@@ -14,43 +14,43 @@ from pipeline import choose, closing_message, devices, launch, plan
 
 
 @pytest.fixture
-def house(toy, monkeypatch):
-    """Four stages of toy units."""
-    units = {f"stage{number}": [toy(f"s{number}", disk=3_000_000)] for number in range(4)}
-    monkeypatch.setattr(plan, "list_steps_by_stage", lambda recipe, paths: units)
-    monkeypatch.setattr(closing_message, "list_steps_by_stage", lambda recipe, paths: units)
+def toy_stages(toy, monkeypatch):
+    """Four stages of toy steps."""
+    steps = {f"stage{number}": [toy(f"s{number}", disk=3_000_000)] for number in range(4)}
+    monkeypatch.setattr(plan, "list_steps_by_stage", lambda recipe, paths: steps)
+    monkeypatch.setattr(closing_message, "list_steps_by_stage", lambda recipe, paths: steps)
     monkeypatch.setattr(devices, "list_gpus", dict)
-    return units
+    return steps
 
 
 def smoke() -> recipes.Recipe:
     return recipes.read_recipe(ROOT / "recipes" / "smoke.yaml")
 
 
-def done(unit) -> None:
-    unit.folder.mkdir(parents=True)
-    (unit.folder / "run.json").write_text('{"seconds": 61}')
+def mark_finished(step) -> None:
+    step.folder.mkdir(parents=True)
+    (step.folder / "run.json").write_text('{"seconds": 61}')
 
 
-def test_the_plan_counts_units_and_disk(house, paths, capsys):
-    done(house["stage0"][0])
+def test_the_plan_counts_steps_and_disk(toy_stages, paths, capsys):
+    mark_finished(toy_stages["stage0"][0])
     plan.print_plan(smoke(), paths)
-    said = capsys.readouterr().out
-    assert re.search(r"stage0 +0 to run, +1 up to date, +0 MB", said)
-    assert re.search(r"stage2 +1 to run, +0 up to date, +3 MB", said)
-    assert "9 MB more" in said
-    assert "CPU" in said
+    printed = capsys.readouterr().out
+    assert re.search(r"stage0 +0 to run, +1 up to date, +0 MB", printed)
+    assert re.search(r"stage2 +1 to run, +0 up to date, +3 MB", printed)
+    assert "9 MB more" in printed
+    assert "CPU" in printed
 
 
-def test_nothing_to_do_is_one_line(house, paths, capsys):
-    for units in house.values():
-        done(units[0])
+def test_nothing_to_do_is_one_line(toy_stages, paths, capsys):
+    for steps in toy_stages.values():
+        mark_finished(steps[0])
     plan.print_plan(smoke(), paths)
     assert capsys.readouterr().out == "plan: up to date (4 steps)\n"
 
 
-def test_a_run_that_cannot_fit_is_refused(house, paths, monkeypatch, toy):
-    house["stage2"].append(toy("huge", disk=10**18))
+def test_a_run_that_cannot_fit_is_refused(toy_stages, paths, monkeypatch, toy):
+    toy_stages["stage2"].append(toy("huge", disk=10**18))
     with pytest.raises(UsageError, match="make room"):
         plan.print_plan(smoke(), paths)
 
@@ -64,19 +64,19 @@ def test_a_recipe_for_a_gpu_names_the_smaller_one_on_a_cpu(monkeypatch):
     assert plan.describe_missing_gpu(full) is None
 
 
-def test_the_last_words(house, monkeypatch, capsys, tmp_path):
+def test_the_last_words(toy_stages, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(closing_message.jobs, "run_module", lambda *_: None)
     monkeypatch.delenv("RUN_BEGAN", raising=False)
-    done(house["stage1"][0])
+    mark_finished(toy_stages["stage1"][0])
     paths = smoke().build_paths(choose.locate_phantoms())
     paths.submission_csv.parent.mkdir(parents=True)
     paths.submission_csv.touch()
     closing_message.finish_run(smoke(), paths)
-    said = capsys.readouterr().out
-    assert str(paths.submission_csv) in said
-    assert "stage1 1:01" in said
-    assert "run on phantoms" in said
-    assert said.rstrip().splitlines()[-1].startswith("Research use only")
+    printed = capsys.readouterr().out
+    assert str(paths.submission_csv) in printed
+    assert "stage1 1:01" in printed
+    assert "run on phantoms" in printed
+    assert printed.rstrip().splitlines()[-1].startswith("Research use only")
     closing_message.finish_run(smoke(), smoke().build_paths(tmp_path / "real"))
     assert "phantoms" not in capsys.readouterr().out
 
@@ -123,8 +123,8 @@ def test_given_data_need_no_phantoms(tmp_path, capsys):
 
 
 @pytest.fixture
-def doctors(monkeypatch, tmp_path):
-    """Paths of prepared data, and the calls of a doctor who finds nothing."""
+def doctor_calls(monkeypatch, tmp_path):
+    """Paths of prepared data, and the calls of a data check that finds nothing."""
     paths, called = smoke().build_paths(tmp_path / "mine"), []
 
     def look(_name, command, accepted_codes):
@@ -138,8 +138,8 @@ def doctors(monkeypatch, tmp_path):
     return paths, called
 
 
-def test_the_doctor_looks_once_at_data_that_were_prepared(doctors, capsys):
-    paths, called = doctors
+def test_the_doctor_looks_once_at_data_that_were_prepared(doctor_calls, capsys):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     launch.run_doctor(smoke(), paths)
     assert called == [
@@ -149,8 +149,8 @@ def test_the_doctor_looks_once_at_data_that_were_prepared(doctors, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"summary": "of an earlier make"}', "{damaged", "null"])
-def test_a_damaged_verdict_is_looked_for_again(doctors, text):
-    paths, called = doctors
+def test_a_damaged_verdict_is_looked_for_again(doctor_calls, text):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     (paths.artifacts_folder / "doctor.json").write_text(text)
     launch.run_doctor(smoke(), paths)
@@ -159,8 +159,8 @@ def test_a_damaged_verdict_is_looked_for_again(doctors, text):
 
 
 @pytest.mark.parametrize("other", [{"data": "/another/mine"}, {"exit_code": 3}])
-def test_a_verdict_of_other_data_or_against_a_run_is_looked_for_again(doctors, other):
-    paths, called = doctors
+def test_a_verdict_of_other_data_or_against_a_run_is_looked_for_again(doctor_calls, other):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     write_json(paths.artifacts_folder / "doctor.json", read_json(paths.artifacts_folder / "doctor.json") | other)
     launch.run_doctor(smoke(), paths)
@@ -171,8 +171,8 @@ def test_a_verdict_of_other_data_or_against_a_run_is_looked_for_again(doctors, o
     "patients.csv", "chest_tubes.csv", "original_boundingbox.csv", "boundingbox_csv/original_boundingbox.csv",
     "boundingbox_csv/boxes.json", "../home/boundingbox_csv/original_boundingbox.csv",
 ])  # fmt: skip
-def test_the_doctor_looks_again_when_a_table_comes_changes_or_goes(doctors, name):
-    paths, called = doctors
+def test_the_doctor_looks_again_when_a_table_comes_changes_or_goes(doctor_calls, name):
+    paths, called = doctor_calls
     table = paths.data_folder / name
     table.parent.mkdir(parents=True, exist_ok=True)
     launch.run_doctor(smoke(), paths)
@@ -186,8 +186,8 @@ def test_the_doctor_looks_again_when_a_table_comes_changes_or_goes(doctors, name
         assert len(called) == before + 1
 
 
-def test_the_doctor_looks_again_at_what_was_prepared_anew_and_when_forced(doctors, monkeypatch):
-    paths, called = doctors
+def test_the_doctor_looks_again_at_what_was_prepared_anew_and_when_forced(doctor_calls, monkeypatch):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     write_json(paths.prepared_folder / "run.json", {"inputs": {"dicoms": "others"}})
     launch.run_doctor(smoke(), paths)
@@ -197,16 +197,16 @@ def test_the_doctor_looks_again_at_what_was_prepared_anew_and_when_forced(doctor
     assert len(called) == 3
 
 
-def test_the_doctor_looks_again_when_he_has_learned(doctors, monkeypatch):
-    paths, called = doctors
+def test_the_doctor_looks_again_when_its_code_changes(doctor_calls, monkeypatch):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     monkeypatch.setattr(launch, "reached_modules", lambda command: {command: "another"})
     launch.run_doctor(smoke(), paths)
     assert len(called) == 2
 
 
-def test_found_boxes_are_not_the_doctors(doctors):
-    paths, called = doctors
+def test_found_boxes_are_not_the_doctors(doctor_calls):
+    paths, called = doctor_calls
     launch.run_doctor(smoke(), paths)
     paths.editable_boxes_csv.parent.mkdir(parents=True)
     paths.editable_boxes_csv.touch()
@@ -214,8 +214,8 @@ def test_found_boxes_are_not_the_doctors(doctors):
     assert len(called) == 1
 
 
-def test_a_look_that_stops_the_run_is_done_again(doctors, monkeypatch):
-    paths, called = doctors
+def test_a_look_that_stops_the_run_is_done_again(doctor_calls, monkeypatch):
+    paths, called = doctor_calls
     look = launch.jobs.run_module
 
     def stop(*arguments, accepted_codes):
@@ -229,7 +229,7 @@ def test_a_look_that_stops_the_run_is_done_again(doctors, monkeypatch):
     assert len(called) == 2
 
 
-def test_a_label_gate_that_no_head_can_open_is_refused_before_any_work():
+def test_a_label_head_threshold_without_a_label_head_is_refused_before_any_work():
     recipe = recipes.read_recipe(ROOT / "recipes" / "nguyen.yaml").model_copy(update={"stage3": "amirassov"})
     with pytest.raises(UsageError, match=r"amirassov\.yaml: grid\.label_head_thresholds: no segmenter of nguyen"):
         launch.require_label_head(recipe)

@@ -1,4 +1,4 @@
-"""The report of a run: all its chapters, what it says where a run lacks something, and when it is made anew."""
+"""The report of a run: all its chapters, its lines on missing and damaged files, and when it is written anew."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ from pipeline.report.report_steps import build_page_step
 from pipeline.run_files import RunFiles
 from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
-from tests.pipeline.html_checks import checked
+from tests.pipeline.html_checks import check_page
 from tests.stage3_stack.toy_world import World, make_world
 
 DOCTOR = {
@@ -32,7 +32,7 @@ DOCTOR = {
 @pytest.fixture
 def world(home, monkeypatch) -> World:
     """A run whose Grad-CAMs are a bright quarter."""
-    found = make_world(home, train=60, test=12)
+    toy_world = make_world(home, train=60, test=12)
     corner = np.zeros((8, 8), np.uint8)
     corner[:4, :4] = 255
     monkeypatch.setattr(cams, "load_cams", lambda run, ids: ({"a": dict.fromkeys(ids, corner)}, []))
@@ -40,58 +40,58 @@ def world(home, monkeypatch) -> World:
     monkeypatch.setattr(
         provenance, "list_step_folders", lambda recipe, paths: [paths.fold_folder(1, "a", 0), paths.stage3_folder]
     )
-    return found
+    return toy_world
 
 
 @pytest.fixture
 def run(world) -> RunFiles:
-    return report_world.fill(world)
+    return report_world.write_run(world)
 
 
-def read(run: RunFiles):
-    return checked(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
+def read_report(run: RunFiles):
+    return check_page(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
 
 
-def said(run: RunFiles, name: str) -> str:
-    """What one chapter says in its paragraphs and galleries."""
-    (found,) = [page.build_chapter(run, *one) for one in page.CHAPTERS if one[0] == name]
-    cards = [f"{block.title}: {len(block.cards)} cards" for block in found.blocks if isinstance(block, Gallery)]
-    return " ".join([block for block in found.blocks if isinstance(block, str)] + cards)
+def read_chapter(run: RunFiles, name: str) -> str:
+    """The paragraphs of one chapter, and how many cards its galleries have."""
+    (chapter,) = [page.build_chapter(run, *spec) for spec in page.CHAPTERS if spec[0] == name]
+    cards = [f"{block.title}: {len(block.cards)} cards" for block in chapter.blocks if isinstance(block, Gallery)]
+    return " ".join([block for block in chapter.blocks if isinstance(block, str)] + cards)
 
 
 @pytest.fixture
 def one_chapter(monkeypatch) -> None:
-    """A page that is quickly made."""
+    """A page of one chapter, which takes little time."""
     monkeypatch.setattr(page, "CHAPTERS", page.CHAPTERS[-1:])
 
 
 def test_every_chapter_is_there_and_shows_the_files_figures(run):
     write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | {"data": str(run.paths.data_folder)})
-    found = read(run)
-    assert found.ids == [name for name, _, _ in page.CHAPTERS]
-    assert found.text.startswith("toy on some data")
-    assert found.text.count("Left out") == 1  # the toy has no stage 0
-    assert "Left out: stage0/run.json is missing" in found.text
-    assert "Research use only: not a medical device." in found.text
+    report = read_report(run)
+    assert report.ids == [name for name, _, _ in page.CHAPTERS]
+    assert report.text.startswith("toy on some data")
+    assert report.text.count("Left out") == 1  # the toy has no stage 0
+    assert "Left out: stage0/run.json is missing" in report.text
+    assert "Research use only: not a medical device." in report.text
     auc = json.loads((run.paths.stage3_folder / "panel.json").read_text())["held_out"]["all"]["auc"]
-    assert f"AUC, mean over folds {auc['value']:.3f}".replace(" 0.", " .") in found.text
-    assert "top score .700 .600 to .700 .500 to .800" in found.text
-    assert "Choosing gained .021" in found.text
-    assert "aims at specificity .930. On the images it was chosen on it has specificity .931; chosen on" in found.text
-    assert "dense head on their features ← in use" in found.text
-    assert "1 note: <fine>" in found.text
-    assert "ages are missing" in found.text
-    assert "Patients unknown" in found.text
-    assert "doctor 1:01 – – stage3 0:12 1.5 GB 012345678" in found.text
+    assert f"AUC, mean over folds {auc['value']:.3f}".replace(" 0.", " .") in report.text
+    assert "top score .700 .600 to .700 .500 to .800" in report.text
+    assert "Choosing gained .021" in report.text
+    assert "aims at specificity .930. On the images it was chosen on it has specificity .931; chosen on" in report.text
+    assert "dense head on their features ← in use" in report.text
+    assert "1 note: <fine>" in report.text
+    assert "ages are missing" in report.text
+    assert "Patients unknown" in report.text
+    assert "doctor 1:01 – – stage3 0:12 1.5 GB 012345678" in report.text
     for kind in gallery.KINDS:
-        assert kind in found.text
-    assert "Grad-CAM, mean of 1" in found.text
-    assert "patient1" not in found.text  # no patient, and no folder of this machine
-    assert str(run.paths.artifacts_folder) not in found.text
+        assert kind in report.text
+    assert "Grad-CAM, mean of 1" in report.text
+    assert "patient1" not in report.text  # no patient, and no folder of this machine
+    assert str(run.paths.artifacts_folder) not in report.text
 
 
 def test_before_stage_3_only_its_chapters_are_left_out(world):
-    text = read(RunFiles(world.recipe, world.paths)).text
+    text = read_report(RunFiles(world.recipe, world.paths)).text
     assert text.count("Left out:") >= 6
     assert "cases.parquet is missing" in text
     assert "recipe toy" in text
@@ -109,7 +109,7 @@ def test_before_stage_3_only_its_chapters_are_left_out(world):
 )
 def test_a_file_that_is_not_there_is_named(run, name, chapter, message):
     (run.paths.stage3_folder / name).unlink()
-    assert message in said(run, chapter)
+    assert message in read_chapter(run, chapter)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_there_is_named(run, name, chapter, message):
 )
 def test_a_damaged_file_is_named(run, name, chapter, message):
     (run.paths.stage3_folder / name).write_bytes(b"damaged")
-    assert message in said(run, chapter)
+    assert message in read_chapter(run, chapter)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_named(run, name, chapter, message):
 )
 def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
     write_json(run.paths.stage3_folder / name, {"held_out": {"images": 3}})
-    assert "lacks what it should hold (KeyError: " in said(run, chapter)
+    assert "lacks what it should hold (KeyError: " in read_chapter(run, chapter)
 
 
 @pytest.mark.parametrize("odd", [[], [1], "text", 3])
@@ -140,7 +140,7 @@ def test_a_file_of_another_version_leaves_its_chapter_out(run, name, chapter):
 )
 def test_a_file_that_is_no_object_is_damaged(run, name, chapter, odd):
     write_json(run.paths.stage3_folder / f"{name}.json", odd)
-    assert f"stage3/{name}.json is missing or damaged" in said(run, chapter)
+    assert f"stage3/{name}.json is missing or damaged" in read_chapter(run, chapter)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_a_file_that_is_no_object_is_damaged(run, name, chapter, odd):
     ],
 )
 def test_an_odd_value_leaves_only_its_chapter_out(run, changes, chapter, raised):
-    report_world.decide(run.paths, **changes)
-    assert f"lacks what it should hold ({raised}: " in said(run, chapter)
+    report_world.change_decision(run.paths, **changes)
+    assert f"lacks what it should hold ({raised}: " in read_chapter(run, chapter)
 
 
 def test_an_odd_place_in_a_list_leaves_its_chapter_out(run):
@@ -163,14 +163,14 @@ def test_an_odd_place_in_a_list_leaves_its_chapter_out(run):
 
 @pytest.mark.parametrize("empty", [None, [], {}])
 def test_a_calibration_that_nobody_noted_is_unknown(run, empty):
-    report_world.decide(run.paths, calibration=empty)
-    assert "Calibration: unknown" in said(run, "reliability")
+    report_world.change_decision(run.paths, calibration=empty)
+    assert "Calibration: unknown" in read_chapter(run, "reliability")
 
 
-@pytest.mark.parametrize("seen", [{"data": "/elsewhere/some data"}, {"data": None}, {}])
-def test_the_doctor_of_another_folder_of_this_name_is_not_shown(run, seen):
-    write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | seen)
-    assert said(run, "doctor").startswith("Left out: doctor.json is of another data folder")
+@pytest.mark.parametrize("changes", [{"data": "/elsewhere/some data"}, {"data": None}, {}])
+def test_the_doctor_of_another_folder_of_this_name_is_not_shown(run, changes):
+    write_json(run.paths.artifacts_folder / "doctor.json", DOCTOR | changes)
+    assert read_chapter(run, "doctor").startswith("Left out: doctor.json is of another data folder")
     assert not [row for row in provenance.build_blocks(run)[0].rows if row[0] == "doctor"]
 
 
@@ -183,11 +183,11 @@ def test_data_that_is_not_prepared_is_refused(world):
 
 def test_without_segmenters_test_or_doctor(world):
     world.recipe = world.recipe.model_copy(update={"stage2": []})
-    report_world.fill(world)
+    report_world.write_run(world)
     cases = pd.read_parquet(world.paths.stage3_folder / "cases.parquet").query("split == 'train'")
     report_world.write_stage3(world, cases.assign(nsd=np.nan, found=0, overlap=0, hit=0, extra=0))
     (world.paths.stage3_folder / "search.npz").unlink()
-    text = read(RunFiles(world.recipe, world.paths)).text
+    text = read_report(RunFiles(world.recipe, world.paths)).text
     assert "The recipe has no segmenters: there are no masks to judge." in text
     assert "the probability threshold alone decides" in text
     assert "The test images' truth is not known" in text
@@ -200,20 +200,20 @@ def test_without_classifiers(world, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("CXR_HOME", str(world.recipe_file.parent))
     world.recipe = world.recipe.model_copy(update={"stage1": []})
-    text = said(report_world.fill(world), "gallery")
+    text = read_chapter(report_world.write_run(world), "gallery")
     assert "The recipe has no classifiers: there is no Grad-CAM." in text
     assert "Worst false positives: 6 cards" in text
 
 
 def test_images_of_one_class(world):
-    report_world.fill(world)
+    report_world.write_run(world)
     cases = pd.read_parquet(world.paths.stage3_folder / "cases.parquet").query("label == 0")
     report_world.write_stage3(world, cases)
     run = RunFiles(world.recipe, world.paths)
-    assert "there is no curve to draw" in said(run, "curves")
-    assert "Worst false negatives: none." in said(run, "gallery")
+    assert "there is no curve to draw" in read_chapter(run, "curves")
+    assert "Worst false negatives: none." in read_chapter(run, "gallery")
     for name in ("headline", "reliability", "stack", "lesions"):
-        assert "Left out" not in said(run, name)
+        assert "Left out" not in read_chapter(run, name)
 
 
 def test_a_second_call_writes_only_what_changed(run, one_chapter, capsys):
@@ -276,5 +276,5 @@ def test_the_page_of_12_000_images_is_small(world, monkeypatch):
         gallery, "gather_image_record", lambda image_id, run: ImageRecord(image_id, "train", 0, noise, box)
     )
     path = write_report(world.recipe, world.paths)
-    assert checked(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.MAX_PER_KIND
+    assert check_page(path.read_text(encoding="utf-8")).text.count("Grad-CAM, mean of 1") == 5 * gallery.MAX_PER_KIND
     assert path.stat().st_size < 15e6

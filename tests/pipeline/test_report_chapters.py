@@ -1,4 +1,4 @@
-"""What the report's chapters work out: gates, galleries, boxes, Grad-CAM from another process, a browser's view."""
+"""What the report's chapters compute: rates, galleries, boxes, Grad-CAM from another process, a view in a browser."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from pipeline.run_files import RunFiles
 from stage0_bbox.config import read_detector_settings
 from tests.evaluation.panel_cases import made
 from tests.pipeline import report_world
-from tests.pipeline.html_checks import checked
+from tests.pipeline.html_checks import check_page
 from tests.stage3_stack.toy_world import World, make_world
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -35,13 +35,18 @@ def world(home) -> World:
 
 @pytest.fixture
 def run(world) -> RunFiles:
-    return report_world.fill(world)
+    return report_world.write_run(world)
 
 
-def test_the_point_at_the_gate_is_scikit_learns():
+def test_the_rates_at_the_threshold_are_scikit_learns():
     cases = made(200)
-    (well, alarm), (missed, hit) = confusion_matrix(cases["label"], cases["positive"])
-    expected = (hit / (hit + missed), well / (well + alarm), hit / (hit + alarm))
+    matrix = confusion_matrix(cases["label"], cases["positive"])
+    (true_negatives, false_positives), (false_negatives, true_positives) = matrix
+    expected = (
+        true_positives / (true_positives + false_negatives),
+        true_negatives / (true_negatives + false_positives),
+        true_positives / (true_positives + false_positives),
+    )
     assert ranking.compute_threshold_rates(cases) == pytest.approx(expected)
 
 
@@ -52,7 +57,7 @@ def test_an_interval_in_one_line():
     assert format_with_interval({"value": None, "low": None, "high": None}) == "–"
 
 
-def judged(**columns) -> pd.DataFrame:
+def make_case_table(**columns) -> pd.DataFrame:
     """Images a, b, ... with these columns."""
     count = len(next(iter(columns.values())))
     values = {"dice": 0.0, "share": 0.1, "prob": 0.5, "spread": 0.0} | columns
@@ -60,7 +65,7 @@ def judged(**columns) -> pd.DataFrame:
 
 
 def test_mistakes_best_and_median_are_told_apart():
-    table = judged(
+    table = make_case_table(
         label=[0, 0, 0, 1, 1, 1, 1, 1], answer=[True, True, False, False, False, True, True, True],
         prob=[0.6, 0.9, 0.1, 0.2, 0.3, 0.8, 0.7, 0.9], share=[0, 0, 0, 0.1, 0.4, 0.1, 0.1, 0.1],
         dice=[0, 0, 1, 0, 0, 0.9, 0.4, 0.7], spread=[0.1, 0.1, 0.3, 0, 0, 0, 0, 0],
@@ -75,7 +80,7 @@ def test_mistakes_best_and_median_are_told_apart():
 def test_median_is_that_of_all_positives(monkeypatch):
     """Not of those that are left when the best are taken: of these it would be .5."""
     monkeypatch.setattr(gallery, "MAX_PER_KIND", 2)
-    table = judged(label=[1, 1, 1, 1, 1, 0], answer=[True] * 5 + [False], dice=[0.1, 0.5, 0.6, 0.7, 0.9, 1])
+    table = make_case_table(label=[1, 1, 1, 1, 1, 0], answer=[True] * 5 + [False], dice=[0.1, 0.5, 0.6, 0.7, 0.9, 1])
     chosen = gallery.choose_images(table)
     assert chosen["Best"].index.tolist() == ["e", "d"]
     assert chosen["Median"].index.tolist() == ["c", "b"]
@@ -110,19 +115,19 @@ def test_hand_boxes_of_every_kind_and_their_overlap(world, tmp_path, monkeypatch
     detector = read_detector_settings("smoke").model_copy(update={"labels": [path.name]})
     monkeypatch.setattr(chest_boxes, "read_detector_settings", lambda _: detector)
     monkeypatch.setattr(chest_boxes, "find_label_files", lambda *_: (path,))
-    found = pd.DataFrame([["im000.png", 10, 40, 20, 40, 0.9, "model"]], columns=list(tables.BOXES))
-    tables.write_table(found, world.paths.boxes_csv, tables.BOXES)
+    boxes = pd.DataFrame([["im000.png", 10, 40, 20, 40, 0.9, "model"]], columns=list(tables.BOXES))
+    tables.write_table(boxes, world.paths.boxes_csv, tables.BOXES)
     run = RunFiles(world.recipe, world.paths)
     assert chest_boxes.read_hand_boxes(run) == {"im000": (10, 20, 40, 60)}
     assert chest_boxes.measure_box_overlaps(run).tolist() == [0.5]
-    tables.write_table(found.assign(source="edited"), world.paths.boxes_csv, tables.BOXES)
+    tables.write_table(boxes.assign(source="edited"), world.paths.boxes_csv, tables.BOXES)
     assert chest_boxes.measure_box_overlaps(RunFiles(world.recipe, world.paths)).size == 0
     path.write_text("nothing,like,it\n1,2,3\n")
     with pytest.raises(DataError, match=r"is no file of boxes that is known"):
         chest_boxes.read_hand_boxes(run)
 
 
-def written(command: tuple[str, ...]) -> bool:
+def write_cams(command: tuple[str, ...]) -> bool:
     """What `python -m stage1_classify.cam` would leave."""
     ids, path = command[2:-2], Path(command[-1])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,12 +137,12 @@ def written(command: tuple[str, ...]) -> bool:
 
 def test_cams_are_kept_until_a_network_or_the_images_change(run, monkeypatch):
     commands = []
-    monkeypatch.setattr(cams, "_run_command", lambda command: commands.append(command) or written(command))
+    monkeypatch.setattr(cams, "_run_command", lambda command: commands.append(command) or write_cams(command))
     for member in "ab":
         for fold in (0, 1):
             (run.paths.fold_folder(1, member, fold) / "weights.safetensors").write_text("trained")
-    found, failed = cams.load_cams(run, ["im000", "im001"])
-    assert (list(found), list(found["a"]), failed) == (["a", "b"], ["im000", "im001"], [])
+    cams_by_member, failures = cams.load_cams(run, ["im000", "im001"])
+    assert (list(cams_by_member), list(cams_by_member["a"]), failures) == (["a", "b"], ["im000", "im001"], [])
     cams.load_cams(run, ["im001"])
     assert len(commands) == 2
     cams.load_cams(run, ["im002"])
@@ -151,13 +156,13 @@ def test_cams_are_kept_until_a_network_or_the_images_change(run, monkeypatch):
     assert [command[1] for command in commands[4:]] == ["a", "b"]
 
 
-def test_a_failed_cam_is_said_and_the_report_goes_on(run, monkeypatch):
+def test_a_failed_cam_is_named_and_the_report_goes_on(run, monkeypatch):
     """The toy's members a and b are no files of configs/: the real command refuses them."""
     monkeypatch.setenv("RECIPE", str(run.paths.data_folder.parent / "toy.yaml"))
     monkeypatch.setenv("DATA", str(run.paths.data_folder))
-    found = checked(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
-    assert found.text.count("failed on it") == 2
-    assert "Worst false positives" in found.text
+    report = check_page(write_report(run.recipe, run.paths).read_text(encoding="utf-8"))
+    assert report.text.count("failed on it") == 2
+    assert "Worst false positives" in report.text
 
 
 def test_a_trial_in_small_loads_no_network_for_its_pictures(world, monkeypatch):
@@ -171,11 +176,11 @@ def test_a_browser_shows_it_without_an_error_and_within_the_width(run, monkeypat
     """On a phone and on a desk, in frames of these widths: a window cannot be as narrow as a phone."""
     monkeypatch.setattr(cams, "load_cams", lambda run, ids: ({}, []))
     path = write_report(run.recipe, run.paths)
-    said = "<script>document.title = [innerWidth, document.documentElement.scrollWidth].join(' ')</script>"
-    (tmp_path / "page.html").write_text(path.read_text(encoding="utf-8").replace("</body>", said + "</body>"))
+    size_script = "<script>document.title = [innerWidth, document.documentElement.scrollWidth].join(' ')</script>"
+    (tmp_path / "page.html").write_text(path.read_text(encoding="utf-8").replace("</body>", size_script + "</body>"))
     frames = [f'<iframe src="page.html" style="width:{width}px;height:2000px"></iframe>' for width in WIDTHS]
-    ask = "<script>onload = () => { document.title = [0, 1].map(k => frames[k].document.title) }</script>"
-    (tmp_path / "frames.html").write_text(f"<html><title>-</title><body>{''.join(frames)}{ask}</body></html>")
+    title_script = "<script>onload = () => { document.title = [0, 1].map(k => frames[k].document.title) }</script>"
+    (tmp_path / "frames.html").write_text(f"<html><title>-</title><body>{''.join(frames)}{title_script}</body></html>")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
                "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
                "--dump-dom", (tmp_path / "frames.html").as_uri()]  # fmt: skip

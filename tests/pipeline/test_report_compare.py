@@ -13,7 +13,7 @@ from pipeline import compare as figures
 from pipeline.report import __main__ as command
 from pipeline.report import compare
 from tests.evaluation.panel_cases import made
-from tests.pipeline.html_checks import checked
+from tests.pipeline.html_checks import check_page
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_differences_curves_and_headlines(runs, monkeypatch, capsys):
     run(monkeypatch, "--compare", *runs)
     path = runs[0] / "compare" / "clever.html"
     assert str(path) in capsys.readouterr().out
-    page = checked(path.read_text(encoding="utf-8"))
+    page = check_page(path.read_text(encoding="utf-8"))
     assert page.ids == ["held_out", "test", "headlines"]
     assert len(page.sources) == 2  # the curves of both parts
     auc = figures.compare_runs(*runs, 100, 1, None)["test"]["metrics"]["auc"]
@@ -48,15 +48,15 @@ def test_differences_curves_and_headlines(runs, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("odd", "told"),
+    ("odd", "message"),
     [([1], "A: plain: stage3/panel.json is missing."), ({"held_out": {"all": {}}}, "should hold (KeyError: ")],
 )
-def test_an_odd_panel_spoils_its_own_chapter_alone(runs, monkeypatch, odd, told):
+def test_an_odd_panel_spoils_its_own_chapter_alone(runs, monkeypatch, odd, message):
     write_json(runs[0] / "stage3" / "panel.json", odd)
     run(monkeypatch, "--compare", *runs)
-    page = checked((runs[0] / "compare" / "clever.html").read_text(encoding="utf-8"))
+    page = check_page((runs[0] / "compare" / "clever.html").read_text(encoding="utf-8"))
     assert page.ids == ["held_out", "test", "headlines"]
-    assert told in page.text.split("Each run on all its own images")[-1]
+    assert message in page.text.split("Each run on all its own images")[-1]
 
 
 def test_what_cannot_be_compared_is_refused_and_nothing_written(runs, monkeypatch, tmp_path):

@@ -25,21 +25,21 @@ def run(recipe, tmp_path) -> RunFiles:
 
 def test_steps_are_the_recipes_and_what_was_left_beside_them_is_not(run):
     paths, (member, *_), fold = run.paths, run.recipe.stage1, run.recipe.folds_to_train[0]
-    before = [paths.prepared_folder, paths.folds_csv.parent]
-    own = [
+    prepare_folders = [paths.prepared_folder, paths.folds_csv.parent]
+    own_folders = [
         paths.stage0_folder / "fold0",
         paths.stage0_folder / "detections",
         paths.stage0_folder,
         paths.fold_folder(1, member, fold),
         paths.stage3_folder,
     ]
-    old = [
+    other_folders = [
         paths.stage0_folder / "fold9",
         paths.fold_folder(1, member, 9),
         paths.fold_folder(1, "gone", fold),
         paths.run_folder / "stage2" / "gone",
     ]
-    for folder in (*before, *own, *old):
+    for folder in (*prepare_folders, *own_folders, *other_folders):
         write_json(folder / "run.json", RECORD)
     write_json(paths.artifacts_folder / "doctor.json", {"data": str(paths.data_folder), "seconds": 61})
     write_json(paths.stage3_folder / "run.json", RECORD | {"commit": "0123456789", "adopted": [{"date": "2030-01-02"}]})
@@ -70,12 +70,12 @@ def describe_point(run: RunFiles, point: dict, by: str = "fold") -> str:
 
 def test_a_threshold_without_a_target_is_that_of_the_settings(run):
     reached = {"sensitivity": 0.7, "specificity": None}
-    said = describe_point(run, {"target": {}, **reached, "held_out": reached})
-    assert said.startswith(
+    text = describe_point(run, {"target": {}, **reached, "held_out": reached})
+    assert text.startswith(
         "The probability threshold was not chosen: it is that of the settings. On the held-out images it has"
     )
-    assert ", specificity –." in said
-    assert "Kaggle" not in said
+    assert ", specificity –." in text
+    assert "Kaggle" not in text
 
 
 def test_without_masks_a_threshold_without_a_target_may_be_a_half(run):
@@ -84,20 +84,20 @@ def test_without_masks_a_threshold_without_a_target_may_be_a_half(run):
 
 
 def test_kaggles_dice_is_named_as_a_target(run):
-    said = describe_point(run, {"target": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
-    assert said.startswith(
+    text = describe_point(run, {"target": {"kaggle_dice": True}, "sensitivity": 0.7, "held_out": {"sensitivity": 0.6}})
+    assert text.startswith(
         "The probability threshold aims at the best of Kaggle's Dice. On the images it was chosen on it has "
         "sensitivity .700; chosen on the other groups, sensitivity .600."
     )
 
 
 def test_a_target_out_of_reach_is_described_in_sentences(run):
-    told = {"test": "specificity 0.99 is out of reach: 0.985 at most", "2": "no image with a pneumothorax"}
-    point = {"target": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "problems": told}
-    said = describe_point(run, point, "subfold")
-    assert "it has sensitivity .200, specificity –. For the test: specificity 0.99 is out of reach: 0.985 at" in said
-    assert "For subfold 2: no image with a pneumothorax." in said
-    assert "None" not in said
+    problems = {"test": "specificity 0.99 is out of reach: 0.985 at most", "2": "no image with a pneumothorax"}
+    point = {"target": {"specificity": 0.99}, "sensitivity": 0.2, "specificity": None, "problems": problems}
+    text = describe_point(run, point, "subfold")
+    assert "it has sensitivity .200, specificity –. For the test: specificity 0.99 is out of reach: 0.985 at" in text
+    assert "For subfold 2: no image with a pneumothorax." in text
+    assert "None" not in text
 
 
 @pytest.mark.parametrize(

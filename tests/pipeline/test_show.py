@@ -51,10 +51,10 @@ def paths(recipe, tmp_path) -> Paths:
     return paths
 
 
-def fill(recipe, paths) -> None:
-    """What the stages would write."""
-    found = np.zeros((1, 32, 32), np.uint8)
-    found[0, 4:12, 4:12] = 200
+def write_stage_outputs(recipe, paths) -> None:
+    """Write what the stages would write."""
+    prob_map = np.zeros((1, 32, 32), np.uint8)
+    prob_map[0, 4:12, 4:12] = 200
     for member in recipe.stage2:
         for folder, image_id in (
             (paths.fold_folder(2, member, 0), IDS[0]),
@@ -62,7 +62,7 @@ def fill(recipe, paths) -> None:
         ):
             index = pd.DataFrame({"image_id": [image_id], "row": 0, "prob": np.nan})
             tables.write_table(index, folder / "index.parquet", tables.MAP_INDEX)
-            np.save(folder / "maps.npy", found)
+            np.save(folder / "maps.npy", prob_map)
     for member in recipe.stage1:
         rows = pd.DataFrame({"image_id": [IDS[0], IDS[3]], "split": ["train", "test"], "prob": [0.9, 0.2]})
         tables.write_table(rows, paths.fold_folder(1, member, 0) / "predictions.parquet", tables.PREDICTIONS)
@@ -83,59 +83,59 @@ def fill(recipe, paths) -> None:
 
 @pytest.mark.parametrize("image_id", IDS)
 def test_with_prepared_data_alone_the_rest_is_noted(recipe, paths, tmp_path, image_id):
-    found = image_record.gather_image_record(image_id, RunFiles(recipe, paths))
-    assert "box (stage 0)" in found.missing_outputs
-    assert "final mask (stage 3)" in found.missing_outputs
+    record = image_record.gather_image_record(image_id, RunFiles(recipe, paths))
+    assert "box (stage 0)" in record.missing_outputs
+    assert "final mask (stage 3)" in record.missing_outputs
     show.draw_image_record(image_id, RunFiles(recipe, paths), tmp_path / "out.png")
     assert min(Image.open(tmp_path / "out.png").size) > 300
 
 
 def test_a_held_out_image_with_everything(recipe, paths, tmp_path):
-    fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
-    assert (found.fold, found.stacked_prob, found.probability_threshold) == (0, 0.9, 0.5)
-    assert tuple(found.box) == (4, 6, 60, 58)
-    assert list(found.prob_maps) == recipe.stage2
-    overlap = (found.final_mask & found.truth_mask).sum() / (found.final_mask | found.truth_mask).sum()
+    write_stage_outputs(recipe, paths)
+    record = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
+    assert (record.fold, record.stacked_prob, record.probability_threshold) == (0, 0.9, 0.5)
+    assert tuple(record.box) == (4, 6, 60, 58)
+    assert list(record.prob_maps) == recipe.stage2
+    overlap = (record.final_mask & record.truth_mask).sum() / (record.final_mask | record.truth_mask).sum()
     assert overlap > 0.8
     show.draw_image_record(IDS[0], RunFiles(recipe, paths), tmp_path / "out.png")
 
 
-def test_the_gate_empties_the_mask(recipe, paths):
-    fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
+def test_the_thresholds_empty_the_mask(recipe, paths):
+    write_stage_outputs(recipe, paths)
+    record = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
     decision = {
         "top_score_threshold": 0.5, "min_area": 100, "bottom_score_threshold": 0.4, "probability_threshold": 0.5,
         "label_head_threshold": 0.7, "min_component_area": 0, "reference_size": 32,
     }  # fmt: skip
-    assert not image_record.postprocess_mask(found, decision).any()  # 64 pixels of 32 x 32 are fewer than 100
+    assert not image_record.postprocess_mask(record, decision).any()  # 64 pixels of 32 x 32 are fewer than 100
     decision["min_area"] = 60
-    assert image_record.postprocess_mask(found, decision).any()
-    found.label_head_probs = [0.6]
-    assert not image_record.postprocess_mask(found, decision).any()  # the label head says no
-    found.label_head_probs = [0.8]
-    assert not image_record.postprocess_mask(found, decision | {"min_component_area": 65}).any()
-    found.stacked_prob = 0.4
-    assert not image_record.postprocess_mask(found, decision).any()
+    assert image_record.postprocess_mask(record, decision).any()
+    record.label_head_probs = [0.6]
+    assert not image_record.postprocess_mask(record, decision).any()  # the label head says no
+    record.label_head_probs = [0.8]
+    assert not image_record.postprocess_mask(record, decision | {"min_component_area": 65}).any()
+    record.stacked_prob = 0.4
+    assert not image_record.postprocess_mask(record, decision).any()
 
 
 def test_the_mask_stacks_map_decides_where_there_is_one(recipe, paths, monkeypatch):
-    fill(recipe, paths)
+    write_stage_outputs(recipe, paths)
     monkeypatch.setattr(image_record, "read_stack_settings", lambda _: SimpleNamespace(masks="stacker"))
     index = pd.DataFrame({"image_id": [IDS[0]], "row": 0, "prob": np.nan})
     tables.write_table(index, paths.stage3_folder / "maps" / "index.parquet", tables.MAP_INDEX)
     np.save(paths.stage3_folder / "maps" / "maps.npy", np.zeros((1, 32, 32), np.uint8))
-    found = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
-    assert list(found.prob_maps) == [*recipe.stage2, image_record.MASK_STACK]
-    assert not found.final_mask.any()
+    record = image_record.gather_image_record(IDS[0], RunFiles(recipe, paths))
+    assert list(record.prob_maps) == [*recipe.stage2, image_record.MASK_STACK]
+    assert not record.final_mask.any()
 
 
 def test_a_test_image_shows_what_was_submitted_and_the_phantoms_truth(recipe, paths):
-    fill(recipe, paths)
-    found = image_record.gather_image_record(IDS[3], RunFiles(recipe, paths))
-    assert found.truth_mask.sum() == 256
-    assert not found.final_mask.any()
-    assert found.probability_threshold == 0.5
+    write_stage_outputs(recipe, paths)
+    record = image_record.gather_image_record(IDS[3], RunFiles(recipe, paths))
+    assert record.truth_mask.sum() == 256
+    assert not record.final_mask.any()
+    assert record.probability_threshold == 0.5
 
 
 def test_ids_that_are_short_or_wrong():

@@ -1,4 +1,4 @@
-"""Start weights before any unit: found, fetched by the stages' checks, or one message and nothing done."""
+"""Start weights before any step: in a folder, fetched by the stages' checks, or one message and nothing done."""
 
 import os
 import shutil
@@ -33,23 +33,23 @@ def test_a_file_in_the_users_folder_is_enough(run, monkeypatch, tmp_path):
     monkeypatch.setenv("WEIGHTS", str(tmp_path))
     shutil.copy(FILE, tmp_path / NAME)
     start_weights.resolve_start_weights(*run)
-    for unit in start_weights.list_steps("stage1", *run):
-        assert tmp_path / NAME in unit.inputs
+    for step in start_weights.list_steps("stage1", *run):
+        assert tmp_path / NAME in step.inputs
 
 
 def test_a_hub_is_asked_once_for_all_members_and_folds(run, monkeypatch, home):
-    called, file = [], home / "artifacts" / "weights" / "timm" / NAME
+    commands, file = [], home / "artifacts" / "weights" / "timm" / NAME
 
     def fetch(_name, command):
-        called.append(command)
+        commands.append(command)
         file.parent.mkdir(parents=True)
         shutil.copy(FILE, file)
 
     monkeypatch.setattr(start_weights.jobs, "run_module", fetch)
     start_weights.resolve_start_weights(*run)
     start_weights.resolve_start_weights(*run)
-    assert called == [("stage1_classify.check", "--fetch")]
-    assert len([unit for unit in start_weights.list_steps("stage1", *run) if file in unit.inputs]) == 9
+    assert commands == [("stage1_classify.check", "--fetch")]
+    assert len([step for step in start_weights.list_steps("stage1", *run) if file in step.inputs]) == 9
 
 
 def test_all_that_is_missing_is_named_at_once(run, monkeypatch):
