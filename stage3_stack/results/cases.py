@@ -101,6 +101,7 @@ def evaluate_masks(
     """
 
     def evaluate_image(image_id: str, mean_map: MeanMap, is_drawn: bool, rule: MaskRule) -> dict[str, int | float]:
+        """One row, of image_id, its mean_map, is_drawn (whether it has a mask) and rule."""
         rle_code = truth_rle[image_id]
         if not is_drawn and not len(rle.parse_runs(rle_code)):
             return EMPTY_CASE
