@@ -179,7 +179,7 @@ class Config(StrictModel):
         conflicting_keys = [name for name in names if getattr(self.grid, name) != [0]]
         if self.operating_point.is_chosen_by_labels and conflicting_keys:
             raise ValueError(
-                f"operating_point: {next(iter(self.operating_point.target))} sets the gate, and "
+                f"operating_point: {next(iter(self.operating_point.target))} sets the probability threshold, and "
                 f"grid.{conflicting_keys[0]} asks for another; set grid.{conflicting_keys[0]} to [0]"
             )
         return self

@@ -22,10 +22,12 @@ class Stage:
 
     @cached_property
     def prepared(self) -> Prepared:
+        """The prepared images, masks and tables, with the run's folds."""
         return Prepared(self.paths.prepared_folder, self.paths.folds_csv)
 
     @property
     def settings(self) -> Config:
+        """The settings of configs/<name>.yaml."""
         return self.unit.settings
 
     @property

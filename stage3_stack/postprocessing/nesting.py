@@ -45,6 +45,7 @@ class HeldOutImages:
 
     @property
     def group_keys(self) -> list[int]:
+        """The folds or subfolds that occur, ascending."""
         return np.unique(self.group).tolist()
 
     def select_rows(self, rows: np.ndarray) -> "HeldOutImages":

@@ -25,7 +25,7 @@ def pick_operating_point(labels: np.ndarray, prob: np.ndarray, settings: Operati
     target_name, target_value = next(iter(settings.target.items()))
     needed_class = "without" if target_name == "specificity" else "with"
     if not (labels == (needed_class == "with")).any():
-        problem = f"no image {needed_class} a pneumothorax to choose the gate by, so it is {DEFAULT_THRESHOLD}"
+        problem = f"no image {needed_class} a pneumothorax to choose the threshold by, so it is {DEFAULT_THRESHOLD}"
         return OperatingPoint(DEFAULT_THRESHOLD, problem)
     counts = _count_outcomes(labels, prob)
     if target_name == "f_beta":
@@ -45,6 +45,7 @@ class _Outcomes(NamedTuple):
 
     @property
     def false_positives(self) -> np.ndarray:
+        """[t]"""
         return self.negatives - self.true_negatives
 
 

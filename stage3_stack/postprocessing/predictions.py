@@ -27,6 +27,7 @@ class Predictions:
 
     @property
     def held_out_images(self) -> HeldOutImages:
+        """What the thresholds were chosen by."""
         return HeldOutImages.from_table(self.held_out, self.maps.held_out and self.maps.held_out.histograms)
 
 

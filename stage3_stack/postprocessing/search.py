@@ -78,17 +78,12 @@ def search_thresholds(
     """
     result = SearchResult(histograms, prob, axes, np.full(axes.gain_shape, -np.inf))
     coarse_gain = _search_coarsely(result)
-    min_gain = coarse_gain.max() - margin
-    if exact_at_each_threshold:
-        min_gain = np.minimum(min_gain, coarse_gain)
-    min_gain = np.broadcast_to(min_gain - ROUNDING, coarse_gain.shape)
+    min_gain = _lower_bounds(coarse_gain, margin, exact_at_each_threshold)
     progress = _SearchProgress(progress_suffix, len(axes.probability_thresholds))
     for label_and_component in np.ndindex(axes.gain_shape[1:3]):
-        start = int(coarse_gain[:, *label_and_component].argmax())
+        start, bounds = coarse_gain[:, *label_and_component].argmax(), min_gain[:, *label_and_component]
         for threshold_indices in (range(start, progress.count), range(start, -1, -1)):
-            for index in _sweep_thresholds(
-                result, threshold_indices, label_and_component, min_gain[:, *label_and_component]
-            ):
+            for index in _sweep_thresholds(result, threshold_indices, label_and_component, bounds):
                 progress.show_threshold(index, threshold_indices)
     return result
 
@@ -100,6 +95,7 @@ class _SearchProgress:
         self.line, self.count, self.start_time = ProgressLine(f"stage 3 thresholds{suffix}"), count, time.monotonic()
 
     def show_threshold(self, index: int, threshold_indices: range) -> None:
+        """Show which of the probability thresholds was searched last, and in which direction the search goes."""
         if time.monotonic() - self.start_time > QUIET_SECONDS:
             direction = "up" if threshold_indices.step > 0 else "down"
             self.line.show_progress(f"gate {index + 1} of {self.count}, {direction} from {threshold_indices[0] + 1}")
@@ -111,6 +107,14 @@ def _search_coarsely(result: SearchResult) -> np.ndarray:
     top_indices = range(0, shape[3], COARSE_STRIDE)
     gains = [_gain_at_tops(result, result.passing_mask_gains(index), top_indices) for index in np.ndindex(shape[:3])]
     return np.array([gain.max() for gain in gains]).reshape(shape[:3])
+
+
+def _lower_bounds(coarse_gain: np.ndarray, margin: float, exact_at_each_threshold: bool) -> np.ndarray:
+    """The gain that a combination must be able to reach to be searched, at each place of the first three axes."""
+    min_gain = coarse_gain.max() - margin
+    if exact_at_each_threshold:
+        min_gain = np.minimum(min_gain, coarse_gain)
+    return np.broadcast_to(min_gain - ROUNDING, coarse_gain.shape)
 
 
 def _sweep_thresholds(

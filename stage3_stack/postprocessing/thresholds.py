@@ -49,6 +49,7 @@ class PostprocessingParams(NamedTuple):
 
     @property
     def mask_rule(self) -> MaskRule:
+        """The thresholds that say which pixels a mask is."""
         return MaskRule(self.bottom_score_threshold, self.min_component_area, self.reference_size)
 
 

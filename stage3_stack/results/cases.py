@@ -100,7 +100,8 @@ def evaluate_masks(
     Returns the columns of EMPTY_CASE, by image_id. Two empty masks are not decoded.
     """
 
-    def evaluate_image(image_id: str, mean_map: MeanMap, is_drawn: bool, rule: MaskRule) -> dict[str, int | float]:
+    def _evaluate_image(image_id: str, mean_map: MeanMap, is_drawn: bool, rule: MaskRule) -> dict[str, int | float]:
+        """One row, of image_id, its mean_map, is_drawn (whether it has a mask) and rule."""
         rle_code = truth_rle[image_id]
         if not is_drawn and not len(rle.parse_runs(rle_code)):
             return EMPTY_CASE
@@ -109,7 +110,7 @@ def evaluate_masks(
         mask = final_mask(mean_map.read_mean(image_id), box, rule) if is_drawn else np.zeros_like(truth_mask)
         return compare_masks(truth_mask, mask)
 
-    rows = images.map_in_threads(evaluate_image, with_mask.tolist(), rules)
+    rows = images.map_in_threads(_evaluate_image, with_mask.tolist(), rules)
     return pd.DataFrame(rows, index=images.ids, columns=list(EMPTY_CASE))
 
 

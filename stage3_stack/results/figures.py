@@ -1,4 +1,4 @@
-"""The figures of the closing table, for held-out images and, where its truth is known, for the test."""
+"""The figures of the closing table, of held-out images and, where its truth is known, of the test."""
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,12 @@ RESAMPLES, SEED = 2000, 1  # as the panel's: its calibration error is the one af
 
 
 def score_classification(rows: pd.DataFrame, members: list[str]) -> dict:
-    """AUC and log-loss of members, stackers and the stack in use; what the gate makes of it.
+    """AUC and log-loss of members, stackers and the stack in use, and the rates at its probability threshold.
 
-    rows: columns of tables.CASES, and one of probabilities for each member and stacker. An AUC is the mean over folds,
-    as in the panel, and is None where no head scored both classes.
+    rows: columns of tables.CASES, and one of probabilities for each member and stacker; members: their names. An AUC is
+    the mean over folds, as in the panel, and is None if no head scored both classes.
+
+    Returns members and stackers (auc, log_loss by name), stack (auc, log_loss), sensitivity, specificity.
     """
     labels, positive = rows["label"].to_numpy(float), rows["positive"].to_numpy(bool)
 
@@ -42,9 +44,12 @@ def _share_of_true(values: np.ndarray) -> float | None:
 
 
 def score_segmentation(rows: pd.DataFrame, plain_rows: pd.DataFrame) -> dict:
-    """Dice in both meanings, in the originals' pixels, beside what an empty and an unchosen answer score.
+    """Dice of the final masks, in both meanings, and of two references: empty masks, and every pixel above .5.
 
-    rows, plain_rows: truth, found and overlap of the same images' masks.
+    rows, plain_rows: truth, found and overlap, in the originals' pixels, of the final masks and of those above .5.
+
+    Returns kaggle_dice, floor (of empty masks), plain_dice, positives_dice, plain_positives_dice, drawn (masks that are
+    not empty).
     """
     dice_values, labels = dice_of_rows(rows), (rows["truth"] > 0).to_numpy()
     return {
@@ -63,14 +68,17 @@ def dice_of_rows(rows: pd.DataFrame) -> np.ndarray:
 
 
 def count_images(labels: np.ndarray) -> dict[str, int]:
-    """How many images, how many of them positive."""
+    """images, and how many of them are positives; labels [n] of 0 or 1."""
     return {"images": len(labels), "positives": int((np.asarray(labels) == 1).sum())}
 
 
 def score_calibration(rows: pd.DataFrame, kind: str) -> dict:
-    """Log-loss, Brier score and calibration error (less its bias, and as counted) before and after calibration.
+    """Log-loss, Brier score and calibration error, before and after calibration.
 
-    rows: the held-out images, each scored by what was calibrated without it; kind: of calibration.
+    rows: the held-out images, each scored by a head that was calibrated without it; kind: of calibration.
+
+    Returns kind, before and after, each with log_loss, brier, calibration_error (less its bias) and
+    calibration_error_counted (with it).
     """
     patient, _ = resampling.number_patients(rows)
     resample_counts = resampling.draw_resamples(int(patient.max()) + 1, RESAMPLES, SEED)
@@ -85,7 +93,7 @@ def score_calibration(rows: pd.DataFrame, kind: str) -> dict:
 
 
 def select_headline(panel: dict) -> dict:
-    """Of the whole panel what the table prints: of all images, and by size of the pneumothorax."""
+    """The part of the panel that the table prints: metrics of all images, and by size of the pneumothorax."""
     return {"resamples": panel["resamples"]} | {name: panel[name] and _headline_of_part(panel[name]) for name in PARTS}
 
 

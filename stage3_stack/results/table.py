@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def build_closing_table(chosen_recipe: Recipe, paths: Paths) -> tuple[str, dict]:
-    """The table as text, and the figures in it."""
+    """The table as text, and the figures in it; raises UsageError if stage 3 has not run, or in an earlier version."""
     run_metrics = runs.read_metrics(paths.stage3_folder)
     if run_metrics is None:
         raise UsageError(f"{paths.stage3_folder / 'run.json'} is missing; it is made by: {STAGE3}")
@@ -62,7 +62,7 @@ def build_closing_table(chosen_recipe: Recipe, paths: Paths) -> tuple[str, dict]
 
 
 def measure_test_boxes(paths: Paths) -> dict:
-    """Mean IoU of the written boxes with the phantoms' own on the test images, where the data has those."""
+    """iou_with_margin: mean IoU of the boxes in use with the true ones of the test images; {} if the data has none."""
     path = paths.data_folder / "test-boxes.csv"
     if not (path.is_file() and paths.boxes_csv.is_file()):
         return {}
@@ -73,7 +73,7 @@ def measure_test_boxes(paths: Paths) -> dict:
 
 
 def render_table(results: dict) -> str:
-    """The table, in Markdown that reads well as it stands."""
+    """The table in Markdown, its columns aligned."""
     columns = [results[name] | {"panel": results["panel"][name]} for name in ("held_out", "test") if results[name]]
     header = [("", *_column_titles(results)), ("images (with a pneumothorax)", *map(_count_cell, columns))]
     rows = [*_box_rows(results["boxes"], len(columns)), *_classifier_rows(results, columns)]
@@ -95,7 +95,7 @@ def _value_cell(value: float | None) -> str:
 
 
 def _interval_cell(figure: dict | None) -> str:
-    """' .873 (.841–.902)', without interval where it has none."""
+    """' .873 (.841–.902)', or ' .873' without an interval."""
     if figure is None or figure["low"] is None:
         return _value_cell(figure and figure["value"])
     return f"{_value_cell(figure['value'])} ({format_metric(figure['low'])}–{format_metric(figure['high'])})"
@@ -184,7 +184,7 @@ def _mask_rows(results: dict, columns: list[dict]) -> list[Row]:
 
 
 def _plain_mean_rows(plain_mean: dict | None, columns: list[dict]) -> list[Row]:
-    """What the mean map scores, beside the mask stacker in use."""
+    """The scores of the mean map, if the mask stacker is in use."""
     if plain_mean is None:
         return []
     part_scores = [plain_mean[scores] for scores in ("held_out", "test")][: len(columns)]
@@ -196,7 +196,7 @@ def _plain_mean_rows(plain_mean: dict | None, columns: list[dict]) -> list[Row]:
 
 
 def _gain_rows(results: dict, columns: list[dict]) -> list[Row]:
-    """What the chosen thresholds and gate are worth, each fold's chosen on the others."""
+    """Gain of the chosen thresholds in Dice, each fold's chosen on the others."""
     gain = (results["search"] or {}).get("gain_over_plain")
     if gain is None:
         return []
@@ -204,7 +204,7 @@ def _gain_rows(results: dict, columns: list[dict]) -> list[Row]:
 
 
 def build_footnotes(results: dict) -> str:
-    """What one must know to read the figures: how the intervals are made, leaks, how far the thresholds wander."""
+    """How the intervals are made, leakage, and how much the thresholds differ between folds."""
     lines = [
         _describe_intervals(results["panel"]),
         leakage.describe_leakage(results["leaks"]),
@@ -225,7 +225,7 @@ def _describe_intervals(panel: dict) -> str:
 
 
 def _describe_operating_point(operating_point: dict | None) -> list[str]:
-    """What the gate was asked to have, and has on images that it was not chosen on."""
+    """The target of the operating point, and the rates on images that it was not chosen on."""
     target = {name: value for name, value in (operating_point or {}).get("target", {}).items() if name != "kaggle_dice"}
     if not target:
         return []
@@ -235,7 +235,7 @@ def _describe_operating_point(operating_point: dict | None) -> list[str]:
 
 
 def _describe_search(search_record: dict) -> list[str]:
-    """How far the decisions of the folds lie apart, and those that are as good on all held-out images."""
+    """The ranges of the folds' thresholds, and of all thresholds that are as good on all held-out images."""
     nested_by = search_record.get("by")
     headings = {
         "fold_spread": f"Decisions from {nested_by} to {nested_by}:",

@@ -32,20 +32,12 @@ class Head:
     """By kind"""
 
     def predict_logits(self, kind: str, rows: FoldRows, row_mask: np.ndarray) -> np.ndarray:
-        """Logits of the rows in row_mask, bool [n]: float64 [rows chosen].
-
-        kind: of stacker.
-        rows: a row for each image.
-        """
+        """Logits by the stacker `kind` of those of the n `rows` that are in row_mask, bool [n]: float64 [chosen]."""
         head_input = _build_head_input(rows, row_mask, self.reducer)
         return _LOGIT_FUNCTIONS[kind](self.states[kind], head_input) if kind in self.states else head_input.mean_logit
 
     def predict_probs(self, kind: str, rows: FoldRows, row_mask: np.ndarray) -> np.ndarray:
-        """Probabilities of the rows in row_mask, bool [n]: float64 [2, rows chosen], calibrated and uncalibrated.
-
-        kind: of stacker.
-        rows: a row for each image.
-        """
+        """Probabilities of the same rows, kind and row_mask: float64 [2, chosen], calibrated and uncalibrated."""
         logits = self.predict_logits(kind, rows, row_mask)
         return np.stack([self.calibrations[kind].apply_to_logits(logits), sigmoid(logits)])
 
@@ -140,12 +132,14 @@ def _predict_rows(rows: FoldRows, heads: dict[int, Head], kind: str) -> np.ndarr
 
 
 def predict_new_images(rows: FoldRows, heads: dict[int, Head], kind: str, row_mask: np.ndarray) -> np.ndarray:
-    """Probabilities of images that no head was trained on: the mean of the heads' calibrated ones.
+    """Probabilities of images that no head was trained on: the mean of the heads' calibrated probabilities.
 
-    rows: a row for each image.
-    heads: of one fold, by the subfold that each was trained without.
-    kind: of stacker.
-    row_mask: which rows, bool [n].
+    rows: a fold's n rows
+    heads: of the fold, by subfold
+    kind: of stacker
+    row_mask: the images, bool [n]
+
+    Returns float64 [chosen].
     """
     return _mean_head_probs(heads, kind, rows, row_mask)[0]
 

@@ -27,6 +27,7 @@ class HeadInput:
 
     @property
     def mean_logit(self) -> np.ndarray:
+        """The members' mean logit, float64 [n]."""
         return self.member_logits.mean(axis=1)
 
 

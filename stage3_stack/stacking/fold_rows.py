@@ -36,6 +36,7 @@ class FoldRows:
 
     @property
     def is_held_out(self) -> np.ndarray:
+        """bool [n]"""
         return self.subfold >= 0
 
 

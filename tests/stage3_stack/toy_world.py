@@ -221,6 +221,14 @@ def open_stage(world: World, **changes) -> Stage:
     return Stage(world.paths, unit_config(world, **changes))
 
 
+def read_submission(world: World) -> pd.DataFrame:
+    return pd.read_csv(world.paths.submission_csv, dtype=str, skipinitialspace=True).set_index("ImageId")
+
+
+def read_stacked(world: World) -> pd.DataFrame:
+    return tables.read_table(world.paths.stage3_folder / "stacked.parquet", tables.STACKED, "").set_index("image_id")
+
+
 QUICK = ("--dense.steps", "40", "--lightgbm.trees", "5")
 
 
