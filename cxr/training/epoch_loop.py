@@ -63,6 +63,7 @@ class EpochLoop:
         return summarize_training(self.line, self.state, kept_epochs, self.validate is not None)
 
     def _train_epoch(self) -> None:
+        """Learn the epoch's batches from state.batch on; save a checkpoint every checkpoint_minutes, at a step."""
         self._start_epoch()
         batch_sizes = [len(ids) for ids in self.data.batches(self.state.epoch)]
         saved_at, batch_end = time.monotonic(), time.perf_counter()
@@ -81,6 +82,7 @@ class EpochLoop:
                 break
 
     def _train_batch(self, batch: dict, batch_sizes: list[int]) -> None:
+        """Set the rate, add the batch's gradients, and take a step every `accumulate` batches."""
         size = batch_sizes[self.state.batch]
         self._set_rate(self.state.schedule_position(self.training, len(batch_sizes)))
         self.state.record_batch(self._add_gradients(batch, size), size)
@@ -90,6 +92,7 @@ class EpochLoop:
             self._update_average()
 
     def _close_epoch(self) -> None:
+        """Validate, keep the weights if they are among the best, end the epoch, save a checkpoint."""
         row = {"epoch": self.state.epoch + 1, "loss": self.state.mean_loss, "lr": self._current_rate()}
         if self.validate:
             row |= self._validate_weights()
