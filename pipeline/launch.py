@@ -27,6 +27,7 @@ from pipeline.run_files import read_doctor_record, read_step_record
 from pipeline.stages import STAGE_PACKAGES, list_steps
 
 STAGES_WITH_CHECK = ("stage1", "stage2")  # those with a module check.py
+RECORD_WRITERS = ("datatools.export.tfrecord",)  # modules that the export chooses as it runs
 CONTINUE_EXIT_CODES = (0, 4)  # of the data check, after which a run goes on: notes, or warnings
 DOCTOR_KEYS = ("data", "summary", "exit_code", "counts", "findings", "prevalence")
 """Keys of doctor.json that the report reads."""
@@ -141,7 +142,8 @@ def export_records(paths: Paths) -> None:
     folder = paths.artifacts_folder / "records"
     export_folder = paths.artifacts_folder / "export" / "tfrecord"
     inputs = [paths.prepared_folder / "manifest.parquet", paths.prepared_folder / "pixels.npy", paths.folds_csv]
-    identity = runs.Identity({}, runs.digest_inputs(inputs, folder), reached_modules("datatools.export"))
+    source = reached_modules("datatools.export", RECORD_WRITERS)
+    identity = runs.Identity({}, runs.digest_inputs(inputs, folder), source)
     if runs.is_up_to_date(folder, identity):
         print("records: up to date")
         return

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cxr.files import read_json
 from cxr.paths import ROOT
 from cxr.recipe import read_recipe
 from pipeline import launch
@@ -50,3 +51,11 @@ def test_records_are_written_once_and_again_for_other_folds_or_when_lost(home, c
 def test_members_that_train_from_arrays_need_none(home, commands):
     prepare("reyvaz")
     assert commands == ["prepare"]
+
+
+@pytest.mark.parametrize(
+    "module", ["datatools.export.tfrecord", "datatools.export.image_encoding", "cxr.tfkit.records"]
+)
+def test_records_depend_on_the_code_that_writes_them(home, commands, module):
+    prepare("reyvaz_tfrecord")
+    assert module in read_json(launch_paths("reyvaz_tfrecord").artifacts_folder / "records" / "run.json")["source"]
