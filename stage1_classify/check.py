@@ -1,7 +1,7 @@
-"""Can every classifier of the recipe be made, are its start weights here, and do they fit? Asked before any work.
+"""Check, before any work, that every classifier can be built and that its start weights are here and fit.
 
 python -m stage1_classify.check [--member effb4_crop]
-python -m stage1_classify.check --fetch    only have the hub's start weights fetched; what it does not give is said
+python -m stage1_classify.check --fetch    only fetch the hub's start weights, and report what it does not have
 """
 
 import argparse

@@ -75,13 +75,16 @@ class ClassifierConfig(StrictModel):
 
     @property
     def sees_parts(self) -> bool:
-        """Whether a sample may leave out the lesion, which training then looks for in the mask. A turn moves little."""
+        """Whether a crop or zoom may leave the lesion out of a sample: its label is then read from the mask.
+
+        Rotations are too small to.
+        """
         view, augment = self.view, self.augment
         return view.crop == "box" or bool(view.random_share or view.frame or augment.zoom_in or augment.scale)
 
 
 def _find_problem(member: ClassifierConfig) -> str | None:
-    """What no framework can have together, or do without."""
+    """The first conflict or missing setting that no framework allows; None where there is none."""
     if member.sampling.positives_only:
         return "sampling.positives_only: a classifier needs negatives, too"
     if member.head.kind == "flat" and member.view.inference_size != member.view.size:
@@ -99,7 +102,7 @@ def _find_problem(member: ClassifierConfig) -> str | None:
 
 
 def _find_keras_problem(member: ClassifierConfig) -> str | None:
-    """What a Keras member asks for and cannot have."""
+    """The first setting that Keras members do not have; None where there is none."""
     if member.backbone not in KERAS_BACKBONES:
         return f"backbone: '{member.backbone}' is none of Keras's: {', '.join(KERAS_BACKBONES)}"
     torch_only = {
@@ -115,7 +118,7 @@ def _find_timm_problem(member: ClassifierConfig) -> str | None:
 
 
 class TrainingStepConfig(StrictModel):
-    """All that one step depends on beside its inputs."""
+    """All that one step depends on besides its inputs."""
 
     member: ClassifierConfig
     fold: int
@@ -135,7 +138,7 @@ def read_members(recipe: Recipe, names: list[str] | None = None) -> dict[str, Cl
 
 
 def build_training_step(recipe: Recipe, paths: Paths, name: str, fold: int, member: ClassifierConfig) -> Step:
-    """Training of one member on all folds but one, and what it says of that fold and of the test images.
+    """Training of one member on all folds but one, and its predictions for that fold and the test images.
 
     recipe: the chosen recipe.
     paths: folders of the run.
@@ -179,7 +182,7 @@ def get_start_weights(member: ClassifierConfig) -> StartWeights:
 
 
 def complete_member(member: ClassifierConfig) -> ClassifierConfig:
-    """A member whose gray values and padding, where its YAML leaves them out, are those that its start wants."""
+    """Fill in mean, std and padding from the start weights where the YAML leaves them out."""
     if member.framework == "keras" and member.weights != RANDOM and member.backbone in KERAS_INPUT:
         keras_defaults = dict(zip(("mean", "std"), KERAS_INPUT[member.backbone], strict=True))
         member = member.model_copy(

@@ -36,14 +36,14 @@ class ClassifierData:
         return split_into_batches(self.image_ids, rows, training.batch, training.epoch_batches)
 
     def sample(self, image_id: str, epoch: int) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s], label float32: 0 where crop and augmentation leave nothing of the lesion."""
+        """image uint8 [1, s, s], label float32, 0 if crop and augmentation leave nothing of the lesion."""
         label = np.float32(self.prepared.manifest.at[image_id, "label"])
         mask = self.prepared.read_mask(image_id) if self.member.sees_parts and label else None
         image, mask = self._jitter_view(image_id, keyed_rng(self.seed, epoch, image_id), mask)
         return {"image": image[None], "label": label if mask is None else np.float32(mask.any())}
 
     def load_inference_image(self, image_id: str, number: int = 0) -> dict[str, np.ndarray]:
-        """image uint8 [1, s, s] as a pass of inference sees it: 0 is the plain one, the others are augmented."""
+        """image uint8 [1, s, s] of inference pass `number`: 0 is the plain pass, the others are augmented."""
         if number:
             rng = keyed_rng(self.seed, "pass", number, image_id)
             return {"image": self._jitter_view(image_id, rng, None)[0][None]}  # no mask: it would tell where to look
@@ -59,7 +59,7 @@ class ClassifierData:
 
     @property
     def without_tta(self) -> "ClassifierData":
-        """The same examples, which inference passes once and plainly: enough to choose an epoch by."""
+        """The same examples with a single plain inference pass, as validation uses them."""
         return replace(self, member=self.member.model_copy(update={"hflip_tta": False, "tta_passes": 0}))
 
     def _jitter_view(self, image_id: str, rng: np.random.Generator, mask: np.ndarray | None):

@@ -11,7 +11,7 @@ from stage1_classify.config import ClassifierConfig
 def dispatch_by_framework(
     members: dict[str, ClassifierConfig], module: str, arguments: list[str]
 ) -> Iterator[tuple[str, ClassifierConfig]]:
-    """The members of the first one's framework, for this process; `module` gets each other in one of its own."""
+    """Yield the members of the first one's framework; run `module` for every other member in a subprocess."""
     for name, member in members.items():
         if member.framework == next(iter(members.values())).framework:
             yield name, member

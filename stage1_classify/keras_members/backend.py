@@ -1,6 +1,6 @@
-"""Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of keras_models.
+"""Classifiers in Keras on TensorFlow: efficientnet.tfkeras, Xception and VGG16 with the heads of network.py.
 
-It offers what timm_backend does: download_weights(start, path) and check_network(member), before any work;
+It offers what timm_members.backend does: download_weights(start, path) and check_network(member), before any work;
 fit(...) -> metrics; infer(...) -> (prob, features); and count_parameters(member), for docs/published-systems.md.
 """
 
@@ -94,7 +94,7 @@ def _load_model(member: ClassifierConfig, folder: Path) -> keras.Model:
 
 
 def _find_keras_limit(member: ClassifierConfig) -> str | None:
-    """What Keras cannot do with these settings, by the key."""
+    """The first setting, by its key, that Keras cannot do; None where there is none."""
     training = member.training
     if training.schedule == "onecycle" and training.optimizer == "sgd":
         return "training.optimizer: Keras's sgd keeps its momentum, which onecycle moves; take another optimizer"
@@ -102,7 +102,7 @@ def _find_keras_limit(member: ClassifierConfig) -> str | None:
 
 
 def _open_loader(data: ClassifierData):
-    """The devices to train on, and what brings them batches."""
+    """The devices to train on, and the loader of their batches."""
     if data.member.input == "tfrecord":
         strategy = device.choose_strategy()
         return strategy, records.RecordLoader(data, strategy)
@@ -113,7 +113,7 @@ def _open_loader(data: ClassifierData):
 
 
 def _score_images(data: ClassifierData, image_ids: list[str], predict_batch: PredictBatch) -> dict[str, float]:
-    """AUC of the validation images as 'score'; minus log-loss where only one class is there."""
+    """AUC of the validation images as 'score'; minus log-loss if only one class is present."""
     labels, (prob, _) = data.prepared.read_labels(image_ids), _run_inference(data, image_ids, predict_batch)
     clipped_prob = np.clip(prob.astype(np.float64), 1e-7, 1 - 1e-7)
     loss = float(-np.mean(labels * np.log(clipped_prob) + (1 - labels) * np.log(1 - clipped_prob)))
@@ -140,10 +140,10 @@ def _run_inference(
 
 
 def _inference_batch_size(data: ClassifierData) -> int:
-    """Images that the network is asked about at once; without gradients there is room for more than in training."""
+    """Batch size of inference: larger than in training, as no gradients take memory."""
     return max(2 * data.member.training.batch, 32)
 
 
 def _count_inference_batches(data: ClassifierData, images: int) -> int:
-    """How often an inference asks the network."""
+    """Number of forward passes of an inference."""
     return -(-images * len(data.pass_numbers) // _inference_batch_size(data)) * (1 + data.member.hflip_tta)

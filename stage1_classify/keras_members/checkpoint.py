@@ -12,14 +12,14 @@ Weights = list[np.ndarray]
 
 
 def save_state(path: Path, arrays: dict[str, Weights], state: dict) -> None:
-    """Write lists of arrays, and what JSON can say, in one step."""
+    """Write lists of arrays, and a state of JSON values, in one step."""
     flat_arrays = {f"{name}.{number}": value for name, values in arrays.items() for number, value in enumerate(values)}
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez(file, state=np.str_(json.dumps(state)), **flat_arrays)
 
 
 def load_state(path: Path, identity: str) -> tuple[dict[str, Weights], dict] | None:
-    """What an interrupted training with this identity saved; None where there is none, or it is another's."""
+    """The state of an interrupted training with this identity; None if there is none, or it has another identity."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             state = json.loads(str(archive["state"]))

@@ -13,7 +13,10 @@ FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # flags of the CPUs that have instr
 
 @cache
 def configure_tensorflow() -> None:
-    """Bound the threads, let GPUs' memory grow, make equal runs equal; says so where a GPU is there but not seen."""
+    """Bound the threads, let GPUs' memory grow, make operations deterministic.
+
+    Prints a note if TensorFlow does not see the machine's GPU.
+    """
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(min(threads, 2))
@@ -41,9 +44,9 @@ def choose_dtype_policy(amp: bool) -> str:
 
 @cache
 def choose_strategy() -> tf.distribute.Strategy:
-    """The machine's: every core of a TPU, every GPU, every logical CPU where several are set up; else one device.
+    """Every core of a TPU, every GPU, or every logical CPU if several are set up; else one device.
 
-    On a TPU it has never run.
+    Hardware on which it was never tried: docs/limits.md.
     """
     if "TPU_NAME" in os.environ or Path("/dev/accel0").exists():
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
@@ -55,7 +58,7 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 
 def default_strategy() -> tf.distribute.Strategy:
-    """One device: that which TensorFlow takes by itself."""
+    """TensorFlow's default strategy: one device."""
     return tf.distribute.get_strategy()
 
 

@@ -34,7 +34,7 @@ def compute_cams(data: ClassifierData, image_ids: list[str], weights: Path) -> n
 def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """ReLU of the feature map's channels, weighted by the logit's mean gradient on each: [B, h, w].
 
-    model: of `keras_models.build_network`; images uint8 [B, s, s, 1].
+    model: of `network.build_network`; images uint8 [B, s, s, 1].
     """
     backbone, head = split_network(model)
     tap = tf.cast(backbone(images, training=False), tf.float32)

@@ -89,7 +89,7 @@ class Trainer(EpochLoop):
         return [variable.numpy() for variable in self.ops.average_weights] or self.model.get_weights()
 
     def _validate_weights(self) -> dict[str, float]:
-        """What validate says of the evaluated weights."""
+        """Metrics of the evaluated weights."""
         if not self.ops.average_weights:
             return self.validate()
         current_weights = self.model.get_weights()

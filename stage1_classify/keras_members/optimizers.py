@@ -13,7 +13,9 @@ EPSILON = 1e-8  # PyTorch's; Keras takes 1e-7
 
 
 class RAdam(keras.optimizers.Optimizer):
-    """Rectified Adam (Liu et al., ICLR 2020): Adam, but plain momentum while too few steps tell the variance.
+    """Rectified Adam (Liu et al., ICLR 2020): Adam, but plain momentum in the first few steps.
+
+    These estimate the variance too poorly to divide by it.
 
     Keras 3 has none, and the packages that had one are of Keras 2.
     """
@@ -28,8 +30,7 @@ class RAdam(keras.optimizers.Optimizer):
             self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """One step of RAdam (Liu et al., ICLR 2020) on `variable` along `gradient` at `learning_rate`; called by Keras.
-        """
+        """One step of RAdam on `variable` along `gradient` at `learning_rate`; called by Keras."""
         index = self._get_variable_index(variable)
         m, v, step = self._momentums[index], self._velocities[index], ops.cast(self.iterations + 1, variable.dtype)
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))
@@ -68,7 +69,7 @@ def decay_in_gradient(training: Training) -> float:
 
 
 def set_rate(keras_optimizer: keras.optimizers.Optimizer, training: Training, position: SchedulePosition) -> None:
-    """Set the rate, and the first beta where the schedule moves it, to what it is at this place."""
+    """Set the rate, and the first beta where the schedule moves it, to its value at this position."""
     keras_optimizer.learning_rate.assign(training.lr * lr_factor(training, position))
     if scheduled_momentum(training, position) is not None:
         keras_optimizer.beta_1.assign(scheduled_momentum(training, position))

@@ -40,7 +40,7 @@ def build_classifier(member: ClassifierConfig) -> keras.Model:
 
 
 def read_keras_weights(path: Path) -> Tensors:
-    """The tensors of a file by layer; UsageError where it is no Keras file, or asks to run code (safe mode)."""
+    """The tensors of a file by layer; UsageError where it is no Keras file, or holds code to run (safe mode)."""
     try:
         if path.suffix == ".h5":
             return _read_hdf5(path)

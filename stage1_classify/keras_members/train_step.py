@@ -1,4 +1,4 @@
-"""What TensorFlow computes in a training: gradients, a step of the optimizer, the average of the weights, an answer.
+"""What TensorFlow computes in a training: gradients, a step of the optimizer, the average of the weights, predictions.
 
 Eager where a training is short: tracing the graph of an EfficientNet-B4 takes as long as some eighty small steps.
 """
@@ -128,7 +128,7 @@ def build_batch_predictor(model: keras.Model, is_short: bool) -> Callable[[np.nd
 
 @contextmanager
 def full_precision(model: keras.Model) -> Iterator[None]:
-    """Float32 in every layer, whatever the model trains in, and no TF32 on GPUs: what is kept depends on no machine."""
+    """Float32 in every layer and no TF32 on GPUs, so that no kept file depends on the machine."""
     layers, tf32 = list(iterate_layers(model)), tf.config.experimental.tensor_float_32_execution_enabled()
     policies, float32_policy = [layer.dtype_policy for layer in layers], keras.DTypePolicy("float32")
     try:

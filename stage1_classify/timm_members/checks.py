@@ -17,7 +17,7 @@ def check_network(member: ClassifierConfig) -> None:
 
 @torch.inference_mode()
 def _require_forward_pass(model: Classifier, member: ClassifierConfig) -> None:
-    """Without memory or arithmetic, on the meta device; on the CPU only what cannot be tried so."""
+    """Try a forward pass on the meta device (no memory, no arithmetic), and on the CPU if that fails."""
     for device_type in ("meta", "cpu"):
         try:
             side = member.view.inference_size

@@ -56,7 +56,7 @@ def build_classifier(member: ClassifierConfig) -> Classifier:
 
 
 def load_start_weights(model: Classifier, member: ClassifierConfig) -> float:
-    """Load the start weights into the backbone, and into the head as far as they fit: the share of it found."""
+    """Load the start weights into the backbone, and the head as far as they fit; returns the head's loaded share."""
     tensors_by_part = read_parts(require_weights_file(get_start_weights(member)))
     backbone_share = load_fitting(model.backbone, tensors_by_part["encoder"])
     if backbone_share < get_start_weights(member).min_tensor_share:
@@ -109,7 +109,7 @@ def _create_backbone(backbone: str, **options) -> nn.Module:
 
 
 def _truncate_at_tap(backbone: nn.Module) -> nn.Module:
-    """Drop the stages behind the tap where timm keeps them, and freeze what else does not reach it."""
+    """Drop the stages behind the tap where timm keeps them, and freeze whatever else the tap does not depend on."""
     module = backbone.feature_info.module_name()[-1]
     if module.startswith("blocks.") and hasattr(backbone, "blocks"):
         backbone.blocks = backbone.blocks[: int(module.split(".")[1]) + 1]
