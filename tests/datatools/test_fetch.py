@@ -1,10 +1,8 @@
 """Fetching: through Kaggle's tool, from folders, and what is said of what was found."""
 
-import io
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,23 +11,7 @@ from cxr.errors import DataError, UsageError
 from cxr.paths import ROOT
 from datatools.fetch import __main__ as command
 from datatools.fetch import counts, data_folder, kaggle_tool
-
-FILES = {"siim/train/a.dcm": os.urandom(300_000), "siim/train-rle.csv": b"ImageId,EncodedPixels\na,1 2\nb,-1\n"}
-SECRET = "s3cret"
-
-
-def packed(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def lying(folder: Path) -> dict[str, bytes]:
-    """Files below a folder that are not hidden."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(".")}
+from tests.datatools.fetch_files import FILES, SECRET, lying, packed
 
 
 @pytest.fixture
